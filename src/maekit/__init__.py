@@ -1,0 +1,1 @@
+"""maekit: masked autoencoders, from a folder of images to a good encoder."""

@@ -1,0 +1,72 @@
+"""Everything `maekit finetune` and `maekit scratch` can be told; they differ in their initial weights and preset."""
+
+from typing import Literal
+
+from tyro.conf import arg
+
+from maekit.config.data import AugmentConfig, DataConfig, ValidationConfig
+from maekit.config.model import ModelConfig
+from maekit.config.schema import Annotated, Field, config
+from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
+
+
+@config
+class ClassifierConfig:
+    """How an encoder becomes a classifier. No default pooling: recipes differ, and so do the results."""
+
+    pooling: Literal["mean", "class"]
+    """mean: average of the patch tokens, then a norm. class: the class token after the encoder's norm."""
+    head_std: float = Field(2e-5, gt=0)
+    """Standard deviation of the head's initial weights."""
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """Largest stochastic depth rate, growing linearly from the first block to the last."""
+    freeze_blocks: Annotated[int, arg(aliases=("--freeze-blocks",))] = Field(0, ge=0)
+    """First blocks (and what lies below them) that stay as they are: partial fine-tuning."""
+    train_positions: bool = True
+    """Whether position embeddings are trained, also where they started as fixed sin-cos."""
+    resample_positions: Annotated[bool, arg(aliases=("--resample-positions",))] = False
+    """Resample the weights' positions where image or patch size differ. Off: a difference is refused."""
+
+
+@config
+class MixConfig:
+    """Mixing images and labels (timm's Mixup)."""
+
+    mixup: float = Field(0.0, ge=0)
+    """Mixup's alpha (arXiv 1710.09412); 0: off."""
+    cutmix: float = Field(0.0, ge=0)
+    """CutMix's alpha (arXiv 1905.04899); 0: off."""
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    """Label smoothing."""
+
+
+@config
+class ClassifyConfig:
+    """Supervised training, from pretrained weights or from none."""
+
+    name: str
+    """The preset's name."""
+    model: ModelConfig | None = None
+    """finetune: None, the weights' own encoder; scratch: the encoder to build (its decoder is not used)."""
+    image_size: Annotated[int | tuple[int, int] | None, arg(aliases=("--image-size",))] = None
+    """finetune: image size that differs from the weights' (with --resample-positions)."""
+    classifier: ClassifierConfig
+    """Pooling, head, what is trained."""
+    mix: MixConfig
+    """Mixup, CutMix, smoothing."""
+    data: DataConfig
+    """Labelled training images."""
+    augment: AugmentConfig
+    """What is done to them."""
+    validation: ValidationConfig
+    """Labelled held-out images."""
+    optimizer: OptimizerConfig
+    """Optimizer."""
+    schedule: ScheduleConfig
+    """Length, batches, learning rate."""
+    run: RunConfig
+    """Run folder and execution."""
+    per_class: Annotated[int | None, arg(aliases=("--per-class",))] = Field(None, ge=1)
+    """Few-shot: labelled training images used per class, drawn by the seed; None: all."""
+    weights: Annotated[str, arg(aliases=("--weights",))] = ""
+    """W to start from (finetune); empty: none (scratch)."""

@@ -1,0 +1,66 @@
+"""Where images come from and what is done to them."""
+
+from typing import Literal
+
+from tyro.conf import arg
+
+from maekit.config.schema import Annotated, Field, config
+
+
+@config
+class DataConfig:
+    """Training images."""
+
+    source: Annotated[str, arg(aliases=("--data",))] = ""
+    """SOURCE: a folder (of class folders, or of images at any depth), a list file `path, label`, .parquet, tar shards
+    (shard-{000..099}.tar), hf:REPO@split, digits:train."""
+    normalise: Annotated[Literal["imagenet", "half", "measured", "given"], arg(aliases=("--normalise",))] = "imagenet"
+    """How pixels in [0, 1] are standardised. imagenet: its mean and std. half: 0.5 and 0.5. measured: this source's,
+    computed before training. given: --mean and --std."""
+    mean: Annotated[tuple[float, ...] | None, arg(aliases=("--mean",))] = None
+    """Per-channel mean in [0, 1]; with --normalise given."""
+    std: Annotated[tuple[float, ...] | None, arg(aliases=("--std",))] = None
+    """Per-channel standard deviation; with --normalise given."""
+    workers: Annotated[int | None, arg(aliases=("--workers",))] = Field(None, ge=0)
+    """Processes that decode images, per device. None: one less than the cores this process may use, at most 16."""
+    bad_share: float = Field(0.01, ge=0, le=1)
+    """Share of the source's images that may prove unreadable before the run stops with their names."""
+    shuffle: bool = True
+    """Whether each epoch has an order of its own. Off: the source's order, every epoch."""
+
+
+@config
+class AugmentConfig:
+    """What is done to a training image, in this order: crop, flip, RandAugment, erasing."""
+
+    crop: Literal["random", "pad", "center", "none"] = "random"
+    """random: random resized crop. pad: pad by an eighth, crop at random (small images). center: resize, then the
+    middle. none: resize to the exact size."""
+    scale: tuple[float, float] = (0.2, 1.0)
+    """crop random: share of the image's area that is kept."""
+    ratio: tuple[float, float] = (0.75, 1.3333333333333333)
+    """crop random: width over height of the kept part."""
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    randaugment: str = ""
+    """timm's RandAugment string such as rand-m9-mstd0.5-inc1; empty: none."""
+    erase: float = Field(0.0, ge=0, le=1)
+    """Probability of random erasing."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """Resampling filter; always antialiased."""
+    repeats: int = Field(1, ge=1)
+    """How many crops are made of an image once it is decoded (repeated sampling)."""
+
+
+@config
+class ValidationConfig:
+    """Held-out images that tell, while training, whether it works."""
+
+    source: Annotated[str, arg(aliases=("--val",))] = ""
+    """SOURCE of held-out images; empty: none."""
+    every: Annotated[float | None, arg(aliases=("--val-every",))] = Field(None, gt=0)
+    """Epochs between two validations. None: every epoch for classifiers, 20 times a run for pretraining."""
+    images: int = Field(5000, ge=1)
+    """pretraining: images used at most for features and reconstruction loss."""
+    crop_share: float = Field(0.875, gt=0, le=1)
+    """Evaluation resizes the shorter side to image size / this, then takes the centre (224: 256, then 224)."""

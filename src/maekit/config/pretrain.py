@@ -1,0 +1,36 @@
+"""Everything `maekit pretrain` can be told."""
+
+from tyro.conf import arg
+
+from maekit.config.data import AugmentConfig, DataConfig, ValidationConfig
+from maekit.config.model import MaskConfig, ModelConfig, TargetConfig
+from maekit.config.schema import Annotated, config
+from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
+
+
+@config
+class PretrainConfig:
+    """Masked pretraining."""
+
+    name: str
+    """The preset's name."""
+    model: ModelConfig
+    """Encoder and decoder."""
+    mask: MaskConfig
+    """What is hidden."""
+    target: TargetConfig
+    """What is predicted."""
+    data: DataConfig
+    """Training images."""
+    augment: AugmentConfig
+    """What is done to them."""
+    validation: ValidationConfig
+    """Held-out images."""
+    optimizer: OptimizerConfig
+    """Optimizer."""
+    schedule: ScheduleConfig
+    """Length, batches, learning rate."""
+    run: RunConfig
+    """Run folder and execution."""
+    weights: Annotated[str, arg(aliases=("--weights",))] = ""
+    """W to continue from: a run folder, .safetensors, Hugging Face folder, hf:REPO, or a known .pt/.pth layout."""

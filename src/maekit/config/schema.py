@@ -1,0 +1,23 @@
+"""How every config class is made: a frozen keyword-only pydantic dataclass that refuses unknown keys."""
+
+from typing import Annotated, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+__all__ = ["Annotated", "Field", "Size", "config", "size"]
+
+Size = int | tuple[int, int]
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+def config(cls: type[T]) -> type[T]:
+    """Class decorator for every group of options."""
+    options = ConfigDict(extra="forbid", allow_inf_nan=False)
+    return dataclass(cls, kw_only=True, frozen=True, config=options)  # type: ignore[call-overload, no-any-return]
+
+
+def size(value: Size) -> tuple[int, int]:
+    """(height, width) of a size written as one number or two."""
+    return (value, value) if isinstance(value, int) else value

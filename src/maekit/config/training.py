@@ -1,0 +1,132 @@
+"""How a model is trained: optimizer, schedule, and the run itself."""
+
+from typing import Literal
+
+from tyro.conf import arg
+
+from maekit.config.schema import Annotated, Field, config
+from maekit.errors import UsageError
+
+
+@config
+class OptimizerConfig:
+    """Optimizer. `lr` wins over `base_lr` where both are set; naming one on the command line clears the other."""
+
+    name: Literal["adamw", "lars", "sgd"] = "adamw"
+    """adamw, lars (arXiv 1708.03888, as in the paper's linear probe), or sgd with momentum."""
+    base_lr: Annotated[float | None, arg(aliases=("--base-lr",))] = Field(None, gt=0)
+    """Learning rate per 256 images of the batch; the actual one is this times batch size / 256."""
+    lr: Annotated[float | None, arg(aliases=("--lr",))] = Field(None, gt=0)
+    """Absolute peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's two decay rates; the first is the momentum of LARS and SGD."""
+    eps: float = Field(1e-8, gt=0)
+    """AdamW's epsilon."""
+    weight_decay: float = Field(0.05, ge=0)
+    """Decoupled weight decay; never on biases, norms, tokens and positions."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Factor on the learning rate from each block to the one below it; None: none."""
+    clip: float | None = Field(None, gt=0)
+    """Largest gradient norm; None: no clipping."""
+
+    def actual_lr(self, batch_size: int) -> float:
+        """Peak learning rate at this batch size (images per optimizer step over all devices)."""
+        if self.lr is not None:
+            return self.lr
+        if self.base_lr is None:
+            raise UsageError("optimizer: neither --lr nor --base-lr is set; give one of them")
+        return self.base_lr * batch_size / 256
+
+    def rate_per_256(self, batch_size: int) -> float:
+        """The base learning rate that gives `actual_lr` at this batch size."""
+        return self.actual_lr(batch_size) * 256 / batch_size
+
+
+@config
+class ScheduleConfig:
+    """How long, in what batches, and the learning rate's course: linear warmup, then half a cosine, per step."""
+
+    epochs: Annotated[float | None, arg(aliases=("--epochs",))] = Field(None, gt=0)
+    """Passes over the data. Also the yardstick of the warmup."""
+    steps: Annotated[int | None, arg(aliases=("--steps",))] = Field(None, ge=0)
+    """Optimizer steps; where set it wins over epochs, and warmup keeps its share."""
+    batch_size: Annotated[int, arg(aliases=("--batch-size",))] = Field(4096, ge=1)
+    """Images per optimizer step, over all devices."""
+    micro_batch_size: Annotated[int | None, arg(aliases=("--micro-batch-size",))] = Field(None, ge=1)
+    """Images per device and pass. None: the largest divisor of the device's share that the preset says fits."""
+    micro_batch_limit: int = Field(256, ge=1)
+    """The most images per device and pass that are chosen where micro_batch_size is None."""
+    warmup_epochs: float = Field(0.0, ge=0)
+    """Epochs over which the learning rate grows from zero."""
+    min_lr: float = Field(0.0, ge=0)
+    """Learning rate at the end."""
+
+    def total_steps(self, images: int) -> int:
+        """Optimizer steps over a source of this many images; the last epoch's rest is rounded up to a whole batch."""
+        if self.steps is not None:
+            return self.steps
+        if self.epochs is None:
+            raise UsageError("schedule: neither --epochs nor --steps is set; give one of them")
+        return -int(-self.epochs * images // self.batch_size)
+
+    def warmup_steps(self, images: int) -> int:
+        """Steps of warmup: its share of the epochs, also where `steps` sets the length."""
+        steps = self.total_steps(images)
+        if not self.warmup_epochs:
+            return 0
+        epochs = self.epochs if self.epochs is not None else steps * self.batch_size / images
+        return round(steps * min(1.0, self.warmup_epochs / epochs))
+
+    def micro_batch(self, world_size: int) -> int:
+        """Images per device and pass. Raises UsageError where the batch does not divide."""
+        if self.batch_size % world_size:
+            raise UsageError(
+                f"schedule.batch_size: {self.batch_size} images do not divide over {world_size} devices; "
+                f"take a multiple of {world_size}"
+            )
+        share = self.batch_size // world_size
+        if self.micro_batch_size is None:
+            return max(d for d in range(1, min(share, self.micro_batch_limit) + 1) if share % d == 0)
+        if share % self.micro_batch_size:
+            raise UsageError(
+                f"schedule.micro_batch_size: {share} images a device ({self.batch_size} over {world_size}) are not a "
+                f"multiple of {self.micro_batch_size}; take a divisor of {share}"
+            )
+        return self.micro_batch_size
+
+
+@config
+class RunConfig:
+    """Where a run goes and how it is executed; none of it changes what is learned, but for seed and precision."""
+
+    out: Annotated[str, arg(aliases=("--out",))] = ""
+    """Run folder. Empty: runs/NAME-DATE-TIME."""
+    seed: Annotated[int, arg(aliases=("--seed",))] = Field(0, ge=0, lt=2**63)
+    """Fixes data order, augmentation, masks and initial weights."""
+    device: Annotated[str, arg(aliases=("--device",))] = "auto"
+    """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], arg(aliases=("--precision",))] = "auto"
+    """Of the forward and backward pass; weights stay fp32. auto: bf16 on a GPU that has it, else fp16 with loss
+    scaling on a GPU, else fp32."""
+    checkpoint_every: Annotated[int | None, arg(aliases=("--checkpoint-every",))] = Field(None, ge=1)
+    """Steps between checkpoints. None: 20 a run."""
+    keep: Annotated[int, arg(aliases=("--keep",))] = Field(2, ge=1)
+    """Newest checkpoints kept; older ones are removed."""
+    log_every: int | None = Field(None, ge=1)
+    """Steps between lines of metrics.jsonl. None: about 1,000 lines a run, at most 50 steps apart."""
+    compile: Annotated[bool, arg(aliases=("--compile",))] = False
+    """torch.compile the step."""
+    checkpoint_activations: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay per step of a running average of the weights, saved and evaluated beside them; None: none."""
+    tensorboard: bool = True
+    """Write tensorboard/ beside metrics.jsonl."""
+    hang_timeout: float = Field(600.0, gt=0)
+    """Seconds a distributed process waits for the others before the job ends."""
+
+    def resolved_checkpoint_every(self, steps: int) -> int:
+        return self.checkpoint_every or max(1, steps // 20)
+
+    def resolved_log_every(self, steps: int) -> int:
+        return self.log_every or max(1, min(50, steps // 1000))

@@ -1,0 +1,1 @@
+"""One file each: what a SOURCE string can name."""

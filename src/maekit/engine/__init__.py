@@ -1,0 +1,1 @@
+"""The training loop and what it stands on. Knows neither models nor data: it receives a task and batches."""

@@ -1,0 +1,51 @@
+"""Errors a person can act on.
+
+The command line prints any of these as one line and leaves with its exit code; every other exception is a bug and
+keeps its traceback. A message says what was wrong, where, and what to do.
+"""
+
+
+class MaekitError(Exception):
+    """Root of every error maekit raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(MaekitError):
+    """An option, preset or config file that cannot be meant. Found before data or device are touched."""
+
+    exit_code = 2
+
+
+class DataError(MaekitError):
+    """A source that is missing, empty, unlabelled where labels are needed, or too damaged to train on."""
+
+
+class ImageError(DataError):
+    """One image that cannot be used. The message is the reason alone; the caller adds the name."""
+
+
+class ModelError(MaekitError):
+    """A model, mask or image size that do not fit each other."""
+
+
+class WeightsError(MaekitError):
+    """A checkpoint of an unknown layout, of another model, or without the part that is asked for."""
+
+
+class StorageError(MaekitError):
+    """A folder of tensors that is incomplete or altered, or a disk that cannot take it."""
+
+
+class RunError(MaekitError):
+    """A run folder in use, a resume that would drift, a device or memory that is not there."""
+
+
+class TrainingError(MaekitError):
+    """A run that cannot go on: a loss that is not finite, a process that died."""
+
+
+class Stopped(MaekitError):
+    """Stopped by a signal after saving; `--resume` continues."""
+
+    exit_code = 75

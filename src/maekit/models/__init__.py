@@ -1,0 +1,1 @@
+"""Masked autoencoders over native timm encoders."""

@@ -1,0 +1,1 @@
+"""Checkpoints of every known layout, read and written."""
