@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from tyro.conf import arg
+from tyro.conf import AvoidSubcommands, arg
 
 from maekit.config.data import AugmentConfig, DataConfig, ValidationConfig
 from maekit.config.model import ModelConfig
-from maekit.config.schema import Annotated, Field, config
+from maekit.config.schema import Annotated, Field, Size, config
 from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
 
 
@@ -24,6 +24,8 @@ class ClassifierConfig:
     """First blocks (and what lies below them) that stay as they are: partial fine-tuning."""
     train_positions: bool = True
     """Whether position embeddings are trained, also where they started as fixed sin-cos."""
+    image_size: Size | None = None
+    """finetune: image size that differs from the weights' own (with --resample-positions). Short: --image-size."""
     resample_positions: Annotated[bool, arg(aliases=("--resample-positions",))] = False
     """Resample the weights' positions where image or patch size differ. Off: a difference is refused."""
 
@@ -46,10 +48,8 @@ class ClassifyConfig:
 
     name: str
     """The preset's name."""
-    model: ModelConfig | None = None
+    model: AvoidSubcommands[ModelConfig | None] = None
     """finetune: None, the weights' own encoder; scratch: the encoder to build (its decoder is not used)."""
-    image_size: Annotated[int | tuple[int, int] | None, arg(aliases=("--image-size",))] = None
-    """finetune: image size that differs from the weights' (with --resample-positions)."""
     classifier: ClassifierConfig
     """Pooling, head, what is trained."""
     mix: MixConfig
@@ -66,7 +66,7 @@ class ClassifyConfig:
     """Length, batches, learning rate."""
     run: RunConfig
     """Run folder and execution."""
-    per_class: Annotated[int | None, arg(aliases=("--per-class",))] = Field(None, ge=1)
+    per_class: int | None = Field(None, ge=1)
     """Few-shot: labelled training images used per class, drawn by the seed; None: all."""
-    weights: Annotated[str, arg(aliases=("--weights",))] = ""
+    weights: str = ""
     """W to start from (finetune); empty: none (scratch)."""

@@ -1,10 +1,8 @@
 """Everything `maekit pretrain` can be told."""
 
-from tyro.conf import arg
-
 from maekit.config.data import AugmentConfig, DataConfig, ValidationConfig
 from maekit.config.model import MaskConfig, ModelConfig, TargetConfig
-from maekit.config.schema import Annotated, config
+from maekit.config.schema import config
 from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
 
 
@@ -32,5 +30,5 @@ class PretrainConfig:
     """Length, batches, learning rate."""
     run: RunConfig
     """Run folder and execution."""
-    weights: Annotated[str, arg(aliases=("--weights",))] = ""
+    weights: str = ""
     """W to continue from: a run folder, .safetensors, Hugging Face folder, hf:REPO, or a known .pt/.pth layout."""
