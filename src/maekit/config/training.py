@@ -101,6 +101,12 @@ class RunConfig:
 
     out: Annotated[str, arg(aliases=("--out",))] = ""
     """Run folder. Empty: runs/NAME-DATE-TIME."""
+    resume: Annotated[bool, arg(aliases=("--resume",))] = False
+    """Continue from the newest sound checkpoint in the run folder, or start where there is none, and say which."""
+    overwrite: Annotated[bool, arg(aliases=("--overwrite",))] = False
+    """Start anew in a folder that holds a run; what that run wrote is removed."""
+    allow_drift: Annotated[bool, arg(aliases=("--allow-drift",))] = False
+    """Resume even where data, seed, batch size or model differ from the run's."""
     seed: Annotated[int, arg(aliases=("--seed",))] = Field(0, ge=0, lt=2**63)
     """Fixes data order, augmentation, masks and initial weights."""
     device: Annotated[str, arg(aliases=("--device",))] = "auto"

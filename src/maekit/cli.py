@@ -1,0 +1,144 @@
+"""The command line: each verb parses, calls a recipe or an inference function, and prints."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from maekit.errors import MaekitError, UsageError
+
+Answer = dict[str, Any]
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 bad usage, 75 stopped by a signal after saving."""
+    words = list(sys.argv[1:] if words is None else words)
+    as_json = _take(words, "--json")
+    debug = _take(words, "--debug")
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(_overview())
+            return 0
+        if words[0] == "--version":
+            print(_version())
+            return 0
+        verb = _verb(words[0])
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            answer = verb(words[1:])
+        if as_json:
+            print(json.dumps(answer))
+        return 0
+    except MaekitError as error:
+        if debug:
+            raise
+        print(f"maekit: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("maekit: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _take(words: list[str], flag: str) -> bool:
+    found = flag in words
+    while flag in words:
+        words.remove(flag)
+    return found
+
+
+def pretrain(words: list[str]) -> Answer:
+    """Masked pretraining of an encoder, from nothing or continued from weights."""
+    from maekit import presets
+    from maekit.config import PretrainConfig
+
+    config = _preset_config("pretrain", words, presets.PRETRAIN, PretrainConfig)
+    _need(config.data.source, "--data", "the images to pretrain on")
+
+    from maekit.recipes import pretrain as recipe
+
+    return recipe.run(config)
+
+
+def reconstruct(words: list[str]) -> Answer:
+    """Masked, reconstruction and original, side by side."""
+    from maekit.config.verbs import ReconstructOptions
+
+    options = _options("reconstruct", words, ReconstructOptions)
+
+    from maekit.inference.reconstruct import reconstruct_files
+
+    return reconstruct_files(options)
+
+
+VERBS: dict[str, Callable[[list[str]], Answer]] = {
+    "pretrain": pretrain,
+    "reconstruct": reconstruct,
+}
+
+
+def _verb(name: str) -> Callable[[list[str]], Answer]:
+    if name in VERBS:
+        return VERBS[name]
+    close = get_close_matches(name, list(VERBS), n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UsageError(f"no verb {name!r}: {hint}there are {', '.join(VERBS)}")
+
+
+def _options(verb: str, words: list[str], kind: type[Any]) -> Any:
+    from maekit.config.arguments import parse
+
+    return parse(kind, words, prog=f"maekit {verb}", description=VERBS[verb].__doc__ or "")
+
+
+def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], Any]], kind: type[Any]) -> Any:
+    """The config of `maekit VERB PRESET --options`."""
+    from maekit import presets
+    from maekit.config.arguments import parse
+
+    if not words or words[0] in ("-h", "--help"):
+        listing = "\n".join(f"  {name:<20}{presets.summary(preset)}" for name, preset in table.items())
+        print(f"usage: maekit {verb} PRESET --data SOURCE [options]\n\n{VERBS[verb].__doc__}\n\npresets:\n{listing}\n")
+        print(f"PRESET is one of these or the path of a saved config. Options: maekit {verb} PRESET --help")
+        if not words:
+            raise UsageError(f"{verb}: which preset?")
+        raise SystemExit(0)
+    if words[0].startswith("-"):
+        raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} PRESET {' '.join(words)}")
+    default = presets.find(table, kind, words[0])
+    description = (table[words[0]].__doc__ if words[0] in table else VERBS[verb].__doc__) or ""
+    return parse(kind, words[1:], prog=f"maekit {verb} {words[0]}", description=description, default=default)
+
+
+def _need(value: str, option: str, meaning: str) -> None:
+    if not value:
+        raise UsageError(f"{option} is missing: {meaning}")
+
+
+def _overview() -> str:
+    lines = "\n".join(f"  {name:<13}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
+    return (
+        "usage: maekit VERB ...\n\nMasked autoencoders, from a folder of images to a good encoder.\n\n"
+        f"verbs:\n{lines}\n\n"
+        "for every verb:\n"
+        "  --help       every option of the verb\n"
+        "  --json       the answer as one JSON object, the last line of standard output\n"
+        "  --debug      the whole traceback of an error\n\n"
+        "exit codes: 0 done, 1 failed, 2 bad usage, 75 stopped by a signal after saving (continue with --resume)"
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"maekit {version('maekit')}"
+
+
+def entry() -> NoReturn:
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,166 @@
+"""Options of the verbs that use a model rather than train one."""
+
+from typing import Literal
+
+from tyro.conf import Positional
+
+from maekit.config.schema import Field, Size, config
+
+
+@config
+class DataOptions:
+    """Look at images before training on them."""
+
+    source: Positional[str]
+    """SOURCE to examine."""
+    channels: int = Field(3, ge=1)
+    """Channels the images are decoded to."""
+    images: int | None = Field(None, ge=1)
+    """Examine this many images, evenly spread; None: all."""
+    picture: str = ""
+    """Write a picture of the spread of sizes and modes to this path."""
+    rate: float = Field(1000.0, gt=0)
+    """Images per second that training would want; the answer says how many workers feed it."""
+    workers: int | None = Field(None, ge=0)
+    """Processes that examine; None: one less than the cores."""
+
+
+@config
+class DeviceOptions:
+    """Where a model is used."""
+
+    device: str = "auto"
+    """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
+    batch_size: int = Field(64, ge=1)
+    """Images per pass."""
+    workers: int | None = Field(None, ge=0)
+    """Processes that decode; None: one less than the cores."""
+
+
+@config
+class WeightsOptions:
+    """What foreign weights leave unsaid."""
+
+    heads: int | None = Field(None, ge=1)
+    """The encoder's attention heads, where a layout does not tell."""
+    decoder_heads: int | None = Field(None, ge=1)
+    """The decoder's attention heads, where a layout does not tell."""
+    image_size: Size | None = None
+    """Use the model at this size instead of its own (with --resample-positions)."""
+    resample_positions: bool = False
+    """Resample position embeddings to --image-size."""
+    channels: int | None = Field(None, ge=1)
+    """Inflate or average the patch embedding to this many channels."""
+
+
+@config
+class ReconstructOptions:
+    """Masked, reconstruction and original, side by side."""
+
+    images: Positional[tuple[str, ...]]
+    """Image files, a row each."""
+    weights: str
+    """W with a decoder."""
+    out: str
+    """Picture to write (.png or .jpg)."""
+    mask_ratio: float | None = Field(None, gt=0, lt=1)
+    """Share that is hidden; None: as in pretraining."""
+    mask: str = ""
+    """A small black and white picture: white is hidden. Replaces the random mask."""
+    seed: int = Field(0, ge=0)
+    """Of the random mask."""
+    statistics: Literal["original", "visible"] = "visible"
+    """Normalised-pixel models: where each hidden patch's mean and spread come from. original: the hidden pixels
+    themselves, a leak. visible: the visible neighbours."""
+    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    """What foreign weights leave unsaid."""
+    device: DeviceOptions = Field(default_factory=DeviceOptions)
+    """Where it runs."""
+
+
+@config
+class EvaluateOptions:
+    """Top-1, top-5, loss and a per-class table of a classifier."""
+
+    weights: str
+    """W of a classifier."""
+    data: str
+    """Labelled SOURCE."""
+    confusion: str = ""
+    """Write the confusion picture to this path (up to 30 classes)."""
+    crop_share: float = Field(0.875, gt=0, le=1)
+    """The shorter side is resized to image size / this, then the centre is taken."""
+    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    """What foreign weights leave unsaid."""
+    device: DeviceOptions = Field(default_factory=DeviceOptions)
+    """Where it runs."""
+
+
+@config
+class ClassifyOptions:
+    """Predictions with probabilities."""
+
+    images: Positional[tuple[str, ...]]
+    """Image files, or a SOURCE."""
+    weights: str
+    """W of a classifier."""
+    top: int = Field(5, ge=1)
+    """Labels per image."""
+    crop_share: float = Field(0.875, gt=0, le=1)
+    """The shorter side is resized to image size / this, then the centre is taken."""
+    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    """What foreign weights leave unsaid."""
+    device: DeviceOptions = Field(default_factory=DeviceOptions)
+    """Where it runs."""
+
+
+@config
+class EmbedOptions:
+    """Features of images, to a file."""
+
+    weights: str
+    """W with an encoder."""
+    data: str
+    """SOURCE."""
+    out: str
+    """File to write: .npz or .parquet with path, label and vector."""
+    tokens: Literal["pooled", "class", "patches"] = "pooled"
+    """pooled: the mean of the patch tokens. class: the class token. patches: all patch tokens."""
+    crop_share: float = Field(0.875, gt=0, le=1)
+    """The shorter side is resized to image size / this, then the centre is taken."""
+    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    """What foreign weights leave unsaid."""
+    device: DeviceOptions = Field(default_factory=DeviceOptions)
+    """Where it runs."""
+
+
+@config
+class InspectOptions:
+    """What a checkpoint holds and what it can do."""
+
+    weights: Positional[str]
+    """W."""
+    hash: bool = False
+    """Also the file's SHA-256."""
+    config: str = ""
+    """A saved config to compare with: the first mismatches are listed."""
+    heads: int | None = Field(None, ge=1)
+    """The encoder's attention heads, where the layout does not tell."""
+    decoder_heads: int | None = Field(None, ge=1)
+    """The decoder's attention heads, where the layout does not tell."""
+
+
+@config
+class ConvertOptions:
+    """Write weights in another layout."""
+
+    weights: Positional[str]
+    """W."""
+    to: Literal["maekit", "timm", "huggingface", "facebook", "onnx", "torch-export"]
+    """Layout to write."""
+    out: str
+    """File, or folder for huggingface."""
+    part: Literal["auto", "encoder", "classifier", "reconstructor"] = "auto"
+    """onnx and torch-export: what is exported. auto: the whole of what the weights hold."""
+    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    """What foreign weights leave unsaid."""
