@@ -99,7 +99,6 @@ def _one_line(text: str) -> str:
                 break
             continue
         body.append(line)
-    message = " ".join(part for part in body if part)
     return _plain(" ".join(" ".join(body).split())) or "the options cannot be read; see --help"
 
 
@@ -116,7 +115,8 @@ _REWORDINGS = (
     (r"^Missing from [^:]*: (--[\w-]+) \S+ (.*?) \(required\).*", r"\1 is missing: \2"),
     (r"^\w+Options\.", ""),
     (r"Missing value for argument '(.*?)'\. Expected (\d+) values?\.?", r"\1: its value is missing"),
-    (r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)\.", r"\2: no such choice '\1', there are \3"),
+    (r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)\.",
+     r"\2: no such choice '\1', there are \3"),
     (r"\{None\}\|", ""),
 )  # fmt: skip
 

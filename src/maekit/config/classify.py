@@ -16,11 +16,11 @@ class ClassifierConfig:
 
     pooling: Literal["mean", "class"]
     """mean: average of the patch tokens, then a norm. class: the class token after the encoder's norm."""
-    head_std: float = Field(2e-5, gt=0)
+    head_std: Annotated[float, Field(gt=0)] = 2e-5
     """Standard deviation of the head's initial weights."""
-    drop_path: float = Field(0.0, ge=0, lt=1)
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest stochastic depth rate, growing linearly from the first block to the last."""
-    freeze_blocks: Annotated[int, arg(aliases=("--freeze-blocks",))] = Field(0, ge=0)
+    freeze_blocks: Annotated[int, arg(aliases=("--freeze-blocks",)), Field(ge=0)] = 0
     """First blocks (and what lies below them) that stay as they are: partial fine-tuning."""
     train_positions: bool = True
     """Whether position embeddings are trained, also where they started as fixed sin-cos."""
@@ -34,11 +34,11 @@ class ClassifierConfig:
 class MixConfig:
     """Mixing images and labels (timm's Mixup)."""
 
-    mixup: float = Field(0.0, ge=0)
+    mixup: Annotated[float, Field(ge=0)] = 0.0
     """Mixup's alpha (arXiv 1710.09412); 0: off."""
-    cutmix: float = Field(0.0, ge=0)
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
     """CutMix's alpha (arXiv 1905.04899); 0: off."""
-    smoothing: float = Field(0.0, ge=0, lt=1)
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing."""
 
 
@@ -66,7 +66,7 @@ class ClassifyConfig:
     """Length, batches, learning rate."""
     run: RunConfig
     """Run folder and execution."""
-    per_class: int | None = Field(None, ge=1)
+    per_class: Annotated[int | None, Field(ge=1)] = None
     """Few-shot: labelled training images used per class, drawn by the seed; None: all."""
     weights: str = ""
     """W to start from (finetune); empty: none (scratch)."""

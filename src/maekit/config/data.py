@@ -21,9 +21,9 @@ class DataConfig:
     """Per-channel mean in [0, 1]; with --normalise given."""
     std: Annotated[tuple[float, ...] | None, arg(aliases=("--std",))] = None
     """Per-channel standard deviation; with --normalise given."""
-    workers: Annotated[int | None, arg(aliases=("--workers",))] = Field(None, ge=0)
+    workers: Annotated[int | None, arg(aliases=("--workers",)), Field(ge=0)] = None
     """Processes that decode images, per device. None: one less than the cores this process may use, at most 16."""
-    bad_share: float = Field(0.01, ge=0, le=1)
+    bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of the source's images that may prove unreadable before the run stops with their names."""
     shuffle: bool = True
     """Whether each epoch has an order of its own. Off: the source's order, every epoch."""
@@ -40,15 +40,15 @@ class AugmentConfig:
     """crop random: share of the image's area that is kept."""
     ratio: tuple[float, float] = (0.75, 1.3333333333333333)
     """crop random: width over height of the kept part."""
-    flip: float = Field(0.5, ge=0, le=1)
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability of a horizontal flip."""
     randaugment: str = ""
     """timm's RandAugment string such as rand-m9-mstd0.5-inc1; empty: none."""
-    erase: float = Field(0.0, ge=0, le=1)
+    erase: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability of random erasing."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """Resampling filter; always antialiased."""
-    repeats: int = Field(1, ge=1)
+    repeats: Annotated[int, Field(ge=1)] = 1
     """How many crops are made of an image once it is decoded (repeated sampling)."""
 
 
@@ -58,9 +58,9 @@ class ValidationConfig:
 
     source: Annotated[str, arg(aliases=("--val",))] = ""
     """SOURCE of held-out images; empty: none."""
-    every: Annotated[float | None, arg(aliases=("--val-every",))] = Field(None, gt=0)
+    every: Annotated[float | None, arg(aliases=("--val-every",)), Field(gt=0)] = None
     """Epochs between two validations. None: every epoch for classifiers, 20 times a run for pretraining."""
-    images: int = Field(5000, ge=1)
+    images: Annotated[int, Field(ge=1)] = 5000
     """pretraining: images used at most for features and reconstruction loss."""
-    crop_share: float = Field(0.875, gt=0, le=1)
+    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
     """Evaluation resizes the shorter side to image size / this, then takes the centre (224: 256, then 224)."""

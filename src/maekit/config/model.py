@@ -16,19 +16,19 @@ class DecoderConfig:
     kind: Literal["self", "cross", "linear"]
     """self: the paper's, all tokens attend to each other. cross: hidden queries attend to visible tokens
     (CrossMAE, arXiv 2401.14391). linear: one layer, for encoders that see mask tokens (SimMIM)."""
-    width: int = Field(512, ge=1)
+    width: Annotated[int, Field(ge=1)] = 512
     """Channels of the decoder's tokens."""
-    depth: int = Field(8, ge=1)
+    depth: Annotated[int, Field(ge=1)] = 8
     """Number of blocks."""
-    heads: int = Field(16, ge=1)
+    heads: Annotated[int, Field(ge=1)] = 16
     """Attention heads; must divide the width."""
     positions: Positions = "sincos"
     """How the decoder's tokens know where they are."""
     head: Literal["linear", "norm_conv_transpose"] = "linear"
     """linear: tokens to pixels. norm_conv_transpose: FlyEgle's Linear, LayerNorm, transposed convolution."""
-    predicted_share: float = Field(1.0, gt=0, le=1)
+    predicted_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """cross only: share of the hidden patches that is predicted and scored in each step."""
-    feature_maps: int = Field(0, ge=0)
+    feature_maps: Annotated[int, Field(ge=0)] = 0
     """cross only: how many encoder blocks' outputs each decoder block mixes by learned weights; 0: the last alone."""
 
 
@@ -42,26 +42,26 @@ class ModelConfig:
     """Pixels the model sees: one number, or height and width."""
     patch_size: Size | None = None
     """Pixels of a ViT's patch: one number, or height and width. None: as the timm name says."""
-    channels: int = Field(3, ge=1)
+    channels: Annotated[int, Field(ge=1)] = 3
     """Colour channels of the images, 1 to any number."""
-    width: int | None = Field(None, ge=1)
+    width: Annotated[int | None, Field(ge=1)] = None
     """Overrides the encoder's width (embed_dim)."""
-    depth: int | None = Field(None, ge=1)
+    depth: Annotated[int | None, Field(ge=1)] = None
     """Overrides the encoder's number of blocks. ViT only."""
-    heads: int | None = Field(None, ge=1)
+    heads: Annotated[int | None, Field(ge=1)] = None
     """Overrides the encoder's attention heads. ViT only."""
     class_token: bool = True
     """Whether a ViT has a class token."""
-    register_tokens: int = Field(0, ge=0)
+    register_tokens: Annotated[int, Field(ge=0)] = 0
     """Number of register tokens of a ViT (arXiv 2309.16588)."""
     positions: Positions = "sincos"
     """sincos: fixed 2-D (the paper). learned: trained from N(0, .02). sincos1d: fixed, over patch numbers (FlyEgle)."""
-    window: int | None = Field(None, ge=1)
+    window: Annotated[int | None, Field(ge=1)] = None
     """Overrides a Swin's attention window, in patches."""
     swin_method: Literal["uniform", "dense"] = "uniform"
     """Swin only. uniform: one visible patch in every 2x2, packed (UM-MAE, arXiv 2205.10063). dense: mask tokens
     through the whole network (SimMIM, arXiv 2111.09886)."""
-    secondary_ratio: float = Field(0.25, ge=0, lt=1)
+    secondary_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Swin uniform only: share of the visible patches that a token replaces."""
     decoder: DecoderConfig
     """The decoder."""
@@ -78,7 +78,7 @@ class MaskConfig:
     kind: Literal["random", "block", "grid", "one_in_2x2"] = "random"
     """random: uniformly drawn. block: grown rectangles (BEiT, arXiv 2106.08254). grid: every n-th stays visible.
     one_in_2x2: one visible in each 2x2 block (UM-MAE)."""
-    ratio: Annotated[float, arg(aliases=("--mask-ratio",))] = Field(0.75, gt=0, lt=1)
+    ratio: Annotated[float, arg(aliases=("--mask-ratio",)), Field(gt=0, lt=1)] = 0.75
     """Share of the mask units that is hidden."""
 
 

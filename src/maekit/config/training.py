@@ -14,19 +14,19 @@ class OptimizerConfig:
 
     name: Literal["adamw", "lars", "sgd"] = "adamw"
     """adamw, lars (arXiv 1708.03888, as in the paper's linear probe), or sgd with momentum."""
-    base_lr: Annotated[float | None, arg(aliases=("--base-lr",))] = Field(None, gt=0)
+    base_lr: Annotated[float | None, arg(aliases=("--base-lr",)), Field(gt=0)] = None
     """Learning rate per 256 images of the batch; the actual one is this times batch size / 256."""
-    lr: Annotated[float | None, arg(aliases=("--lr",))] = Field(None, gt=0)
+    lr: Annotated[float | None, arg(aliases=("--lr",)), Field(gt=0)] = None
     """Absolute peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's two decay rates; the first is the momentum of LARS and SGD."""
-    eps: float = Field(1e-8, gt=0)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's epsilon."""
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Decoupled weight decay; never on biases, norms, tokens and positions."""
-    layer_decay: float | None = Field(None, gt=0, le=1)
+    layer_decay: Annotated[float | None, Field(gt=0, le=1)] = None
     """Factor on the learning rate from each block to the one below it; None: none."""
-    clip: float | None = Field(None, gt=0)
+    clip: Annotated[float | None, Field(gt=0)] = None
     """Largest gradient norm; None: no clipping."""
 
     def actual_lr(self, batch_size: int) -> float:
@@ -46,19 +46,19 @@ class OptimizerConfig:
 class ScheduleConfig:
     """How long, in what batches, and the learning rate's course: linear warmup, then half a cosine, per step."""
 
-    epochs: Annotated[float | None, arg(aliases=("--epochs",))] = Field(None, gt=0)
+    epochs: Annotated[float | None, arg(aliases=("--epochs",)), Field(gt=0)] = None
     """Passes over the data. Also the yardstick of the warmup."""
-    steps: Annotated[int | None, arg(aliases=("--steps",))] = Field(None, ge=0)
+    steps: Annotated[int | None, arg(aliases=("--steps",)), Field(ge=0)] = None
     """Optimizer steps; where set it wins over epochs, and warmup keeps its share."""
-    batch_size: Annotated[int, arg(aliases=("--batch-size",))] = Field(4096, ge=1)
+    batch_size: Annotated[int, arg(aliases=("--batch-size",)), Field(ge=1)] = 4096
     """Images per optimizer step, over all devices."""
-    micro_batch_size: Annotated[int | None, arg(aliases=("--micro-batch-size",))] = Field(None, ge=1)
+    micro_batch_size: Annotated[int | None, arg(aliases=("--micro-batch-size",)), Field(ge=1)] = None
     """Images per device and pass. None: the largest divisor of the device's share that the preset says fits."""
-    micro_batch_limit: int = Field(256, ge=1)
+    micro_batch_limit: Annotated[int, Field(ge=1)] = 256
     """The most images per device and pass that are chosen where micro_batch_size is None."""
-    warmup_epochs: float = Field(0.0, ge=0)
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Epochs over which the learning rate grows from zero."""
-    min_lr: float = Field(0.0, ge=0)
+    min_lr: Annotated[float, Field(ge=0)] = 0.0
     """Learning rate at the end."""
 
     def total_steps(self, images: int) -> int:
@@ -107,28 +107,28 @@ class RunConfig:
     """Start anew in a folder that holds a run; what that run wrote is removed."""
     allow_drift: Annotated[bool, arg(aliases=("--allow-drift",))] = False
     """Resume even where data, seed, batch size or model differ from the run's."""
-    seed: Annotated[int, arg(aliases=("--seed",))] = Field(0, ge=0, lt=2**63)
+    seed: Annotated[int, arg(aliases=("--seed",)), Field(ge=0, lt=2**63)] = 0
     """Fixes data order, augmentation, masks and initial weights."""
     device: Annotated[str, arg(aliases=("--device",))] = "auto"
     """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], arg(aliases=("--precision",))] = "auto"
     """Of the forward and backward pass; weights stay fp32. auto: bf16 on a GPU that has it, else fp16 with loss
     scaling on a GPU, else fp32."""
-    checkpoint_every: Annotated[int | None, arg(aliases=("--checkpoint-every",))] = Field(None, ge=1)
+    checkpoint_every: Annotated[int | None, arg(aliases=("--checkpoint-every",)), Field(ge=1)] = None
     """Steps between checkpoints. None: 20 a run."""
-    keep: Annotated[int, arg(aliases=("--keep",))] = Field(2, ge=1)
+    keep: Annotated[int, arg(aliases=("--keep",)), Field(ge=1)] = 2
     """Newest checkpoints kept; older ones are removed."""
-    log_every: int | None = Field(None, ge=1)
+    log_every: Annotated[int | None, Field(ge=1)] = None
     """Steps between lines of metrics.jsonl. None: about 1,000 lines a run, at most 50 steps apart."""
     compile: Annotated[bool, arg(aliases=("--compile",))] = False
     """torch.compile the step."""
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    ema: float | None = Field(None, gt=0, lt=1)
+    ema: Annotated[float | None, Field(gt=0, lt=1)] = None
     """Decay per step of a running average of the weights, saved and evaluated beside them; None: none."""
     tensorboard: bool = True
     """Write tensorboard/ beside metrics.jsonl."""
-    hang_timeout: float = Field(600.0, gt=0)
+    hang_timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds a distributed process waits for the others before the job ends."""
 
     def resolved_checkpoint_every(self, steps: int) -> int:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from maekit.config.schema import Field, Size, config
+from maekit.config.schema import Annotated, Field, Size, config
 
 
 @config
@@ -13,15 +13,15 @@ class DataOptions:
 
     source: Positional[str]
     """SOURCE to examine."""
-    channels: int = Field(3, ge=1)
+    channels: Annotated[int, Field(ge=1)] = 3
     """Channels the images are decoded to."""
-    images: int | None = Field(None, ge=1)
+    images: Annotated[int | None, Field(ge=1)] = None
     """Examine this many images, evenly spread; None: all."""
     picture: str = ""
     """Write a picture of the spread of sizes and modes to this path."""
-    rate: float = Field(1000.0, gt=0)
+    rate: Annotated[float, Field(gt=0)] = 1000.0
     """Images per second that training would want; the answer says how many workers feed it."""
-    workers: int | None = Field(None, ge=0)
+    workers: Annotated[int | None, Field(ge=0)] = None
     """Processes that examine; None: one less than the cores."""
 
 
@@ -31,9 +31,9 @@ class DeviceOptions:
 
     device: str = "auto"
     """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: Annotated[int, Field(ge=1)] = 64
     """Images per pass."""
-    workers: int | None = Field(None, ge=0)
+    workers: Annotated[int | None, Field(ge=0)] = None
     """Processes that decode; None: one less than the cores."""
 
 
@@ -41,15 +41,15 @@ class DeviceOptions:
 class WeightsOptions:
     """What foreign weights leave unsaid."""
 
-    heads: int | None = Field(None, ge=1)
+    heads: Annotated[int | None, Field(ge=1)] = None
     """The encoder's attention heads, where a layout does not tell."""
-    decoder_heads: int | None = Field(None, ge=1)
+    decoder_heads: Annotated[int | None, Field(ge=1)] = None
     """The decoder's attention heads, where a layout does not tell."""
     image_size: Size | None = None
     """Use the model at this size instead of its own (with --resample-positions)."""
     resample_positions: bool = False
     """Resample position embeddings to --image-size."""
-    channels: int | None = Field(None, ge=1)
+    channels: Annotated[int | None, Field(ge=1)] = None
     """Inflate or average the patch embedding to this many channels."""
 
 
@@ -63,18 +63,18 @@ class ReconstructOptions:
     """W with a decoder."""
     out: str
     """Picture to write (.png or .jpg)."""
-    mask_ratio: float | None = Field(None, gt=0, lt=1)
+    mask_ratio: Annotated[float | None, Field(gt=0, lt=1)] = None
     """Share that is hidden; None: as in pretraining."""
     mask: str = ""
     """A small black and white picture: white is hidden. Replaces the random mask."""
-    seed: int = Field(0, ge=0)
+    seed: Annotated[int, Field(ge=0)] = 0
     """Of the random mask."""
     statistics: Literal["original", "visible"] = "visible"
     """Normalised-pixel models: where each hidden patch's mean and spread come from. original: the hidden pixels
     themselves, a leak. visible: the visible neighbours."""
-    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
-    device: DeviceOptions = Field(default_factory=DeviceOptions)
+    device: DeviceOptions = DeviceOptions()
     """Where it runs."""
 
 
@@ -88,11 +88,11 @@ class EvaluateOptions:
     """Labelled SOURCE."""
     confusion: str = ""
     """Write the confusion picture to this path (up to 30 classes)."""
-    crop_share: float = Field(0.875, gt=0, le=1)
+    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
     """The shorter side is resized to image size / this, then the centre is taken."""
-    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
-    device: DeviceOptions = Field(default_factory=DeviceOptions)
+    device: DeviceOptions = DeviceOptions()
     """Where it runs."""
 
 
@@ -104,13 +104,13 @@ class ClassifyOptions:
     """Image files, or a SOURCE."""
     weights: str
     """W of a classifier."""
-    top: int = Field(5, ge=1)
+    top: Annotated[int, Field(ge=1)] = 5
     """Labels per image."""
-    crop_share: float = Field(0.875, gt=0, le=1)
+    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
     """The shorter side is resized to image size / this, then the centre is taken."""
-    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
-    device: DeviceOptions = Field(default_factory=DeviceOptions)
+    device: DeviceOptions = DeviceOptions()
     """Where it runs."""
 
 
@@ -126,11 +126,11 @@ class EmbedOptions:
     """File to write: .npz or .parquet with path, label and vector."""
     tokens: Literal["pooled", "class", "patches"] = "pooled"
     """pooled: the mean of the patch tokens. class: the class token. patches: all patch tokens."""
-    crop_share: float = Field(0.875, gt=0, le=1)
+    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
     """The shorter side is resized to image size / this, then the centre is taken."""
-    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
-    device: DeviceOptions = Field(default_factory=DeviceOptions)
+    device: DeviceOptions = DeviceOptions()
     """Where it runs."""
 
 
@@ -144,9 +144,9 @@ class InspectOptions:
     """Also the file's SHA-256."""
     config: str = ""
     """A saved config to compare with: the first mismatches are listed."""
-    heads: int | None = Field(None, ge=1)
+    heads: Annotated[int | None, Field(ge=1)] = None
     """The encoder's attention heads, where the layout does not tell."""
-    decoder_heads: int | None = Field(None, ge=1)
+    decoder_heads: Annotated[int | None, Field(ge=1)] = None
     """The decoder's attention heads, where the layout does not tell."""
 
 
@@ -162,5 +162,5 @@ class ConvertOptions:
     """File, or folder for huggingface."""
     part: Literal["auto", "encoder", "classifier", "reconstructor"] = "auto"
     """onnx and torch-export: what is exported. auto: the whole of what the weights hold."""
-    weights_options: WeightsOptions = Field(default_factory=WeightsOptions)
+    weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
