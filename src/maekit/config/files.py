@@ -57,7 +57,9 @@ def _parse(text: str, path: Path) -> Any:
 
 def explain(error: ValidationError, kind: Any) -> str:
     """The first complaint of pydantic in one line, with the likely meant option where a name is unknown."""
-    first, others = error.errors()[0], error.error_count() - 1
+    complaints = error.errors()
+    complaints.sort(key=lambda complaint: complaint["type"] == "missing")  # a misspelt name also leaves one missing
+    first, others = complaints[0], len(complaints) - 1
     path = [str(part) for part in first["loc"]]
     names = set(option_paths(kind))
     field = ".".join(path)

@@ -139,7 +139,7 @@ class InspectOptions:
     """What a checkpoint holds and what it can do."""
 
     weights: Positional[str]
-    """W."""
+    """W to read."""
     hash: bool = False
     """Also the file's SHA-256."""
     config: str = ""
@@ -155,7 +155,7 @@ class ConvertOptions:
     """Write weights in another layout."""
 
     weights: Positional[str]
-    """W."""
+    """W to read."""
     to: Literal["maekit", "timm", "huggingface", "facebook", "onnx", "torch-export"]
     """Layout to write."""
     out: str

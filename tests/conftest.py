@@ -1,0 +1,45 @@
+"""Fixtures every test may use. Nothing here needs network, a GPU, or files outside the repository."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MaekitRun = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def maekit_command() -> MaekitRun:
+    """Run `maekit WORDS...` in a process of its own, as a user does."""
+
+    def run(*words: object, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "maekit.cli", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve smooth colour pictures of different sizes in two class folders, half JPEG, half PNG."""
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for number in range(12):
+        height, width = int(draw.integers(40, 90)), int(draw.integers(40, 90))
+        rows, columns = np.mgrid[0:height, 0:width]
+        waves = [np.sin(rows / draw.uniform(4, 20) + columns / draw.uniform(4, 20)) for _ in range(3)]
+        picture = Image.fromarray(((np.stack(waves, -1) + 1) * 127.5).astype(np.uint8))
+        target = folder / ("rough" if number % 2 else "smooth")
+        target.mkdir(exist_ok=True)
+        picture.save(target / f"{number:02d}.{'jpg' if number % 4 < 2 else 'png'}")
+    return folder
