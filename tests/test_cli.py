@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import json
+import subprocess
 import sys
 
 import pytest
@@ -23,16 +25,12 @@ def test_help_lists_every_verb(capsys):
     assert all(f"  {verb} " in out for verb in cli.VERBS)
 
 
-def test_help_imports_no_torch(maekit_command):
-    import subprocess
-
+def test_help_imports_no_torch():
     script = "import sys; from maekit import cli; cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
 
 
 def test_config_mistakes_are_found_before_torch_is_imported():
-    import subprocess
-
     script = (
         "import sys; from maekit import cli; code = cli.main(['pretrain', 'vit-tiny', '--mask-ration', '0.5']);"
         "sys.exit(10 + code if 'torch' not in sys.modules else 1)"
@@ -89,8 +87,6 @@ def test_every_option_is_documented(kind):
 
 @pytest.mark.parametrize("name", presets.PRETRAIN)
 def test_presets_survive_a_file_unchanged(name, tmp_path):
-    import json
-
     preset = presets.PRETRAIN[name]()
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"config": files.to_dict(preset), "versions": {}}))

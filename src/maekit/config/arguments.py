@@ -91,10 +91,10 @@ def _typed_options(kind: Any) -> list[str]:
 def _one_line(text: str) -> str:
     """tyro's framed complaint as one line: the option, what is wrong with it."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [line.strip("│| ") for line in text.splitlines() if line.startswith(("│", "|"))]  # ASCII frames exist
+    lines = [line.strip("│| ") for line in text.splitlines()[1:]]  # a frame, ASCII or none, under a title line
     body: list[str] = []
     for line in lines:
-        if set(line) <= {"─", "-"} or line.startswith(("For full helptext", "Argument helptext")):
+        if set(line) <= set("─-+╰╯") or line.startswith(("For full helptext", "Argument helptext")):
             if body:
                 break
             continue
