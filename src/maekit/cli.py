@@ -1,6 +1,7 @@
 """The command line: each verb parses, calls a recipe or an inference function, and prints."""
 
 import contextlib
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -59,7 +60,35 @@ def pretrain(words: list[str]) -> Answer:
 
     from maekit.recipes import pretrain as recipe
 
-    return recipe.run(config)
+    return _done(recipe.run(config))
+
+
+def finetune(words: list[str]) -> Answer:
+    """Full or partial fine-tuning of a pretrained encoder as a classifier."""
+    from maekit import presets
+    from maekit.config import ClassifyConfig
+
+    words = [word.replace("--image-size", "--classifier.image-size") for word in words]  # scratch has it in its model
+    config = _preset_config("finetune", words, presets.FINETUNE, ClassifyConfig)
+    _need(config.weights, "--weights", "the pretrained encoder")
+    _need_labelled(config)
+
+    from maekit.recipes import classify as recipe
+
+    return _done(recipe.finetune(config))
+
+
+def scratch(words: list[str]) -> Answer:
+    """Supervised training from nothing, to compare with."""
+    from maekit import presets
+    from maekit.config import ClassifyConfig
+
+    config = _preset_config("scratch", words, presets.SCRATCH, ClassifyConfig)
+    _need_labelled(config)
+
+    from maekit.recipes import classify as recipe
+
+    return _done(recipe.scratch(config))
 
 
 def reconstruct(words: list[str]) -> Answer:
@@ -75,8 +104,18 @@ def reconstruct(words: list[str]) -> Answer:
 
 VERBS: dict[str, Callable[[list[str]], Answer]] = {
     "pretrain": pretrain,
+    "finetune": finetune,
+    "scratch": scratch,
     "reconstruct": reconstruct,
 }
+
+
+def _done(answer: Answer) -> Answer:
+    """Say in a line where a run is and how it ended."""
+    values = [f"{name} {value:.4g}" for name, value in answer.items() if name == "loss" or name.startswith("val_")]
+    if answer["run"] is not None:  # other ranks say nothing
+        print(f"done: {answer['run']}  {'  '.join(values)}  see {answer['run']}/report.html")
+    return answer
 
 
 def _verb(name: str) -> Callable[[list[str]], Answer]:
@@ -108,8 +147,13 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
     if words[0].startswith("-"):
         raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} PRESET {' '.join(words)}")
     default = presets.find(table, kind, words[0])
-    description = (table[words[0]].__doc__ if words[0] in table else VERBS[verb].__doc__) or ""
+    description = inspect.cleandoc((table[words[0]] if words[0] in table else VERBS[verb]).__doc__ or "")
     return parse(kind, words[1:], prog=f"maekit {verb} {words[0]}", description=description, default=default)
+
+
+def _need_labelled(config: Any) -> None:
+    _need(config.data.source, "--data", "labelled images to train on")
+    _need(config.validation.source, "--val", "labelled images to judge by")
 
 
 def _need(value: str, option: str, meaning: str) -> None:

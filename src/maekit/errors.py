@@ -38,14 +38,14 @@ class StorageError(MaekitError):
 
 
 class RunError(MaekitError):
-    """A run folder in use, a resume that would drift, a device or memory that is not there."""
+    """A run folder in use, a resume that would drift, a batch that does not divide, a device that is not there."""
 
 
 class TrainingError(MaekitError):
     """A run that cannot go on: a loss that is not finite, a process that died."""
 
 
-class Stopped(MaekitError):
+class Stopped(MaekitError):  # noqa: N818 - stopping when asked is no error
     """Stopped by a signal after saving; `--resume` continues."""
 
     exit_code = 75

@@ -47,7 +47,7 @@ def parse(kind: type[T], words: list[str], *, prog: str, description: str, defau
         raise UsageError(_one_line(complaint.getvalue())) from None
     if unknown:
         raise UsageError(_unknown(unknown[0], kind, words))
-    return config  # type: ignore[no-any-return]
+    return config
 
 
 def _with_rivals_cleared(words: list[str]) -> list[str]:

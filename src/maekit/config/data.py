@@ -22,9 +22,10 @@ class DataConfig:
     std: Annotated[tuple[float, ...] | None, arg(aliases=("--std",))] = None
     """Per-channel standard deviation; with --normalise given."""
     workers: Annotated[int | None, arg(aliases=("--workers",)), Field(ge=0)] = None
-    """Processes that decode images, per device. None: one less than the cores this process may use, at most 16."""
+    """Processes that decode images, per device. None: one less than the device's share of the cores, at most 16."""
     bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of the source's images that may prove unreadable before the run stops with their names."""
+    """Share of the source's images that may prove unreadable before the run stops with their names. Above 0, ten always
+    may, but never all."""
     shuffle: bool = True
     """Whether each epoch has an order of its own. Off: the source's order, every epoch."""
 
@@ -49,7 +50,8 @@ class AugmentConfig:
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """Resampling filter; always antialiased."""
     repeats: Annotated[int, Field(ge=1)] = 1
-    """How many crops are made of an image once it is decoded (repeated sampling)."""
+    """How many crops are made of an image once it is decoded (repeated sampling). A batch counts crops, so an epoch of
+    the schedule still sees as many crops as there are images."""
 
 
 @config

@@ -1,5 +1,6 @@
 """What is pretrained: encoder, decoder, mask and target."""
 
+import dataclasses
 from typing import Literal
 
 from tyro.conf import arg
@@ -26,6 +27,8 @@ class DecoderConfig:
     """How the decoder's tokens know where they are."""
     head: Literal["linear", "norm_conv_transpose"] = "linear"
     """linear: tokens to pixels. norm_conv_transpose: FlyEgle's Linear, LayerNorm, transposed convolution."""
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+    """Added to the variance in the blocks' and the head's LayerNorm."""
     predicted_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """cross only: share of the hidden patches that is predicted and scored in each step."""
     feature_maps: Annotated[int, Field(ge=0)] = 0
@@ -41,7 +44,7 @@ class ModelConfig:
     image_size: Annotated[Size, arg(aliases=("--image-size",))]
     """Pixels the model sees: one number, or height and width."""
     patch_size: Size | None = None
-    """Pixels of a ViT's patch: one number, or height and width. None: as the timm name says."""
+    """Pixels of a ViT's or Swin's patch: one number, or height and width. None: as the timm name says."""
     channels: Annotated[int, Field(ge=1)] = 3
     """Colour channels of the images, 1 to any number."""
     width: Annotated[int | None, Field(ge=1)] = None
@@ -56,6 +59,8 @@ class ModelConfig:
     """Number of register tokens of a ViT (arXiv 2309.16588)."""
     positions: Positions = "sincos"
     """sincos: fixed 2-D (the paper). learned: trained from N(0, .02). sincos1d: fixed, over patch numbers (FlyEgle)."""
+    norm_eps: Annotated[float | None, Field(gt=0)] = None
+    """Added to the variance in a ViT's LayerNorm. None: as the timm name says (1e-6 but for few)."""
     window: Annotated[int | None, Field(ge=1)] = None
     """Overrides a Swin's attention window, in patches."""
     swin_method: Literal["uniform", "dense"] = "uniform"
@@ -69,6 +74,11 @@ class ModelConfig:
     @property
     def image_hw(self) -> tuple[int, int]:
         return size(self.image_size)
+
+    def changed(self, *names: str) -> list[str]:
+        """Which of these options are not at their defaults: what a family that lacks them has to refuse."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return [name for name in names if getattr(self, name) != defaults[name]]
 
 
 @config

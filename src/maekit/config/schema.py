@@ -18,7 +18,7 @@ def config(cls: type[T]) -> type[T]:
     Bounds stand in the annotation, `Annotated[int, Field(ge=1)]`, so that defaults stay plain values, as tyro needs.
     """
     options = ConfigDict(extra="forbid", allow_inf_nan=False)
-    return dataclass(cls, kw_only=True, frozen=True, config=options)  # type: ignore[call-overload, no-any-return]
+    return dataclass(cls, kw_only=True, frozen=True, config=options)  # type: ignore[return-value]
 
 
 def size(value: Size) -> tuple[int, int]:

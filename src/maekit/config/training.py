@@ -5,7 +5,7 @@ from typing import Literal
 from tyro.conf import arg
 
 from maekit.config.schema import Annotated, Field, config
-from maekit.errors import UsageError
+from maekit.errors import RunError, UsageError
 
 
 @config
@@ -78,9 +78,9 @@ class ScheduleConfig:
         return round(steps * min(1.0, self.warmup_epochs / epochs))
 
     def micro_batch(self, world_size: int) -> int:
-        """Images per device and pass. Raises UsageError where the batch does not divide."""
+        """Images per device and pass. Raises RunError where the batch does not divide."""
         if self.batch_size % world_size:
-            raise UsageError(
+            raise RunError(
                 f"schedule.batch_size: {self.batch_size} images do not divide over {world_size} devices; "
                 f"take a multiple of {world_size}"
             )
@@ -88,7 +88,7 @@ class ScheduleConfig:
         if self.micro_batch_size is None:
             return max(d for d in range(1, min(share, self.micro_batch_limit) + 1) if share % d == 0)
         if share % self.micro_batch_size:
-            raise UsageError(
+            raise RunError(
                 f"schedule.micro_batch_size: {share} images a device ({self.batch_size} over {world_size}) are not a "
                 f"multiple of {self.micro_batch_size}; take a divisor of {share}"
             )
@@ -115,7 +115,7 @@ class RunConfig:
     """Of the forward and backward pass; weights stay fp32. auto: bf16 on a GPU that has it, else fp16 with loss
     scaling on a GPU, else fp32."""
     checkpoint_every: Annotated[int | None, arg(aliases=("--checkpoint-every",)), Field(ge=1)] = None
-    """Steps between checkpoints. None: 20 a run."""
+    """Steps between checkpoints. None: 20 a run, but at least 50 steps apart. The end is always saved."""
     keep: Annotated[int, arg(aliases=("--keep",)), Field(ge=1)] = 2
     """Newest checkpoints kept; older ones are removed."""
     log_every: Annotated[int | None, Field(ge=1)] = None
@@ -132,7 +132,7 @@ class RunConfig:
     """Seconds a distributed process waits for the others before the job ends."""
 
     def resolved_checkpoint_every(self, steps: int) -> int:
-        return self.checkpoint_every or max(1, steps // 20)
+        return self.checkpoint_every or max(50, steps // 20)
 
     def resolved_log_every(self, steps: int) -> int:
         return self.log_every or max(1, min(50, steps // 1000))

@@ -41,12 +41,17 @@ class DeviceOptions:
 class WeightsOptions:
     """What foreign weights leave unsaid."""
 
+    encoder: str = ""
+    """timm name of the encoder, where a layout does not tell."""
     heads: Annotated[int | None, Field(ge=1)] = None
     """The encoder's attention heads, where a layout does not tell."""
     decoder_heads: Annotated[int | None, Field(ge=1)] = None
     """The decoder's attention heads, where a layout does not tell."""
+    target: Literal["raw", "normalised"] | None = None
+    """What the decoder predicts, where a layout does not tell: pixels, or pixels normalised within their patch."""
     image_size: Size | None = None
-    """Use the model at this size instead of its own (with --resample-positions)."""
+    """Use the model at this size instead of its own (with --resample-positions). Where a layout does not tell its own
+    size, or images are not square: that size."""
     resample_positions: bool = False
     """Resample position embeddings to --image-size."""
     channels: Annotated[int | None, Field(ge=1)] = None
@@ -58,7 +63,7 @@ class ReconstructOptions:
     """Masked, reconstruction and original, side by side."""
 
     images: Positional[tuple[str, ...]]
-    """Image files, a row each."""
+    """Image files, a row each; or a SOURCE, of which --rows are shown."""
     weights: str
     """W with a decoder."""
     out: str
@@ -69,6 +74,8 @@ class ReconstructOptions:
     """A small black and white picture: white is hidden. Replaces the random mask."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the random mask."""
+    rows: Annotated[int, Field(ge=1)] = 6
+    """Images shown of a SOURCE, evenly spread over it."""
     statistics: Literal["original", "visible"] = "visible"
     """Normalised-pixel models: where each hidden patch's mean and spread come from. original: the hidden pixels
     themselves, a leak. visible: the visible neighbours."""
@@ -143,11 +150,9 @@ class InspectOptions:
     hash: bool = False
     """Also the file's SHA-256."""
     config: str = ""
-    """A saved config to compare with: the first mismatches are listed."""
-    heads: Annotated[int | None, Field(ge=1)] = None
-    """The encoder's attention heads, where the layout does not tell."""
-    decoder_heads: Annotated[int | None, Field(ge=1)] = None
-    """The decoder's attention heads, where the layout does not tell."""
+    """A preset or saved config to compare with: the first mismatches are listed."""
+    weights_options: WeightsOptions = WeightsOptions()
+    """What foreign weights leave unsaid."""
 
 
 @config

@@ -5,11 +5,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maekit.config import PretrainConfig, files
+from maekit.config import ClassifyConfig, PretrainConfig, files
 from maekit.errors import UsageError
-from maekit.presets import pretrain
+from maekit.presets import finetune, hierarchical, pretrain, scratch
 
-PRETRAIN: dict[str, Callable[[], PretrainConfig]] = {**pretrain.PRESETS}
+PRETRAIN: dict[str, Callable[[], PretrainConfig]] = {**pretrain.PRESETS, **hierarchical.PRESETS}
+FINETUNE: dict[str, Callable[[], ClassifyConfig]] = {**finetune.PRESETS}
+SCRATCH: dict[str, Callable[[], ClassifyConfig]] = {**scratch.PRESETS}
 
 T = TypeVar("T")
 

@@ -1,0 +1,115 @@
+"""Which patches of an image are hidden.
+
+A mask is data: `masked: bool [N, L]`, True = hidden, L the patches of the grid in raster order. It is a function of the
+image's key alone, so it changes neither with workers nor with world size, and hides as many patches in every image.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maekit.config import MaskConfig
+from maekit.errors import ModelError
+from maekit.randomness import numpy_generator, uniform_scores
+
+_SMALLEST_BLOCK = 4  # patches in one rectangle, at the least
+_BLOCK_ASPECT = (0.3, 1 / 0.3)  # its height over width; both as in arXiv 2106.08254, algorithm 1
+
+
+def hidden_count(config: MaskConfig, grid: tuple[int, int]) -> int:
+    """How many of the grid's patches are hidden in each image.
+
+    Raises ModelError where the grid and the kind of mask do not fit, or where nothing would be hidden or visible.
+    """
+    rows, columns = grid
+    patches = rows * columns
+    if config.kind == "one_in_2x2":
+        if rows % 2 or columns % 2:
+            raise ModelError(f"mask.kind one_in_2x2: needs an even grid; the image has {rows}x{columns} units")
+        _check_ratio(config, 0.75)
+        hidden = patches * 3 // 4
+    elif config.kind == "grid":
+        step = _grid_step(config)
+        hidden = patches - math.ceil(rows / step) * math.ceil(columns / step)
+    else:  # truncating the visible share, not the hidden one, is what the paper's released code does
+        hidden = patches - int(patches * (1 - config.ratio))
+    if not 0 < hidden < patches:
+        raise ModelError(f"mask.ratio {config.ratio}: hides {hidden} of {patches} units; some must hide and some show")
+    return hidden
+
+
+def draw(config: MaskConfig, grid: tuple[int, int], keys: Tensor) -> Tensor:
+    """One mask an image: keys [N] int64 → masked [N, L] bool on the keys' device, equal on every device."""
+    hidden = hidden_count(config, grid)
+    if config.kind == "random":
+        return _random(grid, keys, hidden)
+    if config.kind == "one_in_2x2":
+        return _one_in_2x2(grid, keys)
+    if config.kind == "grid":
+        return _grid(config, grid).to(keys.device).expand(len(keys), -1)
+    return _block(grid, keys, hidden)
+
+
+def choose(index: Tensor, count: int, keys: Tensor) -> Tensor:
+    """`count` of each row's entries, uniformly, in the order they had: index [N, L], keys [N] → [N, count]."""
+    scores = uniform_scores(keys, index.shape[1])
+    chosen = scores.argsort(dim=1)[:, :count].sort(dim=1).values
+    return index.gather(1, chosen)
+
+
+def _random(grid: tuple[int, int], keys: Tensor, hidden: int) -> Tensor:
+    order = uniform_scores(keys, grid[0] * grid[1]).argsort(dim=1)
+    masked = torch.zeros(order.shape, dtype=torch.bool, device=keys.device)
+    return masked.scatter(1, order[:, :hidden], True)
+
+
+def _one_in_2x2(grid: tuple[int, int], keys: Tensor) -> Tensor:
+    """One visible patch in every 2x2 block (UM-MAE, arXiv 2205.10063)."""
+    rows, columns = grid
+    scores = uniform_scores(keys, rows * columns).view(-1, rows // 2, columns // 2, 4)
+    masked = torch.ones_like(scores, dtype=torch.bool).scatter(3, scores.argmax(dim=3, keepdim=True), False)
+    return masked.unflatten(3, (2, 2)).transpose(2, 3).reshape(len(keys), rows * columns)
+
+
+def _grid_step(config: MaskConfig) -> int:
+    step = round((1 - config.ratio) ** -0.5)
+    _check_ratio(config, 1 - 1 / max(2, step) ** 2)
+    return step
+
+
+def _check_ratio(config: MaskConfig, nearest: float) -> None:
+    if abs(config.ratio - nearest) > 0.01:
+        raise ModelError(f"mask.ratio {config.ratio}: mask.kind {config.kind} cannot hide that; take {nearest:.4g}")
+
+
+def _grid(config: MaskConfig, grid: tuple[int, int]) -> Tensor:
+    """Every n-th patch of every n-th row stays visible, the same in every image (arXiv 2111.06377, figure 6)."""
+    step = _grid_step(config)
+    masked = torch.ones(grid, dtype=torch.bool)
+    masked[::step, ::step] = False
+    return masked.flatten()
+
+
+def _block(grid: tuple[int, int], keys: Tensor, hidden: int) -> Tensor:
+    """Rectangles until enough is hidden (arXiv 2106.08254, algorithm 1); of the last one, only what is missing."""
+    masks = [_blocks_of_one(grid, int(key), hidden) for key in keys.tolist()]
+    return torch.from_numpy(np.stack(masks)).to(keys.device)
+
+
+def _blocks_of_one(grid: tuple[int, int], key: int, hidden: int) -> np.ndarray:
+    rows, columns = grid
+    draws = numpy_generator(key)
+    masked = np.zeros(grid, dtype=bool)
+    while (missing := hidden - int(masked.sum())) > 0:
+        area = draws.uniform(min(_SMALLEST_BLOCK, missing), max(missing, _SMALLEST_BLOCK))
+        aspect = math.exp(draws.uniform(math.log(_BLOCK_ASPECT[0]), math.log(_BLOCK_ASPECT[1])))
+        height = min(rows, max(1, round(math.sqrt(area * aspect))))
+        width = min(columns, max(1, round(math.sqrt(area / aspect))))
+        top, left = int(draws.integers(rows - height + 1)), int(draws.integers(columns - width + 1))
+        block = np.zeros(grid, dtype=bool)
+        block[top : top + height, left : left + width] = True
+        new = np.flatnonzero(block & ~masked)
+        masked.flat[new[:missing] if len(new) > missing else new] = True
+    return masked.ravel()

@@ -1,0 +1,65 @@
+"""A classifier: an encoder, a pooled token, a linear head.
+
+Legend: N images, C channels, H W pixels, D width, Y classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from maekit.config import ClassifierConfig, ModelConfig
+from maekit.errors import ModelError
+from maekit.models.encoder import ImageEncoder
+
+
+class Classifier(ImageEncoder):
+    """Encoder and linear head, as in arXiv 2111.06377's fine-tuning (appendix A.1).
+
+    pooling mean: average of the patch tokens and a norm, in the family's native order (ViT, Hiera: a norm of its own
+    after the average, none before; Swin: the encoder's norm before it). pooling class: the class token after the
+    encoder's norm. Attributes beside those of `ImageEncoder`: `classes` (in label order), `pooling`, `norm`, `head`.
+    Raises ModelError where a class token is asked of an encoder without one, or there are fewer than two classes.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        classifier: ClassifierConfig,
+        classes: tuple[str, ...],
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> None:
+        super().__init__(config, mean=mean, std=std, drop_path=classifier.drop_path)
+        if len(classes) < 2:
+            raise ModelError(f"a classifier needs two classes or more; there is {', '.join(classes) or 'none'}")
+        if classifier.pooling == "class" and not getattr(self.encoder, "has_class_token", False):
+            raise ModelError(f"classifier.pooling class: {config.encoder} has no class token; take mean")
+        self.classes, self.pooling = classes, classifier.pooling
+        self.norm: nn.Module = nn.Identity()
+        if self.pooling == "mean" and not self.family.norm_before_mean:
+            self.norm = self.family.take_norm(self.encoder)
+        width = int(self.encoder.num_features)  # type: ignore[arg-type]
+        self.head = nn.Linear(width, len(classes))
+        nn.init.trunc_normal_(self.head.weight, std=classifier.head_std)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: [N, C, H, W] standardised → logits [N, Y]."""
+        latents = self.family.encode(self.encoder, images)
+        pooled = latents.tokens[:, 0] if self.pooling == "class" else latents.patches.mean(dim=1)
+        return self.head(self.norm(pooled))
+
+
+def build(
+    config: ModelConfig,
+    classifier: ClassifierConfig,
+    classes: tuple[str, ...],
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    seed: int,
+) -> Classifier:
+    """An untrained classifier whose initial weights are fixed by the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Classifier(config, classifier, classes, mean=mean, std=std)

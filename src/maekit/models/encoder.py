@@ -1,0 +1,47 @@
+"""An encoder with what is needed to use it: its config, its family, and how its images are standardised."""
+
+import torch
+from torch import Tensor, nn
+
+from maekit.config import ModelConfig
+from maekit.errors import ModelError
+from maekit.models.family import Features as Kind
+from maekit.models.family import family_of, features
+from maekit.models.standardise import Standardise
+
+
+class ImageEncoder(nn.Module):
+    """A native timm encoder (`encoder`) that knows its images: what weights without decoder and head become.
+
+    Attributes a user may rely on: `encoder`, `config`, `family`, `standardise`.
+    Raises ModelError where the sizes in the config do not fit each other.
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, mean: tuple[float, ...], std: tuple[float, ...], drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        if len(mean) != config.channels:
+            raise ModelError(f"mean and std: {len(mean)} values for images of {config.channels} channels")
+        self.config = config
+        self.family = family_of(config.encoder)
+        self.encoder = self.family.build(config, drop_path=drop_path)
+        self.standardise = Standardise(mean, std)
+
+    def features(self, images: Tensor, kind: Kind = "pooled", *, blocks: int = 1) -> Tensor:
+        """Features of whole images [N, C, H, W] standardised; see `maekit.models.family.features`."""
+        return features(self.encoder, images, kind, blocks=blocks)
+
+    def check_images(self, images: Tensor) -> None:
+        """Raises ModelError where images are not [N, C, H, W] of the model's own channels and size."""
+        expected = (self.config.channels, *self.config.image_hw)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ModelError(f"images: the model takes [N, {', '.join(map(str, expected))}], not {list(images.shape)}")
+
+    def recompute_activations(self, enabled: bool = True) -> None:
+        """Trade time for memory: activations of blocks are computed again in the backward pass."""
+        self.encoder.set_grad_checkpointing(enabled)  # type: ignore[operator]
+
+    @property
+    def device(self) -> torch.device:
+        return self.standardise.mean.device

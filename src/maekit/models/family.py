@@ -1,0 +1,189 @@
+"""What a kind of encoder (ViT, Swin, Hiera) must offer to become a masked autoencoder, and which one a name means.
+
+The encoder itself stays a native timm model. A family is a stateless object that knows how to build it, how to run it
+on the visible part of an image, and where its tokens lie. Parameters that pretraining needs beside the encoder (a token
+for secondary masking, heads that fuse several scales) live in the family's *adapter* module, which the masked
+autoencoder holds next to encoder and decoder and which is thrown away with the decoder.
+
+Mask units are what masks count, what is hidden and what one prediction vector covers: a ViT's patch, a Swin's 16- or
+32-px block, a Hiera's 32-px unit.
+
+Legend: N images, C channels, H W pixels, L mask units, V visible, K prefix tokens (class, registers), D width.
+"""
+
+import difflib
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal, Protocol
+
+import timm
+from torch import Tensor, nn
+
+from maekit.config import ModelConfig
+from maekit.errors import ModelError
+
+Features = Literal["pooled", "class", "patches"]
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What an encoder makes of an image.
+
+    tokens: [N, K + V, D], K prefix tokens first, then one token a mask unit (of the full image if nothing is hidden).
+    index: [N, V] int64, the mask unit (raster number in the grid) that each token after the prefix covers; None where
+        the tokens cover the whole image in raster order.
+    maps: outputs of the blocks that were asked for, each shaped like tokens; empty where none were.
+    """
+
+    tokens: Tensor
+    prefix: int = 0
+    index: Tensor | None = None
+    maps: tuple[Tensor, ...] = ()
+
+    @property
+    def patches(self) -> Tensor:
+        """Tokens without the prefix, [N, V, D]."""
+        return self.tokens[:, self.prefix :]
+
+
+class Family(Protocol):
+    """One kind of encoder. `config` is always the ModelConfig that the encoder was built from."""
+
+    name: str
+    """vit, swin, hiera: also the name of the family's file."""
+    norm_before_mean: bool
+    """Order in the native classifier with mean pooling. True (Swin): the encoder's norm, then the mean. False (ViT,
+    Hiera): the mean of tokens without norm, then a norm of its own."""
+
+    def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
+        """Masks it takes: names of `MaskConfig.kind`, and "painted" for any mask with equal counts."""
+
+    def build(self, config: ModelConfig, *, drop_path: float = 0.0) -> nn.Module:
+        """The native timm model without classifier (num_classes=0), untrained, initialised as its paper says.
+
+        Deterministic under torch.manual_seed; nothing is downloaded. Raises ModelError, in one line with what to
+        change, for names, sizes or options of the config that this family cannot take (an image size that units or
+        windows do not divide names the nearest sizes that work; options of other families must be at their defaults).
+        """
+
+    def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:
+        """Parameters needed in pretraining only, initialised; `nn.Identity()` where there are none.
+
+        Every parameter in it must receive a gradient in a training step.
+        """
+
+    def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
+        """(height, width) of a mask unit in pixels. The grid is the image size divided by it."""
+
+    def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
+        """D of `encode_visible`'s tokens."""
+
+    def dense(self, config: ModelConfig) -> bool:
+        """True where hidden units are tokens of the encoder too (SimMIM): `encode_visible` then returns one token for
+        each unit of the grid in raster order (index None), and only the `linear` decoder fits. False: V tokens for the
+        visible units, and only the `self` and `cross` decoders fit."""
+
+    def encode_visible(
+        self,
+        encoder: nn.Module,
+        adapter: nn.Module,
+        images: Tensor,
+        masked: Tensor,
+        visible: Tensor,
+        *,
+        maps: tuple[int, ...] = (),
+        keys: Tensor | None = None,
+    ) -> Latents:
+        """Encode without looking at hidden pixels; no host synchronisation.
+
+        images: [N, C, H, W] standardised. masked: bool [N, L], True = hidden, equal counts in all rows. visible: int64
+        [N, V], the visible units' numbers, ascending. maps: numbers of the blocks whose outputs are wanted too, each
+        after the encoder's final norm (raise ModelError in `build` where a family has none of one width). keys: int64
+        [N], for families that draw (Swin's secondary masking); None draws nothing. Honours timm's
+        `set_grad_checkpointing`. Prefix tokens come first. The tokens have passed the final norm.
+        """
+
+    def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
+        """Encode whole images with the timm model as it stands, on its native path.
+
+        The tokens ([N, K + T, D]; T may be another number than L: the encoder's last grid in raster order) have passed
+        the encoder's final norm, unless `take_norm` removed it. blocks: mean over the outputs of so many last blocks,
+        each after the norm; ModelError where they have no common width.
+        """
+
+    def take_norm(self, encoder: nn.Module) -> nn.Module:
+        """Remove the encoder's final norm (an Identity stands in its place) and return it."""
+
+
+# A fourth family: one file that offers one object, and one line here.
+_FAMILIES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "vit": ("VIT", ("vision_transformer", "deit"), ("VisionTransformer",)),
+    "swin": ("SWIN", ("swin_transformer", "swin_transformer_v2"), ("SwinTransformer", "SwinTransformerV2")),
+    "hiera": ("HIERA", ("hiera",), ("Hiera",)),
+}
+
+
+def family_of(encoder: str | nn.Module) -> Family:
+    """The family of a timm name or of a timm model.
+
+    The family NAME is the object NAME.upper() in maekit.models.NAME; timm's modules and classes that it covers stand in
+    the table above. Raises ModelError, with a suggestion where the name is near a known one.
+    """
+    if isinstance(encoder, nn.Module):
+        classes = {base.__name__ for base in type(encoder).__mro__}
+        for name, (_, _, class_names) in _FAMILIES.items():
+            if classes & set(class_names):
+                return _family(name)
+        raise ModelError(f"a {type(encoder).__name__} is none of the families maekit knows: {', '.join(_FAMILIES)}")
+    architecture = encoder.partition(".")[0]
+    for name, (_, modules, _) in _FAMILIES.items():
+        if timm.models.is_model_in_modules(architecture, modules):
+            return _family(name)
+    known = [a for _, modules, _ in _FAMILIES.values() for m in modules for a in timm.list_models(module=m)]
+    close = difflib.get_close_matches(architecture, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    kind = "a timm model of another family" if timm.is_model(architecture) else "not a model timm knows"
+    raise ModelError(f"model.encoder: {encoder} is {kind} (families: {', '.join(_FAMILIES)}){hint}")
+
+
+def _family(name: str) -> Family:
+    family: Family = getattr(import_module(f"maekit.models.{name}"), _FAMILIES[name][0])
+    return family
+
+
+def grid_of(family: Family, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
+    """(rows, columns) of mask units in an image of the config's size."""
+    (height, width), (unit_height, unit_width) = config.image_hw, family.unit(encoder, config)
+    return height // unit_height, width // unit_width
+
+
+def features(encoder: nn.Module, images: Tensor, kind: Features = "pooled", *, blocks: int = 1) -> Tensor:
+    """Features of whole images for probes and embeddings.
+
+    images: [N, C, H, W] standardised → pooled [N, D], the mean of the patch tokens after the final norm; class [N, D],
+    the class token after it; patches [N, T, D]. blocks: mean over the outputs of so many last blocks.
+    Raises ModelError where a class token is asked of an encoder that has none.
+    """
+    latents = family_of(encoder).encode(encoder, images, blocks=blocks)
+    if kind == "class":
+        if not getattr(encoder, "has_class_token", False):
+            raise ModelError("features: this encoder has no class token; take pooled instead")
+        return latents.tokens[:, 0]
+    return latents.patches.mean(dim=1) if kind == "pooled" else latents.patches
+
+
+def layer_ids(encoder: nn.Module) -> tuple[dict[str, int], int]:
+    """Each parameter's layer, and the number of layers, for layer-wise learning rate decay.
+
+    Embeddings, tokens and positions 0, block i (counted from 0, over all stages) i + 1, what follows the last block
+    (final norm, and a classifier's head) the last number; as in the paper's fine-tuning (arXiv 2106.08254, appendix).
+    The rate's factor is decay ** (last number - id).
+    """
+    matcher = encoder.group_matcher(coarse=False)  # type: ignore[operator]
+    numbers: dict[str, int] = timm.models.group_parameters(encoder, matcher, reverse=True)
+    top = {name: name.partition(".")[0] for name in numbers}
+    in_blocks = {name: number for name, number in numbers.items() if top[name] in {"blocks", "layers"}}
+    last = 1 + max(in_blocks.values(), default=0)
+    # timm counts the final norm with the last block, and register tokens with the head
+    after = {name: last if top[name] in {"norm", "fc_norm", "head"} else 0 for name in numbers}
+    return after | in_blocks, last

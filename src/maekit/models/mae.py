@@ -1,0 +1,106 @@
+"""The masked autoencoder: an encoder that sees the visible patches, a decoder that paints the hidden ones.
+
+Legend: N images, C channels, H W pixels, L patches, Q predicted patches, P values of a patch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maekit.config import ModelConfig, PretrainConfig, TargetConfig
+from maekit.config.model import MaskConfig
+from maekit.errors import ModelError
+from maekit.masking import choose
+from maekit.models import decoder
+from maekit.models.encoder import ImageEncoder
+from maekit.models.family import grid_of
+from maekit.patches import split
+from maekit.randomness import keys_tensor
+
+_STREAM_PREDICTED, _STREAM_ENCODER = 1, 2  # draws beside the mask's own, from the same key
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """patches: [N, Q, P] in the target's terms. index: [N, Q] int64, which patches, ascending."""
+
+    patches: Tensor
+    index: Tensor
+
+
+class MaskedAutoencoder(ImageEncoder):
+    """Masked autoencoder of arXiv 2111.06377 over a native timm encoder.
+
+    Attributes a user may rely on beside those of `ImageEncoder`: `decoder`, `unit` (height, width of a mask unit in
+    pixels), `grid` (rows, columns of units), `target`, `mask` (how it was pretrained).
+    Raises ModelError where the sizes in the config do not fit each other, or a mask is not the family's.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        target: TargetConfig,
+        mask: MaskConfig,
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> None:
+        super().__init__(config, mean=mean, std=std)
+        self.target, self.mask = target, mask
+        self.unit = self.family.unit(self.encoder, config)
+        self.grid = grid_of(self.family, self.encoder, config)
+        self.adapter = self.family.adapter(self.encoder, config)
+        self.check_mask(mask.kind)
+        if (config.decoder.kind == "linear") != self.family.dense(config):
+            fits = "linear" if self.family.dense(config) else "self or cross"
+            raise ModelError(f"model.decoder.kind: this encoder needs {fits}, not {config.decoder.kind}")
+        self.decoder = decoder.build(
+            config.decoder,
+            encoder_width=self.family.latent_width(self.encoder, config),
+            encoder_depth=len(getattr(self.encoder, "blocks", ())),
+            prefix=int(getattr(self.encoder, "num_prefix_tokens", 0)),
+            grid=self.grid,
+            patch_values=(*self.unit, config.channels),
+        )
+
+    def forward(
+        self, images: Tensor, masked: Tensor, *, hidden: int | None = None, keys: Tensor | None = None
+    ) -> Prediction:
+        """Predict hidden patches.
+
+        images: [N, C, H, W] standardised. masked: bool [N, L], True = hidden. hidden: how many a row hides, where
+        known (else it is counted, which waits for the device). keys: int64 [N], as in training: a cross decoder then
+        predicts its share of the hidden patches, a Swin draws its secondary mask; None predicts all, draws nothing.
+        """
+        self.check_images(images)
+        units = self.grid[0] * self.grid[1]
+        if tuple(masked.shape) != (len(images), units):
+            raise ModelError(f"mask: must be [{len(images)}, {units}] for these images, not {list(masked.shape)}")
+        visible, predicted = split(masked, hidden)
+        if keys is not None and self.config.decoder.predicted_share < 1:
+            count = max(1, round(predicted.shape[1] * self.config.decoder.predicted_share))
+            predicted = choose(predicted, count, keys_tensor(keys, _STREAM_PREDICTED))
+        draws = None if keys is None else keys_tensor(keys, _STREAM_ENCODER)
+        maps = getattr(self.decoder, "maps", ())
+        latents = self.family.encode_visible(self.encoder, self.adapter, images, masked, visible, maps=maps, keys=draws)
+        return Prediction(self.decoder(latents, predicted), predicted)
+
+    def check_mask(self, kind: str) -> None:
+        """Raises ModelError where the encoder cannot take this kind of mask ("painted": any with equal counts)."""
+        takes = self.family.mask_kinds(self.config)
+        if kind not in takes:
+            raise ModelError(f"mask.kind {kind}: {self.config.encoder} takes {', '.join(sorted(takes))}")
+
+    def recompute_activations(self, enabled: bool = True) -> None:
+        """Trade time for memory: activations of blocks are computed again in the backward pass."""
+        super().recompute_activations(enabled)
+        if hasattr(self.decoder, "grad_checkpointing"):
+            self.decoder.grad_checkpointing = enabled  # type: ignore[assignment]
+
+
+def build(config: PretrainConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> MaskedAutoencoder:
+    """The model of a pretraining config, initial weights fixed by its seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.run.seed)
+        return MaskedAutoencoder(config.model, config.target, config.mask, mean=mean, std=std)

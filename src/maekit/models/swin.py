@@ -1,0 +1,282 @@
+"""Swin encoders (timm's `swin_*` and `swinv2_*`), two ways; the encoder stays the native model either way.
+
+*dense* (SimMIM, arXiv 2111.09886): a token replaces hidden patches after patch embedding and the whole grid passes the
+native network. The mask unit is what one token of the last stage covers, 32 px.
+
+*uniform* (UM-MAE, arXiv 2205.10063): one unit of 16 px stays visible in every 2x2 block of units. The visible units,
+each in its block's place, make an image of half the height and width, and only that is embedded and passes the stages.
+A unit is one token of the third stage, so the first three stages never mix pixels of different units but by attention.
+
+- *Windows* are halved, and so are their shifts: half a window of packed tokens stands for the part of the image that
+  the native window covers. (UM-MAE too pretrains windows of 8 and fine-tunes windows of 16.) Hence windows are even.
+- *Relative positions* are true ones: two tokens' offset is that of the patches they came from, which differs from image
+  to image. Tables keep their native size and are indexed with it. Where windows and shifts consist of whole 2x2 blocks
+  (window 16 at 256 px), this makes the first three stages the native network with the hidden keys left out, and no
+  offset is beyond the table. Elsewhere (a shift that cuts through units, the mean places of the last stage's tokens)
+  some are, and take the outermost entry.
+- *Latents*: a token of the last stage saw a 2x2 of visible units. A linear layer of the adapter, patch merging the
+  other way round (patch expanding, arXiv 2105.05537), makes four tokens of half the width of it, one a visible unit.
+- *Secondary masking* replaces a share of the visible units by a token, after patch embedding.
+
+Legend: N images, C channels, H W pixels, h w rows and columns of a grid of tokens, L mask units, V visible, D width.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+from maekit.config import ModelConfig
+from maekit.config.schema import size
+from maekit.errors import ModelError
+from maekit.models.family import Latents
+from maekit.models.packed_swin import Swin, stages
+from maekit.patches import take, take_patches, unpatchify
+from maekit.randomness import uniform_scores
+
+_FOREIGN = ("depth", "heads", "class_token", "register_tokens", "positions", "norm_eps")
+_LARGEST_WINDOW = 16  # that an error message proposes; both papers' largest
+
+
+class DenseAdapter(nn.Module):
+    """The token that stands for hidden patches, N(0, .02): [1, D] of the first stage."""
+
+    def __init__(self, encoder: Swin) -> None:
+        super().__init__()
+        self.token = nn.Parameter(trunc_normal_(torch.empty(1, encoder.layers[0].dim), std=0.02))
+
+
+class UniformAdapter(nn.Module):
+    """The token of secondary masking (None where nothing is replaced) and the layer that makes units of last tokens."""
+
+    def __init__(self, encoder: Swin, secondary_ratio: float) -> None:
+        super().__init__()
+        self.secondary_ratio = secondary_ratio
+        token = trunc_normal_(torch.empty(1, encoder.layers[0].dim), std=0.02) if secondary_ratio else None
+        self.token = None if token is None else nn.Parameter(token)
+        self.expand = nn.Linear(encoder.num_features, 2 * encoder.num_features)
+        nn.init.xavier_uniform_(self.expand.weight)
+        nn.init.zeros_(self.expand.bias)
+
+    def replaced(self, keys: Tensor, visible: int) -> Tensor:
+        """Which visible units the token replaces: keys [N] → bool [N, V], equally many in each image, at least one."""
+        count = max(1, int(visible * self.secondary_ratio))
+        return uniform_scores(keys, visible).argsort(dim=1).argsort(dim=1) < count
+
+    def units(self, tokens: Tensor) -> Tensor:
+        """tokens [N, h, w, D] → [N, V, D / 2], the 2h x 2w visible units in raster order of their blocks."""
+        halves = self.expand(tokens).unflatten(3, (2, 2, -1))
+        return halves.transpose(2, 3).flatten(1, 4)
+
+
+class _Swin:
+    name = "swin"
+    norm_before_mean = True
+
+    def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
+        if self.dense(config):
+            return frozenset({"random", "block", "grid", "one_in_2x2", "painted"})
+        return frozenset({"one_in_2x2"})
+
+    def build(self, config: ModelConfig, *, drop_path: float = 0.0) -> Swin:
+        """See `Family.build`. Initialised as arXiv 2103.14030's released code does, which is timm's default."""
+        _refuse_options(config)
+        try:
+            encoder = _create(config, config.image_hw, drop_path=drop_path)
+        except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
+            reason = " ".join(str(error).split()) or "sizes that do not fit each other"
+            raise ModelError(f"model.encoder {config.encoder}: {reason}") from None
+        for stage in encoder.layers:
+            heads = stage.blocks[0].attn.num_heads
+            if stage.blocks[0].dim % heads:
+                raise ModelError(f"model.width: {config.width} is not a multiple of the encoder's {heads} heads")
+        _check_image(encoder, config)
+        return encoder
+
+    def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:
+        assert isinstance(encoder, Swin)
+        return DenseAdapter(encoder) if self.dense(config) else UniformAdapter(encoder, config.secondary_ratio)
+
+    def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
+        assert isinstance(encoder, Swin)
+        return _unit(encoder, dense=self.dense(config))
+
+    def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
+        width = int(encoder.num_features)  # type: ignore[arg-type]
+        return width if self.dense(config) else width // 2
+
+    def dense(self, config: ModelConfig) -> bool:
+        return config.swin_method == "dense"
+
+    def encode_visible(
+        self,
+        encoder: nn.Module,
+        adapter: nn.Module,
+        images: Tensor,
+        masked: Tensor,
+        visible: Tensor,
+        *,
+        maps: tuple[int, ...] = (),
+        keys: Tensor | None = None,
+    ) -> Latents:
+        """See `Family.encode_visible`. uniform: of masks with one visible unit in every 2x2 block only."""
+        assert isinstance(encoder, Swin)
+        if isinstance(adapter, UniformAdapter):
+            return _encode_uniform(encoder, adapter, images, visible, keys)
+        assert isinstance(adapter, DenseAdapter)
+        tokens = encoder.patch_embed(images)
+        shown = _spread(masked, tokens.shape[1:3], len(encoder.layers) - 1)
+        tokens = torch.where(shown, adapter.token.to(tokens.dtype), tokens)
+        return Latents(encoder.norm(encoder.layers(tokens)).flatten(1, 2))
+
+    def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
+        """See `Family.encode`. Blocks of one width are those of the last stage."""
+        assert isinstance(encoder, Swin)
+        if blocks == 1:
+            return Latents(encoder.forward_features(images).flatten(1, 2))
+        *earlier, last = encoder.layers
+        if blocks > len(last.blocks):
+            raise ModelError(f"features of the last {blocks} blocks: only {len(last.blocks)} have the last one's width")
+        tokens = encoder.patch_embed(images)
+        for stage in earlier:
+            tokens = stage(tokens)
+        tokens, outputs = last.downsample(tokens), []
+        for block in last.blocks:
+            tokens = block(tokens)
+            outputs.append(encoder.norm(tokens))
+        return Latents(torch.stack(outputs[-blocks:]).mean(dim=0).flatten(1, 2))
+
+    def take_norm(self, encoder: nn.Module) -> nn.Module:
+        norm = encoder.norm
+        encoder.norm = nn.Identity()
+        assert isinstance(norm, nn.Module)
+        return norm
+
+
+SWIN = _Swin()
+
+
+def _refuse_options(config: ModelConfig) -> None:
+    foreign = config.changed(*_FOREIGN)
+    if foreign:
+        raise ModelError(f"model.{foreign[0]}: {config.encoder} has no such option; leave it out")
+    if config.swin_method == "dense" and config.changed("secondary_ratio"):
+        raise ModelError("model.secondary_ratio: swin_method dense has no secondary masking; leave it out")
+    if config.decoder.feature_maps:
+        raise ModelError("model.decoder.feature_maps: a Swin's blocks have no common width; leave it at 0")
+
+
+def _create(config: ModelConfig, image_hw: tuple[int, int], *, drop_path: float = 0.0) -> Swin:
+    overrides: dict[str, Any] = {
+        "patch_size": None if config.patch_size is None else size(config.patch_size),
+        "embed_dim": config.width,
+        "window_size": config.window,
+    }
+    encoder: Swin = timm.create_model(
+        config.encoder,
+        pretrained=False,
+        num_classes=0,
+        img_size=image_hw,
+        in_chans=config.channels,
+        drop_path_rate=drop_path,
+        **{name: value for name, value in overrides.items() if value is not None},
+    )
+    return encoder
+
+
+def _unit(encoder: Swin, *, dense: bool) -> tuple[int, int]:
+    merges = len(encoder.layers) - (1 if dense else 2)
+    height, width = encoder.patch_embed.patch_size
+    return height << merges, width << merges
+
+
+def _check_image(encoder: Swin, config: ModelConfig) -> None:
+    """Raises ModelError, with sizes that work, where units or windows do not divide a side of the image."""
+    dense = config.swin_method == "dense"
+    blocks = [stage.blocks[0] for stage in encoder.layers]
+    for axis, (side, unit) in enumerate(zip(config.image_hw, _unit(encoder, dense=dense), strict=True)):
+        grids = [block.input_resolution[axis] for block in blocks]
+        step, patch = unit if dense else 4 * unit, encoder.patch_embed.patch_size[axis]
+        clamped = [block.window_size[axis] for block in blocks]  # timm: at most the grid
+        if side % step == 0 and all(
+            grid % window == 0 and (dense or window % 2 == 0) for grid, window in zip(grids, clamped, strict=True)
+        ):
+            continue
+        name, fit = ("height", "width")[axis], _Fit(step, patch, even=not dense)
+        windows = _windows(config, patch)
+        raise ModelError(
+            f"model.image_size: {config.encoder} ({config.swin_method}) takes no {name} of {side} px with windows of "
+            f"{'/'.join(map(str, sorted(set(windows))))} patches; take {fit.nearest(side, windows)}"
+        )
+
+
+def _windows(config: ModelConfig, patch: int) -> list[int]:
+    """Each stage's window as the name and the config have it, not clamped to the grid of an image."""
+    large = patch * 8 * max(64, config.window or 0)
+    with torch.device("meta"):
+        return [stage.blocks[0].window_size[0] for stage in _create(config, (large, large)).layers]
+
+
+class _Fit:
+    """Sides of an image, multiples of `step`, that the windows of all stages divide."""
+
+    def __init__(self, step: int, patch: int, *, even: bool) -> None:
+        self.step, self.patch, self.even = step, patch, even
+
+    def takes(self, side: int, windows: Sequence[int]) -> bool:
+        grids = [side // self.patch >> stage for stage in range(len(windows))]
+        clamped = [min(window, grid) for window, grid in zip(windows, grids, strict=True)]
+        odd = self.even and any(window % 2 for window in clamped)
+        return not odd and not any(grid % window for grid, window in zip(grids, clamped, strict=True))
+
+    def nearest(self, side: int, windows: Sequence[int]) -> str:
+        """The nearest smaller and larger side that work, or, where none do, sides with a window that does."""
+        multiples = range(self.step, 4 * max(side, self.step) + 1, self.step)
+        sides = [s for s in multiples if self.takes(s, windows)]
+        smaller, larger = [s for s in sides if s < side][-1:], [s for s in sides if s > side][:1]
+        if sides:
+            return " or ".join(map(str, smaller + larger))
+        around = {max(self.step, side // self.step * self.step), -(-side // self.step) * self.step}
+        fitting = {s: self._window(s, len(windows)) for s in sorted(around)}
+        return " or ".join(f"{s} with model.window {window}" for s, window in fitting.items())
+
+    def _window(self, side: int, stages: int) -> int:
+        return max(w for w in range(1, _LARGEST_WINDOW + 1) if self.takes(side, [w] * stages))
+
+
+def _spread(units: Tensor, grid: Sequence[int], merges: int) -> Tensor:
+    """Units [N, L] as patches [N, h, w, 1]: each unit is a square of patches, two to the `merges` a side."""
+    unit_rows, unit_columns = grid[0] >> merges, grid[1] >> merges
+    squares = units.view(-1, unit_rows, 1, unit_columns, 1).expand(-1, -1, 1 << merges, -1, 1 << merges)
+    return squares.reshape(-1, grid[0], grid[1], 1)
+
+
+def _encode_uniform(
+    encoder: Swin, adapter: UniformAdapter, images: Tensor, visible: Tensor, keys: Tensor | None
+) -> Latents:
+    unit, embed = _unit(encoder, dense=False), encoder.patch_embed
+    rows, columns = images.shape[2] // unit[0], images.shape[3] // unit[1]
+    if 4 * visible.shape[1] != rows * columns:
+        raise ModelError(f"mask: a Swin packed by swin_method uniform sees one unit in 2x2, not {visible.shape[1]}")
+    blocks = visible // columns // 2 * (columns // 2) + visible % columns // 2
+    packed = torch.zeros_like(visible).scatter(1, blocks, visible)  # the units in raster order of their blocks
+    tokens = embed.norm(embed.proj(_pack(images, unit, packed)).permute(0, 2, 3, 1))
+    if adapter.token is not None and keys is not None:
+        replaced = _spread(adapter.replaced(keys, visible.shape[1]), tokens.shape[1:3], len(encoder.layers) - 2)
+        tokens = torch.where(replaced, adapter.token.to(tokens.dtype), tokens)
+    places = torch.stack(
+        torch.meshgrid(*(torch.arange(s, device=images.device) for s in embed.grid_size), indexing="ij")
+    )
+    unit_patches = unit[0] // embed.patch_size[0], unit[1] // embed.patch_size[1]
+    places = _pack(places.float().expand(len(images), -1, -1, -1), unit_patches, packed)
+    tokens = encoder.norm(stages(encoder, tokens, places))
+    return Latents(take(adapter.units(tokens), blocks), index=visible)
+
+
+def _pack(images: Tensor, unit: tuple[int, int], packed: Tensor) -> Tensor:
+    """images [N, C, H, W], packed [N, V] units in raster order of their 2x2 blocks → [N, C, H / 2, W / 2]."""
+    half = images.shape[2] // unit[0] // 2, images.shape[3] // unit[1] // 2
+    return unpatchify(take_patches(images, unit, packed), unit, half)

@@ -1,0 +1,201 @@
+"""ViT encoders (timm's `vision_transformer` and `deit`): only visible patches are embedded and pass the blocks.
+
+Legend: N images, L patches, V visible, K prefix tokens (class, registers), D width, T encoder tokens.
+"""
+
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from timm.layers import LayerNorm, PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from maekit.config import ModelConfig
+from maekit.config.schema import size
+from maekit.errors import ModelError
+from maekit.models import positions
+from maekit.models.family import Latents
+from maekit.patches import check_divides, take, take_patches
+
+_MASKS = frozenset({"random", "block", "grid", "one_in_2x2", "painted"})
+
+
+class _ViT:
+    name = "vit"
+    norm_before_mean = False
+
+    def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
+        return _MASKS
+
+    def build(self, config: ModelConfig, *, drop_path: float = 0.0) -> VisionTransformer:
+        """See `Family.build`. Initialised as arXiv 2111.06377's released code does: see `initialise`."""
+        if config.window is not None:
+            raise ModelError(f"model.window: {config.encoder} has no attention windows; leave it out")
+        overrides: dict[str, Any] = {
+            "patch_size": None if config.patch_size is None else size(config.patch_size),
+            "embed_dim": config.width,
+            "depth": config.depth,
+            "num_heads": config.heads,
+            "norm_layer": None if config.norm_eps is None else partial(LayerNorm, eps=config.norm_eps),
+        }
+        given = {name: value for name, value in overrides.items() if value is not None}
+        pooling = {"global_pool": "token"} if config.class_token else {"global_pool": "avg", "fc_norm": False}
+        try:
+            encoder = timm.create_model(
+                config.encoder,
+                pretrained=False,
+                num_classes=0,
+                img_size=config.image_hw,
+                in_chans=config.channels,
+                class_token=config.class_token,
+                reg_tokens=config.register_tokens,
+                drop_path_rate=drop_path,
+                **pooling,
+                **given,
+            )
+        except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            reason = str(error) or "sizes that do not fit each other (heads must divide width)"
+            raise ModelError(f"model.encoder {config.encoder}: {' '.join(reason.split())}") from None
+        _check(encoder, config)
+        initialise(encoder)
+        _place(encoder, config)
+        return encoder
+
+    def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:
+        return nn.Identity()
+
+    def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
+        height, width = encoder.patch_embed.patch_size  # type: ignore[union-attr, misc]
+        return int(height), int(width)
+
+    def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
+        return int(encoder.embed_dim)  # type: ignore[arg-type]
+
+    def dense(self, config: ModelConfig) -> bool:
+        return False
+
+    def encode_visible(
+        self,
+        encoder: nn.Module,
+        adapter: nn.Module,
+        images: Tensor,
+        masked: Tensor,
+        visible: Tensor,
+        *,
+        maps: tuple[int, ...] = (),
+        keys: Tensor | None = None,
+    ) -> Latents:
+        """See `Family.encode_visible`."""
+        assert isinstance(encoder, VisionTransformer)
+        tokens = _with_prefix(encoder, _embed(encoder, images, visible), visible)
+        outputs, tokens = _blocks(encoder, tokens, maps)
+        return Latents(
+            tokens=encoder.norm(tokens),
+            prefix=encoder.num_prefix_tokens,
+            index=visible,
+            maps=tuple(encoder.norm(output) for output in outputs),
+        )
+
+    def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
+        """See `Family.encode`."""
+        assert isinstance(encoder, VisionTransformer)
+        depth, prefix = len(encoder.blocks), encoder.num_prefix_tokens
+        if blocks == 1:
+            return Latents(encoder.forward_features(images), prefix=prefix)
+        if blocks > depth:
+            raise ModelError(f"features of the last {blocks} blocks: the encoder has {depth}")
+        outputs = encoder.forward_intermediates(
+            images, indices=blocks, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
+        )
+        tokens = torch.stack([torch.cat([p, t], dim=1) if prefix else t for t, p in outputs])
+        return Latents(tokens.mean(dim=0), prefix=prefix)
+
+    def take_norm(self, encoder: nn.Module) -> nn.Module:
+        norm = encoder.norm
+        encoder.norm = nn.Identity()
+        assert isinstance(norm, nn.Module)
+        return norm
+
+
+VIT = _ViT()
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier-uniform for every Linear, zeros for biases, ones and zeros for LayerNorm, N(0, .02) for tokens.
+
+    The patch projection is treated as a Linear. This is the released code's choice (arXiv 2111.06377); timm's differs.
+    """
+    for name, child in module.named_modules():
+        if isinstance(child, nn.Linear):
+            nn.init.xavier_uniform_(child.weight)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+        elif isinstance(child, nn.LayerNorm) and child.elementwise_affine:
+            nn.init.ones_(child.weight)
+            nn.init.zeros_(child.bias)
+        elif isinstance(child, nn.Conv2d) and name.endswith("patch_embed.proj"):
+            nn.init.xavier_uniform_(child.weight.view(child.weight.shape[0], -1))
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+    for name, parameter in module.named_parameters():
+        if name.rsplit(".", 1)[-1] in {"cls_token", "reg_token", "mask_token"}:
+            nn.init.normal_(parameter, std=0.02)
+
+
+def _check(encoder: nn.Module, config: ModelConfig) -> None:
+    plain = (
+        isinstance(encoder, VisionTransformer)
+        and isinstance(encoder.patch_embed, PatchEmbed)
+        and isinstance(encoder.pos_embed, nn.Parameter)
+        and encoder.attn_pool is None
+        and not encoder.dynamic_img_size
+        and not hasattr(encoder, "dist_token")
+    )
+    if not plain:
+        raise ModelError(
+            f"model.encoder {config.encoder}: maekit takes ViTs with plain patch and position embeddings, without "
+            "distillation token or attention pooling, such as vit_base_patch16_224"
+        )
+    check_divides(config.image_hw, VIT.unit(encoder, config))
+
+
+def _place(encoder: VisionTransformer, config: ModelConfig) -> None:
+    grid = encoder.patch_embed.grid_size
+    prefix = encoder.pos_embed.shape[1] - grid[0] * grid[1]
+    table = positions.table(config.positions, grid, encoder.embed_dim, prefix)
+    encoder.pos_embed = nn.Parameter(table[None], requires_grad=config.positions == "learned")
+
+
+def _embed(encoder: VisionTransformer, images: Tensor, index: Tensor) -> Tensor:
+    """The patch embedding of the patches in `index` alone: [N, V, D], equal to the convolution at those places."""
+    projection = encoder.patch_embed.proj
+    patches = take_patches(images, projection.kernel_size, index)
+    weight = projection.weight.permute(0, 2, 3, 1).flatten(1)
+    return encoder.patch_embed.norm(nn.functional.linear(patches, weight, projection.bias))
+
+
+def _with_prefix(encoder: VisionTransformer, tokens: Tensor, index: Tensor) -> Tensor:
+    """Positions and prefix tokens as timm's `_pos_embed` has them, for the patches in `index`: [N, K + V, D]."""
+    prefix = [p.expand(len(tokens), -1, -1) for p in (encoder.cls_token, encoder.reg_token) if p is not None]
+    table = encoder.pos_embed
+    placed = table.shape[1] - encoder.patch_embed.num_patches  # prefix tokens that have a position of their own
+    tokens = tokens + take(table[:, placed:], index)
+    if prefix:
+        head = torch.cat(prefix, dim=1)
+        tokens = torch.cat([head + table[:, :placed] if placed else head, tokens], dim=1)
+    return encoder.norm_pre(encoder.pos_drop(tokens))
+
+
+def _blocks(encoder: VisionTransformer, tokens: Tensor, maps: tuple[int, ...]) -> tuple[list[Tensor], Tensor]:
+    outputs = []
+    for number, block in enumerate(encoder.blocks):
+        if encoder.grad_checkpointing and torch.is_grad_enabled():
+            tokens = checkpoint(block, tokens, use_reentrant=False)
+        else:
+            tokens = block(tokens)
+        if number in maps:
+            outputs.append(tokens)
+    return outputs, tokens

@@ -1,0 +1,191 @@
+"""Folders of tensors that are complete or absent.
+
+A folder holds .safetensors files and `manifest.json`, which names every file with its size and SHA-256 (a flipped bit
+loads without a word from safetensors alone). It is written under a temporary name, flushed to the disk, then renamed:
+a reader sees the old state or the new one, whatever is killed in between. No pickle is read or written.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from maekit.errors import StorageError
+
+MANIFEST = "manifest.json"
+_TEMPORARY = ".part"
+_CHUNK = 1 << 22
+
+
+def write_folder(
+    folder: Path,
+    files: Mapping[str, Mapping[str, Tensor]],
+    facts: Mapping[str, Any],
+    metadata: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
+    """Write tensors as folder/NAME.safetensors for each NAME of `files`, complete or not at all.
+
+    facts: what else is to be known, plain JSON values. metadata: strings for the header of a file, by NAME.
+    Raises StorageError where the disk is full, read-only or the folder is there already; nothing is left behind then.
+    """
+    if folder.exists():
+        raise StorageError(f"{folder}: is there already")
+    temporary = folder.with_name(folder.name + _TEMPORARY)
+    with _explained(folder, temporary):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        listed = {}
+        for name, tensors in files.items():
+            path = temporary / f"{name}.safetensors"
+            _save(path, tensors, (metadata or {}).get(name))
+            listed[path.name] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        text = json.dumps({"files": listed, "facts": dict(facts)}, indent=1)
+        with (temporary / MANIFEST).open("w", encoding="utf-8") as manifest:
+            manifest.write(text)
+            _flush(manifest.fileno(), manifest)
+        _sync_folder(temporary)
+        temporary.replace(folder)
+        _sync_folder(folder.parent)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The facts in a folder whose files are all there and unaltered; StorageError names the first that is not."""
+    manifest = _manifest(folder)
+    for name, known in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise StorageError(f"{path}: is missing")
+        try:
+            size, digest = path.stat().st_size, file_hash(path)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be read ({_reason(error)})") from None
+        if size != known["bytes"]:
+            raise StorageError(f"{path}: has {size} bytes, was written with {known['bytes']}")
+        if digest != known["sha256"]:
+            raise StorageError(f"{path}: is altered, its SHA-256 is not the manifest's")
+    return dict(manifest["facts"])
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a .safetensors file, on the CPU. StorageError where it cannot be read."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise StorageError(f"{path}: cannot be read as safetensors ({_reason(error)})") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """One .safetensors file, complete or not at all; it replaces what was there."""
+    with replacing(path) as temporary:
+        _save(temporary, tensors, metadata)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    Raises StorageError, with the reason in words, for what the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+    with _explained(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, complete or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path is what an interrupted write left behind."""
+    return path.name.endswith(_TEMPORARY)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there. StorageError where that is refused."""
+    with _explained(path, None):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> None:
+    plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    safetensors.torch.save_file(plain, path, metadata=dict(metadata) if metadata else None)
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        listed = {name: (int(f["bytes"]), str(f["sha256"])) for name, f in manifest["files"].items()}
+        plain = all(Path(name).name == name for name in listed) and isinstance(manifest["facts"], dict)
+    except FileNotFoundError:
+        raise StorageError(f"{path}: is missing, so {folder.name} is incomplete") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StorageError(f"{path}: cannot be read as a manifest ({_reason(error)})") from None
+    if not plain:
+        raise StorageError(f"{path}: names files outside its folder")
+    return manifest
+
+
+def _flush(descriptor: int, file: Any) -> None:
+    file.flush()
+    os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _explained(path: Path, temporary: Path | None) -> Iterator[None]:
+    """Disk errors in words; the temporary file or folder is removed on any failure."""
+    try:
+        yield
+    except BaseException as error:
+        if temporary is not None:
+            _discard(temporary)
+        if isinstance(error, (OSError, safetensors.SafetensorError)):
+            raise StorageError(f"{path}: cannot be written ({_reason(error)})") from None
+        raise
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(reason).split())
