@@ -1,0 +1,50 @@
+"""scikit-learn's 1,797 scanned digits of 8x8 pixels, embedded, so that a demo and tests need no download."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maekit.data.sources.labels import as_label
+from maekit.data.sources.source import fingerprint
+from maekit.errors import DataError
+
+PARTS = ("train", "test", "")
+
+
+class DigitsSource:
+    """`digits:train` (1,437 images), `digits:test` (360) or `digits:` (all), in scikit-learn's order.
+
+    The split is scikit-learn's `train_test_split` of all images, stratified by digit, with random_state 0. Values of
+    0 to 16 are scaled to 0 to 255.
+    """
+
+    def __init__(self, text: str, part: str) -> None:
+        if part not in PARTS:
+            raise DataError(f"{text}: no such part of the digits; there are digits:train, digits:test and digits:")
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        self.text = text
+        digits = load_digits()
+        numbers = np.arange(len(digits.target))
+        train, test = train_test_split(numbers, test_size=360, stratify=digits.target, random_state=0)
+        self._numbers = {"train": np.sort(train), "test": np.sort(test), "": numbers}[part]
+        self._images = ((digits.images[self._numbers].astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)
+        self._labels = digits.target[self._numbers].astype(np.int64)
+        self.classes: tuple[str, ...] | None = tuple(str(digit) for digit in range(10))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def path(self, index: int) -> str:
+        return f"digits:{self._numbers[index]}"
+
+    def label(self, index: int) -> int | None:
+        return as_label(self._labels[index])
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        image: NDArray[np.uint8] = self._images[index]
+        return image
+
+    def fingerprint(self) -> str:
+        names = (self.path(index) for index in range(len(self)))
+        return fingerprint(self.classes, names, self._labels, [self._images[0].nbytes] * len(self))

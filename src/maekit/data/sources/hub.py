@@ -1,0 +1,83 @@
+"""A dataset of the Hugging Face hub, or a folder in one of its layouts, through `datasets`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maekit.data.sources.labels import Classes, Labels, as_label, integer_labels, string_labels
+from maekit.data.sources.source import fingerprint, read_file
+from maekit.errors import DataError, ImageError
+
+
+class HubSource:
+    """One split of a dataset with a column of images: `hf:REPO@split`, without `@split` where there is one split only.
+
+    It lies in `datasets`' own memory-mapped cache, encoded as it came.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        rows = _load(text)
+        image = _column(rows.features, "Image", ("image", "img"))
+        if image is None:
+            raise DataError(f"{text}: has no column of images, only {', '.join(rows.features)}")
+        label = _column(rows.features, "ClassLabel", ("label", "labels"))
+        from datasets import Image
+
+        self._rows = rows.select_columns([image]).cast_column(image, Image(decode=False))
+        self._image = image
+        self._labels, self.classes = _labels(text, rows, label)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def path(self, index: int) -> str:
+        return f"{self.text}:{index}"
+
+    def label(self, index: int) -> int | None:
+        return as_label(self._labels[index])
+
+    def read(self, index: int) -> bytes:
+        cell = self._rows[index][self._image] or {}
+        if cell.get("bytes") is not None:
+            return bytes(cell["bytes"])
+        if cell.get("path"):
+            return read_file(Path(cell["path"]))
+        raise ImageError("the row holds no image")
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.classes, [self._image], self._labels, [self._rows.data.nbytes])
+
+
+def _load(text: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(f"{text}: needs the package datasets: pip install 'maekit[hf]'") from None
+    name, _, split = text.removeprefix("hf:").partition("@")
+    try:
+        loaded = datasets.load_dataset(name, split=split or None)
+    except Exception as error:  # of the network, the cache, the file formats and of datasets itself
+        raise DataError(f"{text}: cannot be loaded ({str(error).split(chr(10), 1)[0]})") from None
+    if not isinstance(loaded, dict):
+        return loaded
+    if len(loaded) > 1:
+        raise DataError(f"{text}: has the splits {', '.join(loaded)}; name one, as in {text}@{next(iter(loaded))}")
+    return next(iter(loaded.values()))
+
+
+def _column(features: Any, kind: str, names: tuple[str, ...]) -> str | None:
+    """The first column of that kind, else the first with a usual name."""
+    of_kind = [name for name, feature in features.items() if type(feature).__name__ == kind]
+    return next(iter(of_kind + [name for name in names if name in features]), None)
+
+
+def _labels(text: str, rows: Any, column: str | None) -> tuple[Labels, Classes]:
+    if column is None:
+        return np.full(len(rows), -1), None
+    values = list(rows[column])
+    if any(isinstance(value, str) for value in values):
+        return string_labels(values)
+    names = getattr(rows.features[column], "names", None)
+    return integer_labels(text, [-1 if value is None else value for value in values], names)

@@ -1,0 +1,42 @@
+"""Labels as sources keep them: int64, -1 for none, with the classes' names in label order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maekit.errors import DataError
+
+MOST_CLASSES = 1_000_000  # a larger number is no class; and each class below it would need a name
+
+Labels = NDArray[np.int64]
+Classes = tuple[str, ...] | None
+
+
+def as_label(value: int) -> int | None:
+    """A kept label as the protocol gives it."""
+    return int(value) if value >= 0 else None
+
+
+def integer_labels(
+    text: str, numbers: Sequence[int] | Labels, names: Sequence[str] | None = None
+) -> tuple[Labels, Classes]:
+    """Numbers that are labels already, negative ones being none; without names, the classes go by number.
+
+    Raises DataError, naming the source by its text, for a label beyond the names, or beyond reason.
+    """
+    labels = np.maximum(np.asarray(numbers, dtype=np.int64), -1)
+    largest = int(labels.max(initial=-1))
+    if largest >= (MOST_CLASSES if names is None else len(names)):
+        known = f"{len(names)} classes are named" if names is not None else f"{MOST_CLASSES - 1:,} is the largest"
+        raise DataError(f"{text}: image {int(labels.argmax())} has label {largest}, but {known}")
+    if largest < 0:
+        return labels, None
+    return labels, tuple(names if names is not None else map(str, range(largest + 1)))
+
+
+def string_labels(words: Sequence[str | None]) -> tuple[Labels, Classes]:
+    """Words that become classes, in sorted order; None is no label."""
+    classes = sorted({word for word in words if word is not None})
+    number = {name: label for label, name in enumerate(classes)}
+    return np.array([-1 if word is None else number[word] for word in words], dtype=np.int64), tuple(classes) or None

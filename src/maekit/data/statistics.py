@@ -1,0 +1,103 @@
+"""Per-channel mean and spread of a source's pixels, and which of them standardise the model's input."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maekit.config import DataConfig
+from maekit.data.decode import decode
+from maekit.data.sources import Source
+from maekit.data.workers import map_in_order, worker_count
+from maekit.errors import DataError, ImageError, UsageError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MEASURED_IMAGES = 10_000
+"""Images that are measured at most, evenly spread over the source."""
+_LEAST_STD = 1 / 255  # a channel of one value still has to be divided by something
+
+Channels = tuple[float, ...]
+
+
+def statistics(
+    source: Source, channels: int, *, workers: int | None = None, images: int = MEASURED_IMAGES
+) -> tuple[Channels, Channels]:
+    """Mean and standard deviation per channel, of pixels in [0, 1], in which every image weighs the same.
+
+    Images that cannot be read are left out. Raises DataError where none can.
+    """
+    indices = evenly_spread(len(source), images).tolist()
+    results = map_in_order(_Measure(source, channels), indices, worker_count(workers))
+    measured = [result for result in results if result is not None]
+    if not measured:
+        raise DataError(f"{source.text}: no image can be read, so there is nothing to measure")
+    return mean_and_std(np.array(measured))
+
+
+def standardisation(config: DataConfig, source: Source, channels: int) -> tuple[Channels, Channels]:
+    """Mean and standard deviation per channel that `config.normalise` stands for.
+
+    imagenet on one channel takes the average of its three. Raises UsageError where they do not fit the channels.
+    """
+    if config.normalise == "half":
+        return (0.5,) * channels, (0.5,) * channels
+    if config.normalise == "measured":
+        return statistics(source, channels, workers=config.workers)
+    if config.normalise == "given":
+        return _given(config, channels)
+    if channels == 3:
+        return IMAGENET_MEAN, IMAGENET_STD
+    if channels == 1:
+        return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
+    raise UsageError(
+        f"data.normalise: imagenet has no mean for {channels} channels; use --normalise measured, or --normalise given"
+    )
+
+
+def _given(config: DataConfig, channels: int) -> tuple[Channels, Channels]:
+    for option, values in (("--mean", config.mean), ("--std", config.std)):
+        if values is None:
+            raise UsageError(f"data.normalise: given, but {option} is not; it takes {channels} numbers")
+        if len(values) != channels:
+            raise UsageError(f"{option}: {len(values)} numbers for images of {channels} channels")
+    if config.mean is None or config.std is None or min(config.std) <= 0:
+        raise UsageError("--std: has to be above 0 in every channel")
+    return config.mean, config.std
+
+
+def evenly_spread(total: int, wanted: int | None) -> NDArray[np.int64]:
+    """At most `wanted` indices below `total`, in order."""
+    if wanted is None or wanted >= total:
+        return np.arange(total)
+    return np.arange(wanted) * total // wanted
+
+
+def moments(image: Tensor) -> NDArray[np.float64]:
+    """Per-channel mean and mean square, [2, C], of an image [C, H, W], uint8 or float32 in [0, 1]."""
+    values = image.flatten(1)
+    values = values.float() if values.is_floating_point() else values.float() / 255
+    return torch.stack([values.mean(1), values.square().mean(1)]).double().numpy()
+
+
+def mean_and_std(measured: NDArray[np.float64]) -> tuple[Channels, Channels]:
+    """measured: moments of images, [N, 2, C]. Returns C means and C standard deviations."""
+    mean, square = measured.mean(axis=0)
+    std = np.sqrt(np.maximum(square - mean**2, _LEAST_STD**2))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+@dataclass
+class _Measure:
+    """Index to moments; None where the image cannot be read."""
+
+    source: Source
+    channels: int
+
+    def __call__(self, index: int) -> NDArray[np.float64] | None:
+        try:
+            return moments(decode(self.source.read(index), self.channels))
+        except ImageError:
+            return None

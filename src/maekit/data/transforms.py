@@ -1,0 +1,157 @@
+"""What happens to pixels between decoding and the model. Shapes: images [C, H, W] uint8, or float32 in [0, 1].
+
+Everything random about one view of one image comes from a key of integers (seed, epoch, index, view), so it depends
+on no other image, nor on batch, worker or rank.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from maekit.config import AugmentConfig
+from maekit.errors import UsageError
+from maekit.randomness import global_seeds, numpy_generator
+
+_AUGMENT = 0x617567  # keeps these draws apart from masks, which have the same seed, epoch, index and view
+_RANDAUGMENT_FILL = (124, 116, 104)  # ImageNet's mean, where rotation and shear uncover nothing
+_NOISE_MEAN, _NOISE_STD = 0.5, 0.25  # of erased pixels
+
+
+def train_transform(augment: AugmentConfig, image_hw: tuple[int, int]) -> "TrainTransform":
+    """The augmentation of training images to image_hw = (height, width): crop, flip, RandAugment, erasing."""
+    return TrainTransform(augment, image_hw)
+
+
+def eval_transform(image_hw: tuple[int, int], crop_share: float) -> "EvalTransform":
+    """Resize so that image_hw / crop_share is just covered, then take the centre."""
+    return EvalTransform(image_hw, crop_share)
+
+
+@dataclass
+class TrainTransform:
+    """See `train_transform`. Raises UsageError where RandAugment, which is for RGB, is set and cannot be."""
+
+    augment: AugmentConfig
+    image_hw: tuple[int, int]
+    _randaugment: Any = field(init=False, default=None)
+    _erase: Any = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.augment.randaugment:
+            self._randaugment = _randaugment(self.augment.randaugment, self.image_hw)
+        if self.augment.erase:
+            from timm.data.random_erasing import RandomErasing
+
+            self._erase = RandomErasing(self.augment.erase, mode="pixel", device="cpu")
+
+    def check(self, channels: int) -> None:
+        """Raises UsageError where this cannot be done to images of that many channels."""
+        if self._randaugment is not None and channels != 3:
+            raise UsageError(f"augment.randaugment: works on 3 channels, the images have {channels}; leave it empty")
+
+    def __call__(self, image: Tensor, *key: int) -> Tensor:
+        """image: [C, H, W]; key: (seed, epoch, index, view). Returns [C, h, w] of the same dtype."""
+        draw = numpy_generator(_AUGMENT, *key)
+        image = self._crop(image, draw)
+        if draw.random() < self.augment.flip:
+            image = functional.horizontal_flip(image)
+        if self._randaugment is not None or self._erase is not None:
+            with global_seeds(_AUGMENT, *key):
+                image = self._timm(image)
+        return image
+
+    def _crop(self, image: Tensor, draw: np.random.Generator) -> Tensor:
+        height, width = self.image_hw
+        how = self.augment.crop
+        if how == "center":
+            return _cover_and_centre(image, self.image_hw, self.image_hw, self.augment.interpolation)
+        if how == "random":
+            top, left, rows, columns = _random_box(
+                draw, image.shape[-2], image.shape[-1], self.augment.scale, self.augment.ratio
+            )
+            image = image[:, top : top + rows, left : left + columns]
+        image = _resize(image, self.image_hw, self.augment.interpolation)
+        if how == "pad":
+            vertical, horizontal = height // 8, width // 8
+            image = functional.pad(image, [horizontal, vertical])
+            top, left = int(draw.integers(2 * vertical + 1)), int(draw.integers(2 * horizontal + 1))
+            image = image[:, top : top + height, left : left + width]
+        return image
+
+    def _timm(self, image: Tensor) -> Tensor:
+        if self._randaugment is not None:
+            self.check(len(image))
+            picture = functional.to_pil_image(functional.to_dtype(image, torch.uint8, scale=True))
+            image = functional.to_dtype(functional.pil_to_tensor(self._randaugment(picture)), image.dtype, scale=True)
+        if self._erase is not None:
+            values = functional.to_dtype(image, torch.float32, scale=True)
+            values = self._erase((values - _NOISE_MEAN) / _NOISE_STD) * _NOISE_STD + _NOISE_MEAN
+            image = functional.to_dtype(values.clamp_(0, 1), image.dtype, scale=True)
+        return image
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """See `eval_transform`. Nothing about it is random."""
+
+    image_hw: tuple[int, int]
+    crop_share: float
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """image: [C, H, W]. Returns [C, h, w] of the same dtype."""
+        height, width = (math.floor(side / self.crop_share) for side in self.image_hw)
+        return _cover_and_centre(image, (height, width), self.image_hw, "bicubic")
+
+
+def _cover_and_centre(image: Tensor, cover: tuple[int, int], centre: tuple[int, int], interpolation: str) -> Tensor:
+    """Resize, keeping proportions, to the smallest size that covers `cover`, then take the `centre`."""
+    height, width = image.shape[-2:]
+    scale = max(cover[0] / height, cover[1] / width)
+    size = (max(cover[0], int(height * scale)), max(cover[1], int(width * scale)))
+    centred: Tensor = functional.center_crop(_resize(image, size, interpolation), list(centre))
+    return centred
+
+
+def _resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    if tuple(image.shape[-2:]) == size:
+        return image
+    resized: Tensor = functional.resize(image, list(size), InterpolationMode(interpolation), antialias=True)
+    return resized.clamp_(0, 1) if resized.is_floating_point() else resized  # bicubic overshoots
+
+
+def _random_box(
+    draw: np.random.Generator, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """(top, left, rows, columns) of a random share of the area with a random ratio of width to height.
+
+    Inception's crop (arXiv 1409.4842, section 6) as torchvision bounds it: ten tries, then the largest central box
+    within the ratios.
+    """
+    for _ in range(10):
+        area = height * width * draw.uniform(*scale)
+        aspect = math.exp(draw.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        rows, columns = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < rows <= height and 0 < columns <= width:
+            return int(draw.integers(height - rows + 1)), int(draw.integers(width - columns + 1)), rows, columns
+    columns = min(width, max(1, round(height * ratio[1])))
+    rows = min(height, max(1, round(width / ratio[0])))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+def _randaugment(text: str, image_hw: tuple[int, int]) -> Any:
+    from timm.data.auto_augment import rand_augment_transform
+
+    settings = {"translate_const": int(min(image_hw) * 0.45), "img_mean": _RANDAUGMENT_FILL}
+    try:
+        return rand_augment_transform(text, settings)
+    except (AssertionError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"augment.randaugment: {text!r} is not understood ({error or type(error).__name__}); "
+            "write it as timm does, such as rand-m9-mstd0.5-inc1"
+        ) from None

@@ -1,0 +1,124 @@
+"""Processes that decode while the model learns: results in order, whatever their number."""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.synchronize import Event
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from maekit.errors import DataError
+
+MOST_WORKERS = 16
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def worker_count(wanted: int | None) -> int:
+    """Processes per device; None: one less than this device's share of the cores, at most 16."""
+    if wanted is not None:
+        return wanted
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+    return max(0, min(MOST_WORKERS, cores // devices - 1))
+
+
+def map_in_order(work: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
+    """`map(work, items)` in that many processes, or in this one for 0.
+
+    The work has to be picklable and to hand back what goes wrong rather than raise it. Closing the iterator ends the
+    processes, and so does the end of this one, of whatever kind. Raises DataError where one of them dies.
+    """
+    if workers == 0:
+        yield from map(work, items)
+        return
+    stop = multiprocessing.Event()
+    loader: DataLoader[Any] = DataLoader(
+        _Items(work),
+        batch_size=None,
+        sampler=_Once(items),
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_Start(stop),
+        pin_memory=torch.cuda.is_initialized(),
+        generator=torch.Generator().manual_seed(0),  # else the loader draws from the global one
+    )
+    atexit.register(stop.set)
+    iterator = _iterate(loader)
+    try:
+        yield from iterator
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error):
+            raise
+        raise DataError(
+            "a process that decodes images died: killed, or out of memory or of shared memory (/dev/shm); "
+            "try fewer --workers, or 0"
+        ) from None
+    finally:
+        del iterator  # ends the workers now, whoever still holds this frame
+        atexit.unregister(stop.set)
+
+
+def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
+    """iter(loader), without torch's SIGCHLD handler.
+
+    It would raise a worker's death in the middle of whatever runs at that moment; asking for the next result finds it
+    too, where it can be handled.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+class _Items(Dataset[Any], Generic[T, U]):
+    """Hands the loader's "index", which may be anything, to the work."""
+
+    def __init__(self, work: Callable[[T], U]) -> None:
+        self._work = work
+
+    def __getitem__(self, item: T) -> U:
+        return self._work(item)
+
+
+class _Once(Generic[T]):
+    """A sampler over any iterable."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = items
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._items)
+
+
+def _unchanged(result: T) -> T:
+    return result
+
+
+class _Start:
+    """What a worker does first."""
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+
+    def __call__(self, _: int) -> None:
+        # A signal to the whole job is the parent's to judge: it may want to finish the step and save.
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        threading.Thread(target=self._end_with_parent, daemon=True).start()
+
+    def _end_with_parent(self) -> None:
+        above = os.getppid()
+        parent = multiprocessing.parent_process()
+        while os.getppid() == above and parent is not None and parent.is_alive() and not self._stop.wait(1):
+            pass
+        os._exit(1)
