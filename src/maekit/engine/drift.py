@@ -1,0 +1,56 @@
+"""A resumed run must be the run that was interrupted."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from maekit.errors import RunError
+
+log = logging.getLogger("maekit")
+
+# What may differ: it changes where and how a run is executed, not what is learned.
+_FREE = {
+    "name", "weights", "data.source", "data.workers", "data.bad_share", "run.out", "run.resume", "run.overwrite",
+    "run.allow_drift", "run.device", "run.checkpoint_every", "run.keep", "run.log_every", "run.tensorboard",
+    "run.hang_timeout", "run.compile", "run.checkpoint_activations", "schedule.micro_batch_limit",
+}  # fmt: skip
+_FREE_GROUPS = ("validation",)
+_SHOWN = 8
+
+
+def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+    """What makes a run this run: its options by dotted path, without those that are free, and its data."""
+    options = {
+        path: value for path, value in _flat(config) if path not in _FREE and path.split(".", 1)[0] not in _FREE_GROUPS
+    }
+    return {**options, "data": fingerprint}
+
+
+def refuse_drift(then: Mapping[str, Any], now: Mapping[str, Any], *, allowed: bool) -> None:
+    """Raises RunError, listing the differences, where `identity` has changed; warns instead where that is allowed."""
+    old, new = then.get("identity", {}), now.get("identity", {})
+    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    if not changed:
+        return
+    words = ", ".join(_difference(name, old.get(name), new.get(name)) for name in changed[:_SHOWN])
+    if len(changed) > _SHOWN:
+        words += f" and {len(changed) - _SHOWN} more"
+    if not allowed:
+        raise RunError(f"this is not the run that was interrupted: {words}; give the same again, or --allow-drift")
+    log.warning("going on in spite of differences: %s", words)
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    if name == "data":
+        return "the images (their number, names, labels or sizes changed)"
+    return f"{name} was {old}, is {new}"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{name}.")
+        else:
+            flat.append((prefix + name, value))
+    return flat

@@ -1,0 +1,353 @@
+"""The training loop: every task is trained by `train`, and by nothing else.
+
+The loop knows neither models nor data. A Task turns a batch into a loss; batches come in order from any step; the state
+of a run is its step, the weights, the optimizer and what the precision keeps. Nothing waits for the device but at log
+points, checkpoints and validations.
+"""
+
+import contextlib
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from maekit import storage
+from maekit.config import OptimizerConfig, RunConfig
+from maekit.engine import metrics
+from maekit.engine import optimizer as optimizers
+from maekit.engine.distributed import World
+from maekit.engine.drift import refuse_drift
+from maekit.engine.ema import Ema
+from maekit.engine.metrics import History, Record
+from maekit.engine.precision import Precision
+from maekit.engine.progress import meter
+from maekit.engine.run_state import RunFolder
+from maekit.engine.schedule import Plan
+from maekit.engine.signals import StopRequest, stop_requests
+from maekit.errors import RunError, Stopped, TrainingError
+from maekit.randomness import key
+
+log = logging.getLogger("maekit")
+
+
+class Batch(Protocol):
+    """Images of one pass."""
+
+    @property
+    def indices(self) -> Tensor:
+        """Numbers of the images in their source."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device) -> "Batch": ...
+
+
+class Task(Protocol):
+    """What is trained, and what makes it better."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The module whose weights are trained and saved."""
+
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        """Scalars by name; `loss`, the mean over the batch, is minimised, the others are logged."""
+
+    def evaluate(self) -> dict[str, float]:
+        """What held-out images say of the model as it is; names begin with val_. Called on every rank."""
+
+    def rate_factors(self) -> dict[str, float]:
+        """Factors on the learning rate by parameter name (layer-wise decay); empty: none."""
+
+    def metadata(self) -> dict[str, str]:
+        """What stands in the header of the weights' file, enough to build the model anew."""
+
+
+Batches = Callable[[int], Iterator[Any]]
+"""From a step to the micro-batches of this rank, from that step on, in order."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """step: where the run ended. record: its last logged line. averaged: the weights' running average, if kept."""
+
+    step: int
+    record: Record
+    averaged: dict[str, Tensor] | None
+
+
+def train(
+    task: Task,
+    batches: Batches,
+    *,
+    plan: Plan,
+    optimizer: OptimizerConfig,
+    config: RunConfig,
+    world: World,
+    folder: RunFolder | None,
+    facts: Mapping[str, Any],
+    evaluate_every: int | None = None,
+    best_by: str | None = None,
+) -> Outcome:
+    """Train to the end of the plan, from the newest sound checkpoint where there is one.
+
+    folder: where history and checkpoints go; None on all ranks but the first, and for runs that leave nothing.
+    facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: the
+    name in a validation whose highest value earns best.safetensors (of the averaged weights if there are). Raises Stopped after a signal, the state saved;
+    TrainingError where a loss or gradient is not finite, before it reaches weights or a checkpoint.
+    """
+    loop = _Loop(task, plan, optimizer, config, world, folder, facts)
+    start = loop.restore()
+    if start >= plan.steps:
+        log.info("the run is complete: it is at step %d of %d", start, plan.steps)
+        return Outcome(start, {} if folder is None else metrics.last(folder.path / "metrics.jsonl"), loop.averaged())
+    with contextlib.ExitStack() as open_now:
+        history = None
+        if folder is not None:
+            history = History(folder.path, tensorboard=config.tensorboard, after_step=start)
+            open_now.callback(history.close)
+        request = open_now.enter_context(stop_requests())
+        shown = open_now.enter_context(meter(plan.steps, start, visible=world.is_first))
+        stream = batches(start)
+        open_now.callback(getattr(stream, "close", lambda: None))
+        record: Record = {}
+        shown.advance(start)
+        loop.restart_clock(start)
+        for step, group in enumerate(_groups(stream, plan.accumulation), start):
+            loop.step(step, group)
+            done = step + 1
+            last = done == plan.steps
+            evaluates = evaluate_every is not None and (done % evaluate_every == 0 or last)
+            shown.advance(done)
+            if done % config.resolved_log_every(plan.steps) == 0 or last or evaluates or step == 0:
+                record = loop.record(done)
+                if evaluates:
+                    record |= loop.evaluate()
+                    loop.keep_best(record, best_by)
+                if history is not None:
+                    history.write(record)
+                shown.show(record)
+                loop.restart_clock(done)
+            stops = loop.must_stop(request)
+            if done % config.resolved_checkpoint_every(plan.steps) == 0 or last or stops:
+                loop.save(done)
+                loop.restart_clock(done)
+            if stops:
+                raise Stopped(f"stopped by {request.signal or 'a signal to another process'} after saving step {done}")
+        return Outcome(plan.steps, record, loop.averaged())
+
+
+def _groups(stream: Iterator[Any], accumulation: int) -> Iterator[list[Any]]:
+    """The micro-batches of each step; a last incomplete group is a step of its own."""
+    while group := list(itertools.islice(stream, accumulation)):
+        yield group
+
+
+class _Step(nn.Module):
+    """A task's loss as a module's forward, which is where DDP and compile take hold."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.model = task.model
+        self._loss = task.loss
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return self._loss(batch)
+
+
+class _Loop:
+    """The state of a run between two steps."""
+
+    def __init__(
+        self,
+        task: Task,
+        plan: Plan,
+        optimizer: OptimizerConfig,
+        config: RunConfig,
+        world: World,
+        folder: RunFolder | None,
+        facts: Mapping[str, Any],
+    ) -> None:
+        self.task, self.plan, self.config, self.world = task, plan, config, world
+        self.folder, self.facts = folder, facts
+        self.model = task.model.to(world.device).train()
+        self.precision = Precision(config.precision, world.device)
+        self.clip = optimizer.clip
+        named = list(self.model.named_parameters())
+        self.parameters = [parameter for _, parameter in named if parameter.requires_grad]
+        self.optimizer = optimizers.build(optimizer, named, plan.lr, task.rate_factors())
+        self.ema = Ema(self.model, config.ema) if config.ema else None
+        self.forward: nn.Module = _Step(task)
+        if config.compile:
+            self.forward.compile()
+        if world.size > 1:
+            self.forward = DistributedDataParallel(self.forward, gradient_as_bucket_view=True, broadcast_buffers=False)
+        # A step whose loss or gradient is not finite changes nothing, nor does any after it; which one it was is read
+        # from the device at the next log point.
+        self.spoilt_step = torch.full((), -1, dtype=torch.int64, device=world.device)
+        self.recent: dict[int, list[int]] = {}
+        self.losses: dict[str, Tensor] = {}
+        self.best: float | None = None
+        self.gradient_norm = torch.zeros((), device=world.device)
+        self.clock = (time.perf_counter(), 0)
+
+    def step(self, step: int, group: list[Any]) -> None:
+        """One optimizer step over the micro-batches of `group`."""
+        images = sum(len(batch) for batch in group)
+        self.recent[step] = [index for batch in group for index in batch.indices.tolist()]
+        self.losses = {}
+        for number, batch in enumerate(group):
+            torch.manual_seed(key(self.config.seed, step, self.world.rank, number) >> 1)
+            last = number == len(group) - 1
+            held = isinstance(self.forward, DistributedDataParallel) and not last
+            with self.forward.no_sync() if held else contextlib.nullcontext():  # type: ignore[operator]
+                with self.precision.autocast():
+                    losses = self.forward(batch.to(self.world.device))
+                share = len(batch) / images
+                self.precision.scaler.scale(losses["loss"] * share).backward()
+            for name, value in losses.items():
+                self.losses[name] = self.losses.get(name, 0) + value.detach() * share
+        self._update(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(step)
+        if self.world.device.type == "cpu":
+            self._check_finite()
+
+    def _update(self, step: int) -> None:
+        scaler = self.precision.scaler
+        scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.gradient_norm = nn.utils.get_total_norm(gradients)
+        if self.clip is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip, self.gradient_norm)
+        sound = torch.isfinite(self.losses["loss"])
+        if not scaler.is_enabled():  # under fp16 an overflow is ordinary: the scaler skips the step and scales less
+            sound = sound & torch.isfinite(self.gradient_norm)
+        spoilt = (self.spoilt_step < 0) & ~sound
+        self.spoilt_step = torch.where(spoilt, step, self.spoilt_step)
+        optimizers.set_rate(self.optimizer, self.plan.learning_rate(step))
+        if scaler.is_enabled():
+            scaler.step(self.optimizer)
+            scaler.update()
+        elif isinstance(self.optimizer, torch.optim.AdamW):
+            # The fused kernel's own switch: it leaves weights and moments alone without asking the host.
+            self.optimizer.found_inf = (self.spoilt_step >= 0).float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+        else:
+            self._check_finite()
+            self.optimizer.step()
+
+    def _check_finite(self) -> None:
+        """Raises TrainingError on every rank where a step was not finite; its images are written down first."""
+        spoilt = int(self.spoilt_step)
+        if not self.world.agree(spoilt >= 0):
+            self.recent.clear()
+            return
+        step = min(found for found in self.world.gather([spoilt]) if found >= 0)
+        images = self.world.gather(self.recent.get(step, []))
+        where = ""
+        if self.folder is not None:
+            path = self.folder.path / "not_finite.json"
+            storage.write_text(path, json.dumps({"step": step, "images": images}) + "\n")
+            where = f"; its images are listed in {path}"
+        raise TrainingError(
+            f"the loss or its gradient is not finite at step {step}, before the update{where}; "
+            "lower --lr, set --optimizer.clip 1, or take --precision bf16 or fp32, with --resume --allow-drift"
+        )
+
+    def record(self, done: int) -> Record:
+        """The history's line after `done` steps, the same on every rank."""
+        self._check_finite()
+        values = {name: float(self.world.mean(value)) for name, value in self.losses.items()}
+        since, step = self.clock
+        seconds = time.perf_counter() - since
+        rate = (done - step) * self.plan.batch_size / seconds
+        loss = values.pop("loss")
+        record = {"step": done, "epoch": self.plan.epoch(done), "loss": loss, "lr": self.plan.learning_rate(done - 1)}
+        record |= {"gradient_norm": float(self.gradient_norm), "images_per_second": round(rate, 2)} | values
+        if self.world.device.type == "cuda":
+            record["memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
+        return record
+
+    def restart_clock(self, step: int) -> None:
+        """Begin to measure images per second anew."""
+        self.clock = (time.perf_counter(), step)
+
+    def evaluate(self) -> Record:
+        """What the task says of the weights, and of their running average."""
+        self.model.eval()
+        try:
+            with torch.no_grad(), self.precision.autocast():
+                said: Record = dict(self.task.evaluate())
+                if self.ema is not None:
+                    with self.ema.in_place():
+                        said |= {f"{name}_ema": value for name, value in self.task.evaluate().items()}
+        finally:
+            self.model.train()
+        return said
+
+    def keep_best(self, record: Record, best_by: str | None) -> None:
+        """Write best.safetensors where a validation beats all before it."""
+        if best_by is None or self.folder is None:
+            return
+        name = best_by if self.ema is None else f"{best_by}_ema"
+        before = self.best if self.best is not None else _highest(self.folder, name)
+        self.best = max(before, record[name])
+        if record[name] > before:
+            tensors = self.model.state_dict() if self.ema is None else self.ema.state_dict()
+            storage.write_tensors(self.folder.path / "best.safetensors", tensors, self.task.metadata())
+
+    def must_stop(self, request: StopRequest) -> bool:
+        """Whether any process was asked to stop."""
+        return self.world.agree(request.signal is not None)
+
+    def save(self, done: int) -> None:
+        """A checkpoint after `done` steps, written by the first rank. A state that is not finite is never saved."""
+        self._check_finite()
+        if self.folder is not None:
+            files = {"model": self.model.state_dict(), "optimizer": optimizers.state_tensors(self.optimizer)}
+            metadata = {"model": self.task.metadata()}
+            if self.ema is not None:
+                files["ema"], metadata["ema"] = self.ema.state_dict(), metadata["model"]
+            facts = {**self.facts, "scaler": self.precision.state()}
+            self.folder.save(done, files, facts, metadata, keep=self.config.keep)
+        self.world.wait()
+
+    def restore(self) -> int:
+        """Load the newest sound checkpoint, if there is one; the step it stands at, the same on every rank."""
+        found = None
+        if self.folder is not None:
+            found = self.folder.newest_sound()
+        told = self.world.tell(found)
+        if told is None:
+            if self.config.resume:
+                log.info("no sound checkpoint to go on from; starting from step 0")
+            return 0
+        path, facts = told
+        refuse_drift(facts, self.facts, allowed=self.config.allow_drift)
+        try:
+            self.model.load_state_dict(storage.read_tensors(path / "model.safetensors"))
+        except RuntimeError as error:
+            raise RunError(f"{path}: is of another model: {' '.join(str(error).split())[:300]}") from None
+        optimizers.restore(self.optimizer, storage.read_tensors(path / "optimizer.safetensors"))
+        self.precision.restore(facts["scaler"])
+        if self.ema is not None:
+            self.ema.load(storage.read_tensors(path / "ema.safetensors"))
+        log.info("going on from step %d", facts["step"])
+        return int(facts["step"])
+
+    def averaged(self) -> dict[str, Tensor] | None:
+        """The state dict with averaged weights."""
+        return None if self.ema is None else self.ema.state_dict()
+
+
+def _highest(folder: RunFolder, name: str) -> float:
+    """The highest value of a name in the history so far."""
+    return max((record[name] for record in metrics.read(folder.path / "metrics.jsonl") if name in record), default=-1.0)

@@ -1,0 +1,139 @@
+"""A run's history: metrics.jsonl, which is the truth, and TensorBoard's copy of it."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from maekit import storage
+from maekit.errors import StorageError
+
+Record = dict[str, Any]
+
+_BLOCK = 1 << 16
+
+
+class History:
+    """Appends records to metrics.jsonl, one JSON object a line, and to tensorboard/."""
+
+    def __init__(self, folder: Path, *, tensorboard: bool, after_step: int = 0) -> None:
+        """after_step: the step a run goes on from; what the files say of later steps is cut away first."""
+        self._path = folder / "metrics.jsonl"
+        try:
+            cut_back(self._path, after_step)
+            self._file = self._path.open("ab")
+            self._board = _board(folder / "tensorboard", self._path) if tensorboard else None
+        except OSError as error:
+            raise StorageError(f"{error.filename or self._path}: cannot be written ({error.strerror})") from None
+
+    def write(self, record: Record) -> None:
+        """Append one record and flush it."""
+        try:
+            self._file.write((json.dumps(_plain(record)) + "\n").encode())
+            self._file.flush()
+        except OSError as error:
+            raise StorageError(f"{self._path}: cannot be written ({error.strerror})") from None
+        if self._board is not None:
+            with contextlib.suppress(OSError):  # a copy, made anew when the run goes on
+                _show(self._board, record)
+
+    def close(self) -> None:
+        if self._board is not None:
+            with contextlib.suppress(OSError):
+                self._board.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            raise StorageError(f"{self._path}: cannot be written ({error.strerror})") from None
+
+
+def read(path: Path) -> list[Record]:
+    """All records of a metrics.jsonl, without a torn last line."""
+    return list(_records(path))
+
+
+def last(path: Path) -> Record:
+    """The last record of a metrics.jsonl; empty where there is none."""
+    if path.is_file():
+        with path.open("rb") as file:
+            for _, line in _lines_backwards(file, file.seek(0, os.SEEK_END)):
+                record = _record(line)
+                if record is not None:
+                    return record
+    return {}
+
+
+def _records(path: Path) -> Iterator[Record]:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            record = _record(line)
+            if record is not None:
+                yield record
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Remove the records after `step`, and a torn last line. Reads from the end, so its cost is what it removes."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        for start, line in _lines_backwards(file, end):
+            record = _record(line)
+            if record is not None and record.get("step", 0) <= step:
+                break
+            end = start
+        file.truncate(end)
+
+
+def _lines_backwards(file: Any, end: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, line with its newline) from the last line to the first."""
+    tail, position = b"", end
+    while position > 0:
+        size = min(_BLOCK, position)
+        position -= size
+        file.seek(position)
+        tail = file.read(size) + tail
+        lines = tail.splitlines(keepends=True)
+        offset = position + len(tail)
+        for line in reversed(lines[1:] if position else lines):
+            offset -= len(line)
+            yield offset, line
+        tail = lines[0] if position else b""
+
+
+def _record(line: bytes) -> Record | None:
+    """A line's record; None for a torn or foreign one."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _plain(record: Record) -> Record:
+    """JSON knows no NaN: what is not finite becomes null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+
+
+def _board(folder: Path, history: Path) -> Any:
+    """TensorBoard's files, written anew from the history so that both always tell the same."""
+    from torch.utils.tensorboard import SummaryWriter  # a second of imports that only training costs
+
+    storage.remove(folder)
+    board = SummaryWriter(str(folder))
+    for record in _records(history):
+        _show(board, record)
+    return board
+
+
+def _show(board: Any, record: Record) -> None:
+    for name, value in record.items():
+        if name != "step" and isinstance(value, int | float):
+            board.add_scalar(name, value, record["step"])

@@ -1,0 +1,92 @@
+"""Optimizers, what is exempt from weight decay, and their state as named tensors."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from timm.optim import Lars
+from torch import Tensor, nn
+
+from maekit.config import OptimizerConfig
+from maekit.errors import StorageError
+
+Named = Iterable[tuple[str, nn.Parameter]]
+
+_NEVER_DECAYED = {
+    "cls_token", "reg_token", "mask_token", "pos_embed", "positions", "relative_position_bias_table",
+    "pos_embed_win", "logit_scale",
+}  # fmt: skip
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay applies: never to biases, norms, tokens and positions."""
+    return parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in _NEVER_DECAYED
+
+
+def build(
+    config: OptimizerConfig, named: Named, lr: float, rate_factors: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """An optimizer over the named parameters that need gradients, in groups of one decay and one rate factor.
+
+    rate_factors: what a parameter's learning rate is multiplied by (layer-wise decay); 1 for names not in it. Each
+    group keeps its factor under `rate_factor` for the schedule. LARS scales the rate of matrices alone, as the paper's
+    linear probe has it.
+    """
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for name, parameter in named:
+        if not parameter.requires_grad:
+            continue
+        kind = decays(name, parameter), (rate_factors or {}).get(name, 1.0)
+        group = groups.setdefault(kind, {"params": [], "names": []})
+        group["params"].append(parameter)
+        group["names"].append(name)
+    settings = [
+        {
+            **group,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+            "rate_factor": factor,
+            "lr": lr * factor,
+            **({"always_adapt": decayed} if config.name == "lars" else {}),
+        }
+        for (decayed, factor), group in groups.items()
+    ]
+    if config.name == "adamw":
+        return torch.optim.AdamW(settings, lr=lr, betas=config.betas, eps=config.eps, fused=True)
+    if config.name == "lars":
+        return Lars(settings, lr=lr, momentum=config.betas[0], trust_coeff=0.001)
+    return torch.optim.SGD(settings, lr=lr, momentum=config.betas[0])
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give each group the rate of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["rate_factor"]
+
+
+def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as NAME/KEY → tensor, NAME the parameter's."""
+    tensors = {}
+    for name, parameter in _named(optimizer):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if value is not None:
+                tensors[f"{name}/{key}"] = torch.as_tensor(value)
+    return tensors
+
+
+def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `state_tensors` gave. StorageError where a parameter has changed its shape or name."""
+    parameters = dict(_named(optimizer))
+    for full_name, value in tensors.items():
+        name, _, key = full_name.rpartition("/")
+        if name not in parameters:
+            raise StorageError(f"optimizer state of {name}: no such parameter now")
+        parameter = parameters[name]
+        if value.ndim and value.shape != parameter.shape:
+            raise StorageError(f"optimizer state of {name}: is {list(value.shape)}, not {list(parameter.shape)}")
+        on_device = value.ndim > 0 or parameter.device.type == "cuda"
+        optimizer.state[parameter][key] = value.clone().to(parameter.device if on_device else "cpu")
+
+
+def _named(optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, nn.Parameter]]:
+    for group in optimizer.param_groups:
+        yield from zip(group["names"], group["params"], strict=True)

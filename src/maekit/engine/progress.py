@@ -1,0 +1,113 @@
+"""What a person sees of a run: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger("maekit")
+
+_SECONDS_BETWEEN_LINES = 10.0
+_TERMINAL = "maekit-terminal"
+
+
+class Meter(Protocol):
+    """Shows how far a run is."""
+
+    def advance(self, step: int) -> None:
+        """So many steps are done."""
+
+    def show(self, record: dict[str, Any]) -> None:
+        """A line of the history was written."""
+
+
+class _Bar:
+    def __init__(self, progress: Progress, steps: int, step: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=steps, completed=step, words="")
+
+    def advance(self, step: int) -> None:
+        self._progress.update(self._task, completed=step)
+
+    def show(self, record: dict[str, Any]) -> None:
+        self._progress.update(self._task, words=_words(record))
+
+
+class _Lines:
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._last = -_SECONDS_BETWEEN_LINES
+        self._began: tuple[float, int] | None = None
+
+    def advance(self, step: int) -> None:
+        self._began = self._began or (time.monotonic(), step)
+
+    def show(self, record: dict[str, Any]) -> None:
+        now, step = time.monotonic(), record["step"]
+        if now - self._last < _SECONDS_BETWEEN_LINES and step < self._steps:
+            return
+        self._last = now
+        log.info("step %d/%d  %s  %s", step, self._steps, _words(record), self._left(now, step))
+
+    def _left(self, now: float, step: int) -> str:
+        if self._began is None or step <= self._began[1]:
+            return ""
+        seconds = (now - self._began[0]) / (step - self._began[1]) * (self._steps - step)
+        return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d} left"
+
+
+class _Silent:
+    def advance(self, step: int) -> None:
+        pass
+
+    def show(self, record: dict[str, Any]) -> None:
+        pass
+
+
+def _words(record: dict[str, Any]) -> str:
+    shown = [f"epoch {record['epoch']:.4g}", f"loss {record['loss']:.4f}", f"lr {record['lr']:.2e}"]
+    if record.get("images_per_second") is not None:
+        shown.append(f"{record['images_per_second']:.0f} images/s")
+    shown += [f"{name} {value:.4g}" for name, value in record.items() if name.startswith("val_") and value is not None]
+    return "  ".join(shown)
+
+
+@contextmanager
+def meter(steps: int, step: int, *, visible: bool) -> Iterator[Meter]:
+    """A meter for steps `step` to `steps`; a silent one where not visible (other ranks)."""
+    if not visible:
+        yield _Silent()
+    elif sys.stderr.isatty():
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
+        with Progress(*columns, console=console(), refresh_per_second=4) as progress:
+            yield _Bar(progress, steps, step)
+    else:
+        yield _Lines(steps)
+
+
+_console = Console(stderr=True)
+
+
+def console() -> Console:
+    """The one console that bars and log lines share, so that neither tears the other."""
+    return _console
+
+
+def log_to_terminal(*, visible: bool = True) -> None:
+    """Send the `maekit` logger's lines to standard error, once; rich on a terminal, plain elsewhere."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if not visible or any(handler.get_name() == _TERMINAL for handler in log.handlers):
+        return
+    handler: logging.Handler = logging.StreamHandler()
+    if sys.stderr.isatty():
+        handler = RichHandler(console=_console, show_time=False, show_path=False, show_level=False, markup=False)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.set_name(_TERMINAL)
+    log.addHandler(handler)

@@ -1,0 +1,182 @@
+"""A run folder: who may write it, what ran in it, and the checkpoints a run goes on from."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from maekit import storage
+from maekit.errors import RunError, StorageError
+
+log = logging.getLogger("maekit")
+
+_PARTS = ("config.json", "metrics.jsonl", "model.safetensors", "model_ema.safetensors", "best.safetensors",
+          "report.html", "log.txt", "not_finite.json", "tensorboard", "checkpoints", "pictures")  # fmt: skip
+
+
+class RunFolder:
+    """Use through `open_run`, which holds the folder for one process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run has been here."""
+        return any((self.path / part).exists() for part in _PARTS)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a run has left more than its config."""
+        history = self.path / "metrics.jsonl"
+        logged = history.is_file() and history.stat().st_size > 0
+        return logged or self.checkpoints.exists() or (self.path / "not_finite.json").exists()
+
+    def clear(self) -> None:
+        """Remove what a run wrote, and nothing else."""
+        for part in _PARTS:
+            storage.remove(self.path / part)
+
+    def write_config(self, record: Mapping[str, Any]) -> None:
+        """Write config.json."""
+        storage.write_text(self.path / "config.json", json.dumps(record, indent=1) + "\n")
+
+    def save(
+        self,
+        step: int,
+        files: Mapping[str, Mapping[str, Tensor]],
+        facts: Mapping[str, Any],
+        metadata: Mapping[str, Mapping[str, str]],
+        *,
+        keep: int,
+    ) -> None:
+        """Write checkpoints/step-N, complete or not at all; then remove all but the newest `keep`."""
+        folder = self.checkpoints / f"step-{step}"
+        if folder.exists():
+            storage.remove(folder)
+        storage.write_folder(folder, files, {**facts, "step": step}, metadata)
+        for _, old in self._steps()[keep:]:
+            storage.remove(old)
+
+    def newest_sound(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint that is complete and unaltered, with its facts; broken ones are set aside and named."""
+        for leftover in self.checkpoints.glob("*") if self.checkpoints.is_dir() else ():
+            if storage.is_temporary(leftover):
+                storage.remove(leftover)
+        for _, folder in self._steps():
+            try:
+                return folder, storage.read_facts(folder)
+            except StorageError as error:
+                aside = _free_name(folder.with_name(f"broken-{folder.name}"))
+                folder.rename(aside)
+                log.warning("%s; set aside as %s, the checkpoint before it is used", error, aside.name)
+        return None
+
+    def _steps(self) -> list[tuple[int, Path]]:
+        """Checkpoints, newest first."""
+        if not self.checkpoints.is_dir():
+            return []
+        found = []
+        for folder in self.checkpoints.iterdir():
+            number = folder.name.removeprefix("step-")
+            if folder.is_dir() and folder.name.startswith("step-") and number.isdigit():
+                found.append((int(number), folder))
+        return sorted(found, reverse=True)
+
+
+def _free_name(path: Path) -> Path:
+    names = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 1000))]
+    return next(name for name in names if not name.exists())
+
+
+@contextmanager
+def open_run(path: Path, *, resume: bool, overwrite: bool) -> Iterator[RunFolder]:
+    """Hold a run folder, made where it is missing.
+
+    Raises RunError where another process holds it, where it holds a run and neither resume nor overwrite was asked for,
+    or where it cannot be written.
+    """
+    run = RunFolder(path)
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    with contextlib.ExitStack() as held:
+        held.callback(_remove_empty, new)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_lock(path / "lock"))
+            if run.holds_run and not (resume or overwrite):
+                raise RunError(f"{path}: holds a run already; --resume continues it, --overwrite starts anew")
+            if overwrite and not resume:
+                run.clear()
+            if not run.holds_run:
+                held.push(partial(_clear_unless_begun, run))
+            held.enter_context(_log_file(path / "log.txt"))
+        except OSError as error:
+            raise RunError(f"{error.filename or path}: cannot be written ({error.strerror or error})") from None
+        yield run
+
+
+def _clear_unless_begun(run: RunFolder, kind: type[BaseException] | None, *_: object) -> None:
+    """A new run that fails before its first step leaves nothing."""
+    if kind is not None and not run.has_begun:
+        with contextlib.suppress(StorageError):
+            run.clear()
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a lock file; the kernel lets go of it when the process ends, however it ends."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise RunError(f"{path.parent}: is in use by {holder}; wait for it or choose another --out") from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                break
+        os.close(descriptor)  # its holder removed it between the two calls
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+class _LogFile(logging.FileHandler):
+    """A full disk is told by what matters more, the history and the checkpoints."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        pass
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()

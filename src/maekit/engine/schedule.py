@@ -1,0 +1,68 @@
+"""How long a run is, in what batches it takes its images, and the learning rate's course."""
+
+import math
+from dataclasses import dataclass
+
+from maekit.config import OptimizerConfig, ScheduleConfig
+from maekit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run in numbers, known before its first step."""
+
+    images: int
+    """In the source."""
+    steps: int
+    """Optimizer steps."""
+    warmup_steps: int
+    batch_size: int
+    """Images a step, over all devices."""
+    micro_batch: int
+    """Images a device and pass."""
+    world_size: int
+    lr: float
+    """Peak learning rate."""
+    min_lr: float
+
+    @classmethod
+    def of(cls, optimizer: OptimizerConfig, schedule: ScheduleConfig, images: int, world_size: int = 1) -> "Plan":
+        """Raises RunError for a batch that does not divide, UsageError for a run without a step."""
+        plan = cls(
+            images=images,
+            steps=schedule.total_steps(images),
+            warmup_steps=schedule.warmup_steps(images),
+            batch_size=schedule.batch_size,
+            micro_batch=schedule.micro_batch(world_size),
+            world_size=world_size,
+            lr=optimizer.actual_lr(schedule.batch_size),
+            min_lr=schedule.min_lr,
+        )
+        if plan.steps < 1:
+            raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")
+        return plan
+
+    @property
+    def accumulation(self) -> int:
+        """Passes per device whose gradients make one step."""
+        return self.batch_size // (self.world_size * self.micro_batch)
+
+    @property
+    def base_lr(self) -> float:
+        """Peak learning rate per 256 images."""
+        return self.lr * 256 / self.batch_size
+
+    def epoch(self, step: int) -> float:
+        """Passes over the source after so many steps."""
+        return step * self.batch_size / self.images
+
+    def learning_rate(self, step: int) -> float:
+        """Rate of step 0, 1, ..., steps - 1: linear from zero over the warmup, then half a cosine down to `min_lr`.
+
+        A step's rate is that of the moment at which it begins, as in arXiv 2111.06377's released code: the first step
+        of a warmup has rate zero.
+        """
+        if step < self.warmup_steps:
+            return self.lr * step / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,40 @@
+"""Being asked to stop: SIGTERM, SIGUSR1 (which SLURM sends before the time is over) and Ctrl-C."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_ASKS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopRequest:
+    """What has been asked: `signal` is None, or the name of the first signal that came."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:  # asked twice: at once, without saving
+            os._exit(128 + number)
+        self.signal = signal.Signals(number).name
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Inside the block a first signal is noted, a second ends the process at once.
+
+    Outside the main thread, where Python takes no signals, nothing is ever asked.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, request._take) for number in _ASKS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
