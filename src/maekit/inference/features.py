@@ -1,0 +1,44 @@
+"""Features of many images, batch by batch.
+
+Legend: N images, T tokens, D feature width.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maekit.data.loader import Batch
+from maekit.models.encoder import ImageEncoder
+from maekit.models.family import Features as Kind
+
+
+@dataclass(frozen=True)
+class Features:
+    """vectors: [N, D] (patches: [N, T, D]) float32, labels: [N] int64 (-1: none), indices: [N] int64; on the CPU."""
+
+    vectors: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+def stream(
+    model: ImageEncoder, batches: Iterable[Batch], kind: Kind = "pooled", *, blocks: int = 1
+) -> Iterator[Features]:
+    """Features of each batch as it comes, so that no more than one is held. The model must be in eval mode."""
+    for batch in batches:
+        with torch.no_grad():
+            images = model.standardise(batch.images.to(model.device, non_blocking=True))
+            vectors = model.features(images, kind, blocks=blocks).float().cpu()
+        yield Features(vectors, batch.labels, batch.indices)
+
+
+def extract(model: ImageEncoder, batches: Iterable[Batch], kind: Kind = "pooled", *, blocks: int = 1) -> Features:
+    """Features of all images that come, in order. The model must be in eval mode; it is left as it is."""
+    parts = list(stream(model, batches, kind, blocks=blocks))
+    return Features(
+        torch.cat([part.vectors for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        torch.cat([part.indices for part in parts]),
+    )

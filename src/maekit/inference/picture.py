@@ -1,0 +1,184 @@
+"""From arrays to a picture a person can look at: panels side by side, masks shown and read, files written whole.
+
+Legend: H W pixels, C channels. One channel is shown as grey, two as their mean, of more than three the first three.
+"""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from maekit import storage
+from maekit.data.decode import decode
+from maekit.errors import DataError, ImageError, ModelError, StorageError, UsageError
+
+Pixels = NDArray[np.uint8]
+
+HIDDEN_GREY = 128
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+_MASK_PIXELS = 1 << 24
+
+_PANEL = 160
+_MARGIN = 24
+_GUTTER = 12
+_LINE = 22
+_PAPER, _INK, _QUIET_INK, _EDGE = "#ffffff", "#1a1a1a", "#555555", "#cccccc"
+
+
+class Row(NamedTuple):
+    """One image three times, each [H, W, C] or [H, W] uint8."""
+
+    masked: Pixels
+    reconstruction: Pixels
+    original: Pixels
+
+
+def grid(
+    rows: Sequence[Row],
+    *,
+    headings: Sequence[str] = ("masked", "reconstruction", "original"),
+    caption: str = "",
+) -> Image.Image:
+    """One picture of all rows, with a heading over each column and a wrapped caption below.
+
+    Images under 160 px are enlarged by a whole factor without smoothing, so every pixel stays what it was.
+    """
+    if not rows:
+        raise ValueError("a picture needs at least one row")
+    panels = [[_panel(pixels) for pixels in row] for row in rows]
+    cell = max(panel.width for line in panels for panel in line)
+    heights = [max(panel.height for panel in line) for line in panels]
+    width = 2 * _MARGIN + len(headings) * cell + (len(headings) - 1) * _GUTTER
+
+    heading_font, caption_font = _font(16), _font(14)
+    caption_lines = _wrap(caption, caption_font, width - 2 * _MARGIN)
+    top = _MARGIN + _LINE + 6
+    bottom = top + sum(heights) + (len(rows) - 1) * _GUTTER
+    caption_height = _GUTTER + len(caption_lines) * _LINE if caption_lines else 0
+    canvas = Image.new("RGB", (width, bottom + caption_height + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+
+    for column, heading in enumerate(headings):
+        middle = _MARGIN + column * (cell + _GUTTER) + cell / 2
+        draw.text((middle, _MARGIN), heading, fill=_INK, font=heading_font, anchor="ma")
+    for line, height in zip(panels, heights, strict=True):
+        for column, panel in enumerate(line):
+            left = _MARGIN + column * (cell + _GUTTER) + (cell - panel.width) // 2
+            draw.rectangle((left - 1, top - 1, left + panel.width, top + panel.height), outline=_EDGE)
+            canvas.paste(panel, (left, top))
+        top += height + _GUTTER
+    for number, text in enumerate(caption_lines):
+        draw.text((_MARGIN, bottom + _GUTTER + number * _LINE), text, fill=_QUIET_INK, font=caption_font)
+    return canvas
+
+
+def masked_panel(image: Pixels, masked: NDArray[np.bool_], *, grey: int = HIDDEN_GREY) -> Pixels:
+    """The image with its hidden patches in a neutral grey.
+
+    image: [H, W, C] or [H, W] uint8; masked: [rows, columns] bool, True = hidden. Returns a new array like image.
+    Raises ModelError where the image does not divide into the mask's patches.
+    """
+    (height, width), (rows, columns) = image.shape[:2], masked.shape
+    if height % rows or width % columns:
+        raise ModelError(f"an image of {height}x{width} pixels does not divide into {rows}x{columns} patches")
+    hidden = masked.repeat(height // rows, axis=0).repeat(width // columns, axis=1)
+    panel = image.copy()
+    panel[hidden] = grey
+    return panel
+
+
+def read_mask(path: Path, grid: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask in a black and white picture of any size: [rows, columns] bool, True (white) = hidden.
+
+    A patch is hidden where at least half of its area is white. The picture is decoded as every image is, so what is
+    transparent counts as white.
+    Raises DataError for a file that is no picture, ModelError for a mask that hides all patches or none.
+    """
+    try:
+        painted = decode(path.read_bytes(), 1, max_pixels=_MASK_PIXELS)
+    except OSError as error:
+        raise DataError(f"{path}: the mask cannot be read ({error.strerror})") from None
+    except ImageError as error:
+        raise DataError(f"{path}: the mask cannot be read ({error})") from None
+    brightness = painted[0].numpy().astype(np.float32)
+    white = 1.0 if painted.is_floating_point() else 255.0
+    rows, columns = grid
+    share = Image.fromarray(brightness / np.float32(white)).resize((columns, rows), Image.Resampling.BOX)
+    masked = np.asarray(share) >= 0.5
+    if masked.all() or not masked.any():
+        found = "every patch" if masked.all() else "no patch"
+        raise ModelError(f"{path}: hides {found} of {rows}x{columns}; paint white what to hide, black what to show")
+    return masked
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a .png or .jpg that is either complete or not there. Raises what `check_writable` raises."""
+    check_writable(path)
+    options = {"quality": 92, "subsampling": 0} if _format(path) == "JPEG" else {"optimize": True}
+    with storage.replacing(path) as temporary:
+        picture.save(temporary, format=_format(path), **options)
+
+
+def check_writable(path: Path) -> None:
+    """Raise, before any work, what `save` would raise after it.
+
+    UsageError for a suffix that is no picture format we write, StorageError for a folder that is missing or read-only.
+    """
+    _format(path)
+    if path.is_dir():
+        raise StorageError(f"{path}: is a folder; name a file to write")
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: there is no folder {path.parent}; make it first")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+
+
+def _format(path: Path) -> str:
+    try:
+        return _FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise UsageError(f"{path}: a picture is written as .png or .jpg, not as {path.suffix or 'no suffix'}") from None
+
+
+def _panel(pixels: Pixels) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+        raise ValueError(f"a panel is [H, W, C] or [H, W] uint8, not {list(pixels.shape)} {pixels.dtype}")
+    if pixels.ndim == 3:
+        channels = pixels.shape[2]
+        pixels = pixels[..., :3] if channels >= 3 else pixels.mean(axis=2).round().astype(np.uint8)
+    panel = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    factor = math.ceil(_PANEL / max(panel.size))
+    return panel.resize((panel.width * factor, panel.height * factor), Image.Resampling.NEAREST)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
+    """Lines no wider than `width` pixels, broken between words, and within a word that is wider than a line."""
+    lines: list[str] = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            longer = f"{line} {word}".strip()
+            if font.getlength(longer) <= width:
+                line = longer
+                continue
+            if line:
+                lines.append(line)
+            while font.getlength(word) > width and len(word) > 1:
+                fitting = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
+                lines.append(word[:fitting])
+                word = word[fitting:]
+            line = word
+        lines.append(line)
+    return lines

@@ -1,0 +1,139 @@
+"""What a masked autoencoder paints where it sees nothing.
+
+Legend: N images, C channels, H W pixels, L patches, V visible, Q hidden, P values of a patch.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maekit import masking, patches, targets
+from maekit.config.verbs import ReconstructOptions
+from maekit.data.decode import decode
+from maekit.data.sources import open_images, open_source
+from maekit.data.sources.source import is_image_name
+from maekit.data.statistics import evenly_spread
+from maekit.data.transforms import eval_transform
+from maekit.engine.distributed import choose_device
+from maekit.errors import DataError, ImageError, ModelError
+from maekit.inference import picture
+from maekit.models.mae import MaskedAutoencoder
+from maekit.randomness import keys_tensor
+from maekit.weights.load import reconstructor
+
+Statistics = Literal["original", "visible"]
+
+_CAPTIONS = {
+    "raw": "Hidden patches as predicted, visible ones as they are.",
+    "visible": "This model predicts normalised patches: each hidden patch's mean and contrast here are estimated from "
+    "its visible neighbours. Nothing of the hidden pixels is used.",
+    "original": "This model predicts normalised patches: each hidden patch's mean and contrast here come from the "
+    "original. That is a leak: brightness and colour of hidden patches were not predicted.",
+}
+
+
+@torch.no_grad()
+def reconstruct(
+    model: MaskedAutoencoder, images: Tensor, masked: Tensor, *, statistics: Statistics = "visible"
+) -> Tensor:
+    """Images with their hidden patches painted by the model.
+
+    images: [N, C, H, W] float in [0, 1] (or uint8). masked: bool [N, L], True = hidden, as many in each image.
+    statistics: for models that predict normalised pixels, where each hidden patch's mean and spread come from:
+    "visible", its visible neighbours by inverse squared distance; "original", the hidden pixels themselves, a leak.
+    Returns [N, C, H, W] float in [0, 1]. Raises ModelError where shapes or the mask do not fit the model.
+    """
+    model.check_images(images)
+    expected = (len(images), model.grid[0] * model.grid[1])
+    if tuple(masked.shape) != expected:
+        raise ModelError(f"mask: must be [{expected[0]}, {expected[1]}] for these images, not {list(masked.shape)}")
+    standardised = model.standardise(images.to(model.device))
+    masked = masked.to(model.device)
+    prediction = model(standardised, masked)
+    painted = prediction.patches.float()
+    if model.target.pixels == "normalised":
+        mean, std = _patch_statistics(standardised, model.unit, model.grid, masked, prediction.index, statistics)
+        painted = painted * std + mean
+    whole = patches.patchify(standardised, model.unit)
+    whole = whole.scatter(1, prediction.index[:, :, None].expand_as(painted), painted)
+    return model.standardise.inverse(patches.unpatchify(whole, model.unit, model.grid))
+
+
+def _patch_statistics(
+    images: Tensor, unit: tuple[int, int], grid: tuple[int, int], masked: Tensor, hidden: Tensor, source: Statistics
+) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each hidden patch, two of [N, Q, 1]."""
+    if source == "original":
+        return targets.statistics(patches.take_patches(images, unit, hidden))
+    visible, _ = patches.split(masked)
+    mean, std = targets.statistics(patches.take_patches(images, unit, visible))
+    rows, columns = torch.arange(grid[0] * grid[1], device=images.device), grid[1]
+    places = torch.stack([rows // columns, rows % columns], dim=1).float()
+    distance = torch.cdist(places[hidden], places[visible])  # [N, Q, V]
+    weights = distance.pow(-2)
+    weights = weights / weights.sum(dim=2, keepdim=True)
+    return weights @ mean, weights @ std
+
+
+def rows(
+    model: MaskedAutoencoder, images: Tensor, masked: Tensor, *, statistics: Statistics = "visible"
+) -> list[picture.Row]:
+    """masked | reconstruction | original of images [N, C, H, W] uint8 or float in [0, 1]."""
+    painted = _bytes(reconstruct(model, images, masked, statistics=statistics))
+    originals = _bytes(images.float() / 255 if images.dtype == torch.uint8 else images)
+    units = masked.cpu().numpy().reshape(len(masked), *model.grid)
+    return [
+        picture.Row(picture.masked_panel(original, hidden), reconstruction, original)
+        for original, hidden, reconstruction in zip(originals, units, painted, strict=True)
+    ]
+
+
+def caption(model: MaskedAutoencoder, statistics: Statistics) -> str:
+    """What a picture of reconstructions must say about itself."""
+    return _CAPTIONS["raw" if model.target.pixels == "raw" else statistics]
+
+
+def _bytes(images: Tensor) -> list[NDArray[np.uint8]]:
+    pixels = (images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return list(pixels)
+
+
+def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
+    """`maekit reconstruct`: write one picture with a row for each image file; returns {out, images, masked}."""
+    out = Path(options.out)
+    picture.check_writable(out)
+    model = reconstructor(options.weights).to(choose_device(options.device.device))
+    images = torch.stack([image for text in options.images for image in _read(text, model, options.rows)])
+    masked = _masks(model, len(images), options)
+    pictured = rows(model, images, masked, statistics=options.statistics)
+    picture.save(picture.grid(pictured, caption=caption(model, options.statistics)), out)
+    print(f"{out}: {len(images)} images, {int(masked[0].sum())} of {masked.shape[1]} patches hidden")
+    return {"out": str(out), "images": len(images), "masked": float(masked.float().mean())}
+
+
+def _read(text: str, model: MaskedAutoencoder, most: int) -> list[Tensor]:
+    """An image file, or at most so many images of a source, as the model takes them: resized, the centre taken."""
+    one = is_image_name(text) and not Path(text).is_dir()
+    source = open_images([Path(text)]) if one else open_source(text)
+    transform = eval_transform(model.config.image_hw, 1.0)
+    images = []
+    for index in evenly_spread(len(source), most).tolist():
+        try:
+            images.append(transform(decode(source.read(index), model.config.channels)))
+        except ImageError as error:
+            raise DataError(f"{source.path(index)}: {error}") from None
+    return images
+
+
+def _masks(model: MaskedAutoencoder, count: int, options: ReconstructOptions) -> Tensor:
+    if options.mask:
+        model.check_mask("painted")
+        painted = torch.from_numpy(picture.read_mask(Path(options.mask), model.grid).copy())
+        return painted.flatten().expand(count, -1)
+    config = model.mask if options.mask_ratio is None else replace(model.mask, ratio=options.mask_ratio)
+    return masking.draw(config, model.grid, keys_tensor(options.seed, torch.arange(count)))

@@ -1,0 +1,201 @@
+"""Supervised training: fine-tuning and training from scratch, which differ in their initial weights alone."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from timm.data import Mixup
+from timm.loss import SoftTargetCrossEntropy
+from torch import Tensor
+from torch.nn import functional as F
+
+from maekit.config import ClassifyConfig, files
+from maekit.config.verbs import WeightsOptions
+from maekit.data.loader import BadImages, Batch, eval_batches
+from maekit.data.sources import Source, open_source
+from maekit.data.sources.subset import few_per_class
+from maekit.data.statistics import standardisation
+from maekit.engine import loop
+from maekit.engine.distributed import World
+from maekit.engine.drift import identity
+from maekit.engine.schedule import Plan
+from maekit.errors import DataError, UsageError
+from maekit.inference.evaluate import judge
+from maekit.models import classifier
+from maekit.models.classifier import Classifier
+from maekit.models.family import layer_ids
+from maekit.randomness import global_seeds
+from maekit.recipes import execution
+from maekit.report import page
+from maekit.weights import native
+from maekit.weights.load import load
+from maekit.weights.transfer import copy_encoder
+
+log = logging.getLogger("maekit")
+
+
+class ClassifyTask:
+    """Cross-entropy against labels, which Mixup and CutMix may blend."""
+
+    def __init__(self, config: ClassifyConfig, model: Classifier, val: Source, world: World) -> None:
+        self.config, self.model, self._val, self._world = config, model, val, world
+        mix = config.mix
+        self._mixup = None
+        if mix.mixup or mix.cutmix:
+            self._mixup = Mixup(
+                mix.mixup, mix.cutmix, label_smoothing=mix.smoothing, num_classes=len(model.classes)
+            )  # fmt: skip
+        self._soft_loss = SoftTargetCrossEntropy()
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean cross-entropy of a batch."""
+        images = self.model.standardise(batch.images)
+        if self._mixup is None:
+            logits = self.model(images)
+            return {"loss": F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.config.mix.smoothing)}
+        # timm draws from NumPy's global generator. Its seed comes from torch's, which the loop keys by step and rank.
+        with global_seeds(int(torch.randint(2**62, ()))):
+            images, targets = self._mixup(images, batch.labels)
+        return {"loss": self._soft_loss(self.model(images).float(), targets)}
+
+    def evaluate(self) -> dict[str, float]:
+        """val_top1, val_top5 and val_loss over the held-out images."""
+        said = judge(self.model, self._val_batches(), self._world)
+        return {"val_top1": said.top1, "val_top5": said.top5, "val_loss": said.loss}
+
+    def rate_factors(self) -> dict[str, float]:
+        """Layer-wise decay (arXiv 2106.08254, appendix): each block learns less than the one above it."""
+        decay = self.config.optimizer.layer_decay
+        if decay is None:
+            return {}
+        ids, last = layer_ids(self.model.encoder)
+        return {f"encoder.{name}": decay ** (last - layer) for name, layer in ids.items()}
+
+    def metadata(self) -> dict[str, str]:
+        return native.metadata(self.model)
+
+    def _val_batches(self) -> Iterator[Batch]:
+        return eval_batches(
+            self._val,
+            indices=None,
+            image_hw=self.model.config.image_hw,
+            channels=self.model.config.channels,
+            crop_share=self.config.validation.crop_share,
+            batch_size=self.config.schedule.micro_batch_limit,
+            workers=self.config.data.workers,
+            bad=BadImages(self._val, self.config.data.bad_share),
+            rank=self._world.rank,
+            world_size=self._world.size,
+        )
+
+
+def finetune(config: ClassifyConfig) -> dict[str, Any]:
+    """Train a classifier from the encoder in `config.weights`; returns {run, steps, loss, val_top1, ...}."""
+    if not config.weights:
+        raise UsageError("--weights is missing: what to fine-tune; training from nothing is maekit scratch")
+    return _run("finetune", config)
+
+
+def scratch(config: ClassifyConfig) -> dict[str, Any]:
+    """Train a classifier from nothing; returns {run, steps, loss, val_top1, ...}."""
+    if config.weights:
+        raise UsageError("--weights: scratch starts from nothing; training from weights is maekit finetune")
+    return _run("scratch", config)
+
+
+def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
+    with execution.join_world(config.run) as world:
+        train, val = labelled_pair(config.data.source, config.validation.source)
+        if config.per_class is not None:
+            train = few_per_class(train, config.per_class, config.run.seed)
+        plan = Plan.of(config.optimizer, config.schedule, len(train), world.size)
+        _check_mix(config, plan)
+        model = build_model(config, train)
+        model.recompute_activations(config.run.checkpoint_activations)
+        task = ClassifyTask(config, model, val, world)
+        with execution.hold_folder(config.run, config.name, world) as folder:
+            execution.write_down(folder, config, train, plan)
+            execution.print_header(verb, config, model, train, plan, world, folder)
+            outcome = loop.train(
+                task,
+                lambda start: execution.training_batches(config, model.config, train, plan, start, world),
+                plan=plan,
+                optimizer=config.optimizer,
+                config=config.run,
+                world=world,
+                folder=folder,
+                facts={"identity": identity(files.to_dict(config), train.fingerprint())},
+                evaluate_every=execution.steps_of(config.validation.every or 1.0, plan),
+                best_by="val_top1",
+            )
+            if folder is not None:
+                execution.write_weights(folder, model, outcome.averaged)
+                page.write(folder.path / "report.html", f"maekit {verb} {config.name}", page.run_sections(folder.path))
+            return execution.answer(folder, outcome)
+
+
+def labelled_pair(train: str, val: str) -> tuple[Source, Source]:
+    """Two labelled sources of the same classes. Raises DataError where they are not."""
+    sources = open_source(train), open_source(val)
+    for source in sources:
+        if source.classes is None:
+            raise DataError(f"{source.text}: has no labels, which are needed here")
+    first, second = (source.classes or () for source in sources)
+    if first != second:
+        only = sorted({*first} ^ {*second})
+        raise DataError(f"{train} and {val}: have different classes; in one alone: {', '.join(only[:5]) or 'order'}")
+    if len(first) < 2:
+        raise DataError(f"{train}: has one class ({first[0]}), and a classifier needs two")
+    return sources
+
+
+def build_model(config: ClassifyConfig, train: Source) -> Classifier:
+    """The classifier that training starts from: weights, positions and frozen blocks as the config says."""
+    classes = train.classes or ()
+    settings = config.classifier
+    if not config.weights:
+        if config.model is None:
+            raise UsageError("model: scratch needs an encoder to build; take a scratch preset")
+        mean, std = standardisation(config.data, train, config.model.channels)
+        model = classifier.build(config.model, settings, classes, mean=mean, std=std, seed=config.run.seed)
+    else:
+        options = WeightsOptions(image_size=settings.image_size, resample_positions=settings.resample_positions)
+        source = load(config.weights, options)
+        mean, std = source.standardise.values()
+        model = classifier.build(source.config, settings, classes, mean=mean, std=std, seed=config.run.seed)
+        copy_encoder(model, source, config.weights)
+        _take_head(model, source, config.weights)
+    if settings.train_positions and isinstance(positions := getattr(model.encoder, "pos_embed", None), Tensor):
+        positions.requires_grad_(True)
+    _freeze(model, settings.freeze_blocks)
+    return model
+
+
+def _take_head(model: Classifier, source: native.Model, weights: str) -> None:
+    """Go on with a classifier's head where it is for the same classes; say so where it is not."""
+    if not isinstance(source, Classifier):
+        return
+    if source.classes == model.classes and source.pooling == model.pooling:
+        model.head.load_state_dict(source.head.state_dict())
+        model.norm.load_state_dict(source.norm.state_dict())
+    else:
+        log.info("%s: is a classifier of other classes or pooling; the head starts anew", weights)
+
+
+def _freeze(model: Classifier, blocks: int) -> None:
+    if not blocks:
+        return
+    ids, last = layer_ids(model.encoder)
+    if blocks >= last:
+        raise UsageError(f"classifier.freeze_blocks: {blocks} of {last - 1} blocks; at most {last - 1}")
+    for name, parameter in model.encoder.named_parameters():
+        if ids[name] <= blocks:
+            parameter.requires_grad_(False)
+
+
+def _check_mix(config: ClassifyConfig, plan: Plan) -> None:
+    if (config.mix.mixup or config.mix.cutmix) and plan.micro_batch % 2:
+        raise UsageError(
+            f"mix: mixing needs an even number of images a pass, not {plan.micro_batch}; set --micro-batch-size"
+        )

@@ -1,0 +1,165 @@
+"""What every recipe does around its training: the run folder, what ran written down, the header, the weights."""
+
+import datetime
+import logging
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maekit.config import ModelConfig, RunConfig, files
+from maekit.data.loader import BadImages, Batch, train_batches
+from maekit.data.sources import Source
+from maekit.engine.distributed import World, join
+from maekit.engine.loop import Outcome
+from maekit.engine.precision import Precision
+from maekit.engine.progress import log_to_terminal
+from maekit.engine.run_state import RunFolder, open_run
+from maekit.engine.schedule import Plan
+from maekit.models.cost import forward_gflop, parameter_count
+from maekit.models.encoder import ImageEncoder
+from maekit.weights import native
+
+log = logging.getLogger("maekit")
+
+_RECORDED = ("maekit", "torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
+
+
+@contextmanager
+def join_world(config: RunConfig) -> Iterator[World]:
+    """The processes that train together, with the log going to the first one's terminal."""
+    with join(config.device, config.hang_timeout) as world:
+        log_to_terminal(visible=world.is_first)
+        yield world
+
+
+@contextmanager
+def hold_folder(config: RunConfig, name: str, world: World) -> Iterator[RunFolder | None]:
+    """The run folder, on the first rank; None on the others. Errors of the first end all."""
+    if not world.is_first:
+        world.wait()
+        yield None
+        return
+    path = Path(config.out) if config.out else Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    with open_run(path, resume=config.resume, overwrite=config.overwrite) as folder:
+        world.wait()
+        yield folder
+
+
+def training_batches(
+    config: Any, model: ModelConfig, source: Source, plan: Plan, start: int, world: World
+) -> Iterator[Batch]:
+    """This rank's micro-batches from step `start` on, by the data, augment and run groups of a recipe's config."""
+    return train_batches(
+        source,
+        config.data,
+        config.augment,
+        image_hw=model.image_hw,
+        channels=model.channels,
+        seed=config.run.seed,
+        batch_size=plan.batch_size,
+        micro_batch=plan.micro_batch,
+        start_step=start,
+        total_steps=plan.steps,
+        rank=world.rank,
+        world_size=world.size,
+        bad=BadImages(source, config.data.bad_share),
+    )
+
+
+def steps_of(epochs: float, plan: Plan) -> int:
+    """The steps nearest to so many epochs, at least one."""
+    return max(1, round(epochs * plan.images / plan.batch_size))
+
+
+def write_down(folder: RunFolder | None, config: Any, source: Source, plan: Plan) -> None:
+    """config.json: what runs, on which data, with which versions."""
+    if folder is None:
+        return
+    folder.write_config(
+        {
+            "config": files.to_dict(config),
+            "data": {"source": source.text, "images": len(source), "classes": source.classes and len(source.classes),
+                     "fingerprint": source.fingerprint()},
+            "computed": {"steps": plan.steps, "warmup_steps": plan.warmup_steps, "lr": plan.lr, "base_lr": plan.base_lr,
+                         "micro_batch": plan.micro_batch, "accumulation": plan.accumulation,
+                         "world_size": plan.world_size},
+            "versions": _versions(),
+            "git": _git_state(),
+            "command": sys.argv,
+        }
+    )  # fmt: skip
+
+
+def print_header(
+    verb: str, config: Any, model: ImageEncoder, source: Source, plan: Plan, world: World, folder: RunFolder | None
+) -> None:
+    """What is about to happen, before the first step."""
+    if folder is None:
+        return
+    gflop = forward_gflop(model)
+    rest = parameter_count(model) - parameter_count(model.encoder)
+    classes = f"{len(source.classes)} classes" if source.classes else "unlabelled"
+    height, width = model.config.image_hw
+    precision = Precision(config.run.precision, world.device).name
+    lines = {
+        "run": str(folder.path),
+        "data": f"{len(source)} images, {classes}: {source.text}",
+        "model": f"{model.config.encoder} at {height}x{width}x{model.config.channels}, "
+        f"{parameter_count(model.encoder) / 1e6:.2f} M parameters and {rest / 1e6:.2f} M beside the encoder",
+        "work": f"{gflop:.3g} GFLOP forward and {3 * gflop:.3g} in training an image",
+        "batch": f"{plan.batch_size} images a step: {plan.world_size} devices x {plan.micro_batch} images x "
+        f"{plan.accumulation} passes",
+        "rate": f"{plan.lr:.3g} at its peak, {plan.base_lr:.3g} per 256 images",
+        "steps": f"{plan.steps} ({plan.epoch(plan.steps):.4g} epochs), {plan.warmup_steps} of them warmup",
+        "device": f"{world.device}, {precision}",
+    }
+    log.info("maekit %s %s", verb, config.name)
+    for name, value in lines.items():
+        log.info("  %-8s%s", name, value)
+
+
+def write_weights(folder: RunFolder, model: native.Model, averaged: Mapping[str, torch.Tensor] | None) -> None:
+    """model.safetensors, and model_ema.safetensors where an average was kept."""
+    from maekit import storage
+
+    native.save(model, folder.path / "model.safetensors")
+    if averaged is not None:
+        storage.write_tensors(folder.path / "model_ema.safetensors", averaged, native.metadata(model))
+
+
+def answer(folder: RunFolder | None, outcome: Outcome) -> dict[str, Any]:
+    """What the command line says at the end: {run, steps, loss, ...}."""
+    values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
+    return {"run": str(folder.path) if folder else None, "steps": outcome.step, **values}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _RECORDED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and whether files differ from it, of the folder the command runs in; None outside a repository."""
+
+    def ask(*words: str) -> str:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "modified": bool(ask("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,184 @@
+"""Masked pretraining."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from maekit import masking, targets
+from maekit.config import PretrainConfig, files
+from maekit.data.loader import BadImages, Batch, eval_batches
+from maekit.data.sources import Source, open_source
+from maekit.data.statistics import evenly_spread, standardisation
+from maekit.engine import loop
+from maekit.engine.distributed import World
+from maekit.engine.drift import identity
+from maekit.engine.evaluate import knn_predict, rankme
+from maekit.engine.schedule import Plan
+from maekit.inference import picture, reconstruct
+from maekit.inference.features import Features, extract
+from maekit.models import mae
+from maekit.models.mae import MaskedAutoencoder
+from maekit.randomness import keys_tensor
+from maekit.recipes import execution
+from maekit.report import page
+from maekit.weights import native
+from maekit.weights.transfer import continue_from
+
+log = logging.getLogger("maekit")
+
+_VALIDATIONS = 20  # a run, where the config does not say
+_NEIGHBOURS = 20  # of the online kNN
+_SHOWN = 6  # images in the report's picture
+
+
+class PretrainTask:
+    """Paint what is hidden (arXiv 2111.06377)."""
+
+    def __init__(self, config: PretrainConfig, model: MaskedAutoencoder, validation: "Validation | None") -> None:
+        self.config, self.model, self.validation = config, model, validation
+        self.hidden = masking.hidden_count(config.mask, model.grid)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean error over the hidden patches of a batch."""
+        images = self.model.standardise(batch.images)
+        keys = keys_tensor(self.config.run.seed, batch.epochs, batch.indices, batch.views)
+        masked = masking.draw(self.config.mask, self.model.grid, keys)
+        prediction = self.model(images, masked, hidden=self.hidden, keys=keys)
+        target = targets.make(self.config.target, images, self.model.unit, prediction.index)
+        return {"loss": targets.loss(self.config.target, prediction.patches, target)}
+
+    def evaluate(self) -> dict[str, float]:
+        return {} if self.validation is None else self.validation.judge(self.model)
+
+    def rate_factors(self) -> dict[str, float]:
+        return {}
+
+    def metadata(self) -> dict[str, str]:
+        return native.metadata(self.model)
+
+
+class Validation:
+    """Whether pretraining works, seen on held-out images: reconstruction loss, RankMe, and kNN where labels exist."""
+
+    def __init__(self, config: PretrainConfig, train: Source, held_out: Source, world: World) -> None:
+        self._config, self._train, self._held_out, self._world = config, train, held_out, world
+        both = train.classes is not None and train.classes == held_out.classes
+        self._classes = len(train.classes) if train.classes and both else 0
+
+    def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
+        """val_loss, val_rankme, and val_knn where training and held-out images have the same classes."""
+        total, count = 0.0, 0
+        for batch in self._batches(self._held_out):
+            total += float(self._loss(model, batch)) * len(batch)
+            count += len(batch)
+        sums = self._world.sum(torch.tensor([total, count], dtype=torch.float64, device=self._world.device))
+        held_out = self._features(model, self._held_out)
+        said = {"val_loss": float(sums[0] / sums[1]), "val_rankme": rankme(held_out.vectors)}
+        if self._classes:
+            memory = self._features(model, self._train)
+            predicted = knn_predict(
+                memory.vectors, memory.labels, held_out.vectors, k=_NEIGHBOURS, classes=self._classes
+            )
+            said["val_knn"] = float((predicted == held_out.labels).double().mean())
+        return said
+
+    def _loss(self, model: MaskedAutoencoder, batch: Batch) -> Tensor:
+        batch = batch.to(model.device)
+        images = model.standardise(batch.images)
+        masked = masking.draw(self._config.mask, model.grid, keys_tensor(self._config.run.seed, batch.indices))
+        prediction = model(images, masked)
+        target = targets.make(self._config.target, images, model.unit, prediction.index)
+        return targets.loss(self._config.target, prediction.patches, target)
+
+    def _features(self, model: MaskedAutoencoder, source: Source) -> Features:
+        part = extract(model, self._batches(source))
+        return Features(*self._world.gather_rows(part.vectors, part.labels, part.indices))
+
+    def _batches(self, source: Source) -> Iterator[Batch]:
+        return eval_batches(
+            source,
+            indices=evenly_spread(len(source), self._config.validation.images).tolist(),
+            image_hw=self._config.model.image_hw,
+            channels=self._config.model.channels,
+            crop_share=self._config.validation.crop_share,
+            batch_size=self._config.schedule.micro_batch_limit,
+            workers=self._config.data.workers,
+            bad=BadImages(source, self._config.data.bad_share),
+            rank=self._world.rank,
+            world_size=self._world.size,
+        )
+
+
+def run(config: PretrainConfig) -> dict[str, Any]:
+    """Pretrain as the config says; returns {run, steps, loss, ...}.
+
+    Leaves a run folder with config.json, metrics.jsonl, checkpoints, model.safetensors, a picture of reconstructions
+    and report.html. Raises MaekitError in one line for whatever stands in the way.
+    """
+    with execution.join_world(config.run) as world:
+        source = open_source(config.data.source)
+        held_out = open_source(config.validation.source) if config.validation.source else None
+        plan = Plan.of(config.optimizer, config.schedule, len(source), world.size)
+        mean, std = standardisation(config.data, source, config.model.channels)
+        model = mae.build(config, mean, std)
+        if config.weights:
+            continue_from(model, config.weights)
+        model.recompute_activations(config.run.checkpoint_activations)
+        validation = Validation(config, source, held_out, world) if held_out is not None else None
+        task = PretrainTask(config, model, validation)
+        with execution.hold_folder(config.run, config.name, world) as folder:
+            execution.write_down(folder, config, source, plan)
+            execution.print_header("pretrain", config, model, source, plan, world, folder)
+            outcome = loop.train(
+                task,
+                lambda start: execution.training_batches(config, config.model, source, plan, start, world),
+                plan=plan,
+                optimizer=config.optimizer,
+                config=config.run,
+                world=world,
+                folder=folder,
+                facts={"identity": identity(files.to_dict(config), source.fingerprint())},
+                evaluate_every=None if validation is None else _evaluate_every(config, plan),
+            )
+            if folder is not None:
+                execution.write_weights(folder, model, outcome.averaged)
+                write_report(folder.path, config, model, held_out or source)
+            return execution.answer(folder, outcome)
+
+
+def _evaluate_every(config: PretrainConfig, plan: Plan) -> int:
+    if config.validation.every is None:
+        return max(1, plan.steps // _VALIDATIONS)
+    return execution.steps_of(config.validation.every, plan)
+
+
+def write_report(path: Path, config: PretrainConfig, model: MaskedAutoencoder, source: Source) -> None:
+    """report.html, and the picture in it under pictures/."""
+    shown = reconstruction_picture(config, model, source)
+    (path / "pictures").mkdir(exist_ok=True)
+    picture.save(shown, path / "pictures" / "reconstruction.png")
+    sections = [*page.run_sections(path), page.Picture(shown, reconstruct.caption(model, "visible"))]
+    page.write(path / "report.html", f"maekit pretrain {config.name}", sections)
+
+
+def reconstruction_picture(config: PretrainConfig, model: MaskedAutoencoder, source: Source) -> Image.Image:
+    """masked | reconstruction | original of a few images, evenly spread over a source."""
+    batches = eval_batches(
+        source,
+        indices=evenly_spread(len(source), _SHOWN).tolist(),
+        image_hw=config.model.image_hw,
+        channels=config.model.channels,
+        crop_share=1.0,
+        batch_size=_SHOWN,
+        workers=0,
+        bad=BadImages(source, 1.0),
+    )
+    batch = next(batches).to(model.device)
+    masked = masking.draw(config.mask, model.grid, keys_tensor(config.run.seed, batch.indices))
+    model.eval()
+    return picture.grid(reconstruct.rows(model, batch.images, masked), caption=reconstruct.caption(model, "visible"))

@@ -1,0 +1,202 @@
+"""Figures as SVG text, ready to stand inside a page: dark on white, for 700 px of width, without a trace of the clock.
+
+Lettering stays text, so it can be read aloud, searched and set in the page's own font. Colours are Okabe and Ito's
+(jfly.uni-koeln.de/color), which colour-blind readers can tell apart; series differ in dash or position as well.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import AutoMinorLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike, NDArray
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_DASHES = ("-", "--", "-.", ":")
+_INK, _QUIET_INK, _RULE = "#1a1a1a", "#555555", "#e4e4e4"
+_WIDTH = 7.0
+_MOST_POINTS = 800
+
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "maekit",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
+    "font.size": 10,
+    "text.parse_math": False,
+    "text.color": _INK,
+    "axes.edgecolor": _QUIET_INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _QUIET_INK,
+    "ytick.color": _QUIET_INK,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+}
+
+Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+def curve(series: Series, *, xlabel: str, ylabel: str, log: bool = False, smooth: int = 1) -> str:
+    """Lines over a common x axis.
+
+    series: name → (x, y) of equal length; values that are not finite leave a gap. log: logarithmic y axis. smooth:
+    points of a centred moving mean, drawn strong over the faint raw line; lines of less than ten times as many points
+    stay raw. Of a longer line than 800 points, neighbours are drawn as their mean, so the figure stays small.
+    """
+    with mpl.rc_context(_SETTINGS):
+        figure, axes = _axes(height=3.1)
+        for number, (name, (x, y)) in enumerate(series.items()):
+            colour, dash = COLOURS[number % len(COLOURS)], _DASHES[number % len(_DASHES)]
+            xs, ys = np.asarray(x, float), np.asarray(y, float)
+            if smooth > 1 and len(xs) >= 10 * smooth:
+                axes.plot(*_thinned(xs, ys), color=colour, linewidth=0.8, alpha=0.3)
+                ys = _moving_mean(ys, smooth)
+            (line,) = axes.plot(*_thinned(xs, ys), color=colour, linestyle=dash, linewidth=1.8, label=name)
+            if len(xs) <= 30:
+                line.set(marker="o", markersize=3.5)
+        if log:
+            _logarithmic(axes)
+        else:
+            axes.yaxis.set_minor_locator(AutoMinorLocator(2))
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.margins(x=0.02)
+        if len(series) > 1:
+            _legend(axes, columns=len(series))
+        return _svg(figure)
+
+
+def bars(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -> str:
+    """Means of repeated measurements side by side, with whiskers of one standard deviation and a dot for each run.
+
+    groups: group (under the x axis) → series (colour) → its measurements, one or more. The legend gives n.
+    """
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    with mpl.rc_context(_SETTINGS):
+        figure, axes = _axes(height=3.3)
+        width = min(0.8 / len(names), 0.3)
+        for number, name in enumerate(names):
+            offset = (number - (len(names) - 1) / 2) * width
+            counts = []
+            for place, group in enumerate(groups.values()):
+                if name in group:
+                    counts.append(len(group[name]))
+                    _bar(axes, place + offset, width, np.asarray(group[name], float), COLOURS[number % len(COLOURS)])
+            axes.plot(
+                [], [], "s", color=COLOURS[number % len(COLOURS)], markersize=8, label=f"{name} ({_runs(counts)})"
+            )
+        axes.set_xticks(range(len(groups)), list(groups))
+        axes.set_xlim(-0.6, len(groups) - 0.4)
+        axes.margins(y=0.12)
+        axes.set_ylabel(ylabel)
+        axes.tick_params(axis="x", length=0)
+        _legend(axes, columns=len(names))
+        return _svg(figure)
+
+
+def heat(matrix: ArrayLike, labels: Sequence[str], *, xlabel: str = "predicted", ylabel: str = "true") -> str:
+    """A confusion matrix: counts in the cells, colour by each cell's share of its row.
+
+    matrix: [K, K] counts, row = true class, column = predicted. Counts are written for up to 30 classes.
+    """
+    counts = np.asarray(matrix)
+    if counts.shape != (len(labels), len(labels)):
+        raise ValueError(f"{len(labels)} labels need a square matrix of that size, not {list(counts.shape)}")
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    middles = np.arange(len(labels)) + 0.5
+    label_size, count_size = min(9.0, 210 / len(labels)), min(9.0, 150 / len(labels))
+    with mpl.rc_context(_SETTINGS):
+        figure, axes = _axes(height=6.2)
+        mesh = axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
+        if len(labels) <= 30:
+            _write_counts(axes, counts, share, count_size)
+        turned = max(map(len, labels), default=0) > 3
+        axes.set_xticks(middles, labels, rotation=90 if turned else 0, size=label_size)
+        axes.set_yticks(middles, labels, size=label_size)
+        axes.set(xlabel=xlabel, ylabel=ylabel, aspect="equal")
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.invert_yaxis()
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(mesh, shrink=0.6, label=f"share of the {ylabel} class")
+        bar.outline.set_visible(False)
+        return _svg(figure)
+
+
+def _axes(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=_RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    return figure, axes
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A log y axis in plain numbers (the default writes mathematics); between decades only where hardly one is seen."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(columns, 4), frameon=False, borderaxespad=0.2)
+
+
+def _bar(axes: Axes, place: float, width: float, runs: NDArray[np.float64], colour: str) -> None:
+    mean, spread = runs.mean(), runs.std(ddof=1) if len(runs) > 1 else 0.0
+    axes.bar(place, mean, width * 0.92, color=colour, alpha=0.85)
+    if len(runs) > 1:
+        axes.errorbar(place, mean, spread, color=_INK, capsize=4, linewidth=1.2)
+        spots = place + width * np.linspace(-0.25, 0.25, len(runs))
+        axes.plot(spots, runs, "o", markersize=3.5, color="white", markeredgecolor=_INK, markeredgewidth=0.8)
+    top = max(mean + spread, runs.max())
+    axes.annotate(f"{mean:.3g}", (place, top), (0, 5), textcoords="offset points", ha="center", size=9)
+
+
+def _write_counts(axes: Axes, counts: NDArray[Any], share: NDArray[np.float64], size: float) -> None:
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        ink = "white" if share[row, column] > 0.5 else _INK
+        place = (column + 0.5, row + 0.5)
+        axes.annotate(f"{counts[row, column]:g}", place, ha="center", va="center", color=ink, size=size)
+
+
+def _runs(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"n = {low}" if low == high else f"n = {low} to {high}"
+
+
+def _moving_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Centred mean of `window` points, of fewer at the ends; what is not finite is left out of it and stays a gap."""
+    finite = np.isfinite(values)
+    kernel = np.ones(window)
+    total = np.convolve(np.where(finite, values, 0.0), kernel, mode="same")
+    count = np.convolve(finite.astype(float), kernel, mode="same")
+    return np.where(finite, total / np.maximum(count, 1), np.nan)
+
+
+def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if len(x) <= _MOST_POINTS:
+        return x, y
+    starts = np.linspace(0, len(x), _MOST_POINTS, endpoint=False).astype(int)
+    sizes = np.diff(np.append(starts, len(x)))
+    return np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes
+
+
+def _svg(figure: Figure) -> str:
+    """The `<svg>` element alone, sized by its surroundings, its ids made its own by a hash of what it shows."""
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    own = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\1{own}-", svg)

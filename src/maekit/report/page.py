@@ -1,0 +1,295 @@
+"""A report as one HTML file that needs nothing else: no script, no request, readable on a phone and in the dark."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from maekit import storage
+from maekit.engine import metrics
+from maekit.engine.metrics import Record
+from maekit.errors import RunError
+from maekit.report import figures
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Opens a part of the page."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs, parted by blank lines."""
+
+    body: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells as they are to be read; cells that are numbers stand to the right. The first names the row."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An `<svg>` element from `maekit.report.figures`; it is inserted as it is."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, embedded as PNG."""
+
+    image: Image.Image
+    caption: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values."""
+
+    values: Mapping[str, str]
+
+
+Section = Heading | Text | Table | Figure | Picture | Facts
+
+
+def write(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Write the page; the file is either complete or as it was before. Raises StorageError."""
+    storage.write_text(path, render(title, sections))
+
+
+def render(title: str, sections: Sequence[Section]) -> str:
+    """The page as text. All words are escaped; only a Figure's svg is trusted."""
+    body = "\n".join(_html(section) for section in sections)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{escape(title)}</title>
+<style>{_CSS}</style>
+</head>
+<body>
+<main>
+<h1>{escape(title)}</h1>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def _html(section: Section) -> str:
+    match section:
+        case Heading(text):
+            return f"<h2>{escape(text)}</h2>"
+        case Text(body):
+            return "\n".join(f"<p>{escape(part.strip())}</p>" for part in body.split("\n\n") if part.strip())
+        case Table():
+            return _table(section)
+        case Figure(svg, caption):
+            drawing = f'<div class="paper" role="img" aria-label="{escape(caption)}">{svg}</div>'
+            return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+        case Picture(image, caption):
+            size = f'width="{image.width}" height="{image.height}"'
+            drawing = f'<img class="paper" src="{_data_uri(image)}" alt="{escape(caption)}" {size}>'
+            return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+        case Facts(values):
+            pairs = (
+                f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in values.items()
+            )
+            return "<dl>" + "".join(pairs) + "</dl>"
+
+
+def _table(table: Table) -> str:
+    headers = "".join(f'<th scope="col">{escape(header)}</th>' for header in table.headers)
+    rows = "\n".join(f"<tr>{_cells(row)}</tr>" for row in table.rows)
+    note = f"<figcaption>{escape(table.note)}</figcaption>" if table.note else ""
+    return (
+        f'<figure><div class="wide"><table><thead><tr>{headers}</tr></thead>\n'
+        f"<tbody>{rows}</tbody></table></div>{note}</figure>"
+    )
+
+
+def _cells(row: Sequence[str]) -> str:
+    first, *others = (escape(str(cell)) for cell in row)
+    return f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
+
+
+def _data_uri(image: Image.Image) -> str:
+    encoded = BytesIO()
+    image.save(encoded, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode()
+
+
+_CSS = """
+:root {
+  color-scheme: light dark;
+  --page: #fff; --ink: #1a1a1a; --quiet: #5a5a5a; --rule: #dcdcdc; --panel: #f6f7f8;
+}
+@media (prefers-color-scheme: dark) {
+  :root { --page: #16181b; --ink: #e8e8e8; --quiet: #a9adb3; --rule: #3a3e44; --panel: #1f2226; }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+}
+main { max-width: 47rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1.25rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
+h1 + h2 { margin-top: 0; padding-top: 0; border: 0; }
+figure { margin: 1.25rem 0 2rem; }
+figcaption { margin-top: .5rem; color: var(--quiet); font-size: .875rem; }
+.paper { display: block; background: #fff; border-radius: 6px; max-width: 100%; height: auto; }
+div.paper { padding: .5rem; }
+.paper svg { display: block; width: 100%; height: auto; }
+.paper svg text { font-family: inherit !important; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .75rem; border-bottom: 1px solid var(--rule); text-align: right; }
+th:first-child { text-align: left; padding-left: 0; }
+thead th { color: var(--quiet); font-size: .875rem; font-weight: 600; }
+tbody th { font-weight: 400; }
+dl {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: .75rem 1.5rem;
+  margin: 1.25rem 0; padding: 1rem 1.25rem; background: var(--panel); border-radius: 6px;
+}
+dt { color: var(--quiet); font-size: .8rem; }
+dd { margin: 0; overflow-wrap: anywhere; }
+@media print { .paper, figure { break-inside: avoid; } }
+"""
+
+_FACTS = {
+    "preset": "name",
+    "encoder": "model.encoder",
+    "started from": "weights",
+    "image size": "model.image_size",
+    "patch size": "model.patch_size",
+    "width": "model.width",
+    "depth": "model.depth",
+    "channels": "model.channels",
+    "decoder": "model.decoder.kind",
+    "mask": "mask.kind",
+    "hidden share": "mask.ratio",
+    "target pixels": "target.pixels",
+    "images": "data.source",
+    "held-out images": "validation.source",
+    "batch size": "schedule.batch_size",
+    "learning rate": "optimizer.lr",
+    "learning rate per 256": "optimizer.base_lr",
+    "epochs": "schedule.epochs",
+    "steps": "schedule.steps",
+    "seed": "run.seed",
+    "precision": "run.precision",
+}
+_ACCURACIES = ("val_knn", "val_top")
+_MEASURES = {
+    "val_knn": "kNN top-1",
+    "val_top1": "top-1",
+    "val_top5": "top-5",
+    "val_rankme": "RankMe effective rank",
+}
+
+
+def run_sections(run: Path) -> list[Section]:
+    """What a run folder's config.json and metrics.jsonl tell: facts, loss, validation, learning rate, throughput.
+
+    Raises RunError for a folder that holds no run, or a damaged config.
+    """
+    ran, records = _config(run / "config.json"), metrics.read(run / "metrics.jsonl")
+    sections: list[Section] = [Heading("The run"), Facts(_facts(ran, records))]
+    losses = {name: _points(records, key) for name, key in (("training", "loss"), ("validation", "val_loss"))}
+    losses = {name: points for name, points in losses.items() if points[0]}
+    if not losses:
+        return [*sections, Text("No step has been logged yet.")]
+    window = max(1, max(len(steps) for steps, _ in losses.values()) // 50)
+    strong = f" Strong line: moving mean of {window} logged steps." if window > 1 else ""
+    loss = figures.curve(losses, xlabel="step", ylabel="loss", smooth=window)
+    sections.append(Figure(loss, f"Loss, {' and '.join(losses)}.{strong}"))
+    sections += _validation(records)
+    for key, label, smooth in (("lr", "learning rate", 1), ("images_per_second", "images per second", window)):
+        points = _points(records, key)
+        if points[0]:
+            drawn = figures.curve({label: points}, xlabel="step", ylabel=label, smooth=smooth)
+            sections.append(Figure(drawn, f"{label.capitalize()} at each logged step.{strong if smooth > 1 else ''}"))
+    return sections
+
+
+def _validation(records: Sequence[Record]) -> list[Section]:
+    """One figure of all accuracies, one for each other measure; the loss stands beside training's."""
+    measures = dict.fromkeys(
+        key for record in records for key in record if key.startswith("val_") and key != "val_loss"
+    )
+    curves = {key: points for key in measures if (points := _points(records, key))[0]}
+    accuracies = {_measure(key): curves.pop(key) for key in list(curves) if key.startswith(_ACCURACIES)}
+    sections: list[Section] = []
+    if accuracies:
+        drawn = figures.curve(accuracies, xlabel="step", ylabel="accuracy")
+        sections.append(Figure(drawn, f"Accuracy on held-out images: {', '.join(accuracies)}."))
+    for key, points in curves.items():
+        drawn = figures.curve({_measure(key): points}, xlabel="step", ylabel=_measure(key))
+        sections.append(Figure(drawn, f"On held-out images: {_measure(key)}."))
+    return sections
+
+
+def _measure(key: str) -> str:
+    return _MEASURES.get(key, key.removeprefix("val_").replace("_", " "))
+
+
+def _facts(ran: Mapping[str, Any], records: Sequence[Record]) -> dict[str, str]:
+    values = {name: _option(ran["config"], path) for name, path in _FACTS.items()}
+    facts = {name: _words(value) for name, value in values.items() if value not in (None, "")}
+    for name, key, form in (("steps done", "step", ",.0f"), ("last logged loss", "loss", ".4g")):
+        _, logged = _points(records, key)
+        if logged:
+            facts[name] = format(logged[-1], form)
+    versions = ran.get("versions")
+    if isinstance(versions, dict):
+        facts |= {name: str(version) for name, version in versions.items()}
+    return facts
+
+
+def _option(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = config.get(name) if isinstance(config, dict) else None
+    return config
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return " × ".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _points(records: Sequence[Record], key: str) -> tuple[list[float], list[float]]:
+    """(steps, values) of the records that hold a number under this key."""
+    held = [record for record in records if "step" in record and isinstance(record.get(key), int | float)]
+    return [record["step"] for record in held], [record[key] for record in held]
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        ran = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); name a folder that a run has written") from None
+    except ValueError as error:
+        raise RunError(f"{path}: is damaged ({error}); a report needs the config that ran") from None
+    if not isinstance(ran, dict) or not isinstance(ran.get("config"), dict):
+        raise RunError(f"{path}: holds no 'config'; a report needs the config that ran")
+    return ran

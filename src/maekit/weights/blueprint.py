@@ -1,0 +1,103 @@
+"""A model's description: what is needed to build it before its tensors are read, in plain values, without torch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from maekit.config import DecoderConfig, MaskConfig, ModelConfig, TargetConfig, files
+from maekit.errors import UsageError, WeightsError
+
+Kind = Literal["masked_autoencoder", "classifier", "encoder"]
+Pooling = Literal["mean", "class"]
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+NO_DECODER = DecoderConfig(kind="self")
+"""Stands in the config of models without one; nothing is built of it."""
+
+_LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A masked autoencoder (with target and mask), a classifier (with pooling and classes) or an encoder alone.
+
+    ignored: tensors of the file that the model knowingly does without. assumed: what the file does not tell and how it
+    is taken. needed: options that must say what cannot be assumed; the model can be described, not built.
+    """
+
+    kind: Kind
+    model: ModelConfig
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    target: TargetConfig | None = None
+    mask: MaskConfig | None = None
+    pooling: Pooling | None = None
+    classes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+
+    def resized(self, image_size: tuple[int, int]) -> "Blueprint":
+        """The same model for images of another size."""
+        height, width = image_size
+        size = height if height == width else image_size
+        return replace(self, model=replace(self.model, image_size=size))
+
+    def dumped(self) -> str:
+        """As JSON, the entry `maekit` of a file's metadata."""
+        facts: dict[str, Any] = {
+            "layout": _LAYOUT,
+            "kind": self.kind,
+            "model": files.to_dict(self.model),
+            "mean": self.mean,
+            "std": self.std,
+        }
+        if self.kind == "masked_autoencoder":
+            facts |= {"target": files.to_dict(self.target), "mask": files.to_dict(self.mask)}
+        elif self.kind == "classifier":
+            facts |= {"pooling": self.pooling, "classes": self.classes}
+        return json.dumps(facts)
+
+
+def standardisation(
+    channels: int, mean: Sequence[float] = _IMAGENET_MEAN, std: Sequence[float] = _IMAGENET_STD
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) for images of so many channels: those given, else ImageNet's, else 0.5 where neither has as many."""
+    if len(mean) != channels or len(std) != channels:
+        return (0.5,) * channels, (0.5,) * channels
+    return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def loaded(text: str, origin: str) -> Blueprint:
+    """The reverse of `Blueprint.dumped`. Raises WeightsError where it is damaged or of a newer maekit."""
+    try:
+        facts = json.loads(text)
+        if facts["layout"] > _LAYOUT:
+            raise WeightsError(f"{origin}: was written by a newer maekit (layout {facts['layout']}); update maekit")
+        return _parse(facts, f"{origin}: header")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
+        reason = f" ({error})" if isinstance(error, UsageError) else ""
+        raise WeightsError(f"{origin}: its header is damaged{reason}") from None
+
+
+def _parse(facts: dict[str, Any], origin: str) -> Blueprint:
+    kind: Kind = facts["kind"]
+    plain = Blueprint(
+        kind=kind,
+        model=files.from_dict(ModelConfig, facts["model"], origin),
+        mean=tuple(map(float, facts["mean"])),
+        std=tuple(map(float, facts["std"])),
+    )
+    if kind == "encoder":
+        return plain
+    if kind == "classifier":
+        classes, pooling = tuple(map(str, facts["classes"])), facts["pooling"]
+        if pooling not in ("mean", "class"):
+            raise ValueError
+        return replace(plain, classes=classes, pooling=pooling)
+    if kind != "masked_autoencoder":
+        raise ValueError
+    target = files.from_dict(TargetConfig, facts["target"], origin)
+    return replace(plain, target=target, mask=files.from_dict(MaskConfig, facts["mask"], origin))

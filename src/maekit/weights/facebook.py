@@ -1,0 +1,96 @@
+"""The layout of the paper's released code (facebookresearch/mae, arXiv 2111.06377): pretrained, visualise, fine-tuned.
+
+`.pth` files whose `model` entry holds timm's names for the encoder and `decoder_*` for the rest. The released files
+with a decoder do not say what they predict; maekit takes raw pixels unless the kept command line (`norm_pix_loss`) or
+`--target` says otherwise, since the files released for looking at pictures predict those.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from maekit.config import MaskConfig, TargetConfig
+from maekit.config.verbs import WeightsOptions
+from maekit.weights import vit_sizes
+from maekit.weights.blueprint import NO_DECODER, Blueprint, standardisation
+from maekit.weights.layout import Prefixes, renamed, to_theirs
+from maekit.weights.stored import Stored
+from maekit.weights.vit_sizes import Told
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NAMES: Prefixes = (
+    ("mask_token", "decoder.mask_token"),
+    ("decoder_pos_embed", "decoder.positions"),
+    ("decoder_embed.", "decoder.embed."),
+    ("decoder_blocks.", "decoder.blocks."),
+    ("decoder_norm.", "decoder.head.0."),
+    ("decoder_pred.", "decoder.head.1."),
+    ("fc_norm.", "norm."),
+    ("head.", "head."),
+    ("", "encoder."),
+)
+_ENCODER = {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}
+
+
+class _Facebook:
+    name = "facebook"
+
+    def recognises(self, stored: Stored) -> bool:
+        """An encoder or classifier alone is named as timm names it; the entry `model` makes it this layout's."""
+        plain = stored.shapes.keys() >= _ENCODER and "reg_token" not in stored.shapes
+        return plain and ("decoder_embed.weight" in stored.shapes or stored.container == "model")
+
+    def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
+        shapes = stored.shapes
+        if "decoder_embed.weight" in shapes:
+            return self._describe_autoencoder(stored, options)
+        classifier = "head.weight" in shapes
+        told = Told(positions="learned" if classifier else "sincos")
+        found = vit_sizes.describe(shapes, options, told, NO_DECODER)
+        if not classifier:
+            return Blueprint("encoder", found.model, *standardisation(found.model.channels), needed=tuple(found.needed))
+        return Blueprint(
+            "classifier",
+            found.model,
+            *standardisation(found.model.channels),
+            pooling="mean" if "fc_norm.weight" in shapes else "class",
+            classes=vit_sizes.numbered(shapes["head.weight"][0]),
+            needed=tuple(found.needed),
+        )
+
+    def _describe_autoencoder(self, stored: Stored, options: WeightsOptions) -> Blueprint:
+        shapes, needed = stored.shapes, list[str]()
+        told, depth = Told(positions="sincos"), vit_sizes.blocks(shapes, "decoder_blocks.")
+        decoder = vit_sizes.describe_decoder(shapes["decoder_embed.weight"][0], depth, options, told, needed)
+        found = vit_sizes.describe(shapes, options, told, decoder)
+        pixels, assumed = target_pixels(stored, options)
+        ratio = stored.arguments.get("mask_ratio")
+        return Blueprint(
+            "masked_autoencoder",
+            found.model,
+            *standardisation(found.model.channels),
+            target=TargetConfig(pixels=pixels),
+            mask=MaskConfig(ratio=ratio) if isinstance(ratio, float) and 0 < ratio < 1 else MaskConfig(),
+            assumed=assumed,
+            needed=(*found.needed, *needed),
+        )
+
+    def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
+        return renamed(stored.tensors(), _NAMES, ignored=blueprint.ignored)
+
+    def names(self, tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
+        """maekit's tensors under this layout's names."""
+        return {to_theirs(name, _NAMES): tensor for name, tensor in tensors.items()}
+
+
+FACEBOOK = _Facebook()
+
+
+def target_pixels(stored: Stored, options: WeightsOptions) -> tuple[Literal["raw", "normalised"], tuple[str, ...]]:
+    """What the decoder predicts, and a remark where that is an assumption."""
+    if options.target is not None:
+        return options.target, ()
+    normalised = stored.arguments.get("norm_pix_loss")
+    if isinstance(normalised, bool):
+        return ("normalised" if normalised else "raw"), ()
+    return "raw", ("target: unknown, the file does not tell; taken as raw pixels (--target normalised if it is not)",)

@@ -1,0 +1,173 @@
+"""Hugging Face transformers' layout: folders of ViTMAEForPreTraining, ViTMAEModel, ViTModel, ViTForImageClassification.
+
+config.json tells sizes, heads, what is added in LayerNorm, and class names; preprocessor_config.json how pixels are
+standardised. Files are written with the names that all versions of transformers read; those that newer versions use in
+memory, and one that they write, are read as well.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from maekit.config import MaskConfig, TargetConfig
+from maekit.config.verbs import WeightsOptions
+from maekit.errors import WeightsError
+from maekit.weights import vit_sizes
+from maekit.weights.blueprint import NO_DECODER, Blueprint, standardisation
+from maekit.weights.layout import Prefixes, to_ours, to_theirs
+from maekit.weights.stored import Stored
+from maekit.weights.vit_sizes import Told
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+_NAMES: Prefixes = (
+    ("vit.embeddings.cls_token", "encoder.cls_token"),
+    ("vit.embeddings.position_embeddings", "encoder.pos_embed"),
+    ("vit.embeddings.patch_embeddings.projection.", "encoder.patch_embed.proj."),
+    ("vit.encoder.layer.", "encoder.blocks."),
+    ("vit.layernorm.", "encoder.norm."),
+    ("decoder.mask_token", "decoder.mask_token"),
+    ("decoder.decoder_pos_embed", "decoder.positions"),
+    ("decoder.decoder_embed.", "decoder.embed."),
+    ("decoder.decoder_layers.", "decoder.blocks."),
+    ("decoder.decoder_norm.", "decoder.head.0."),
+    ("decoder.decoder_pred.", "decoder.head.1."),
+    ("classifier.", "head."),
+)
+_VARIANTS = (("vit.layers.", "vit.encoder.layer."), ("decoder.decoder_encoder.layer.", "decoder.decoder_layers."))
+_BLOCK = {
+    "attention.output.dense": "attn.proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+}
+_BLOCK_VARIANTS = {"attention.o_proj": "attn.proj", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
+_QKV = ("attention.attention.query", "attention.attention.key", "attention.attention.value")
+_QKV_VARIANTS = ("attention.q_proj", "attention.k_proj", "attention.v_proj")
+_IN_BLOCK = re.compile(r"((?:encoder|decoder)\.blocks\.\d+)\.(.+)\.(weight|bias)")
+
+
+class _HuggingFace:
+    name = "huggingface"
+
+    def recognises(self, stored: Stored) -> bool:
+        return any(name.endswith("embeddings.patch_embeddings.projection.weight") for name in stored.shapes)
+
+    def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
+        config = stored.config
+        _check(config, stored)
+        ignored = tuple(name for name in stored.shapes if name.startswith(("pooler.", "vit.pooler.")))
+        shapes = _ours({name: shape for name, shape in stored.shapes.items() if name not in ignored}, _joined_shape)
+        encoder = {name.removeprefix("encoder."): shape for name, shape in shapes.items()}
+        masked, needed = "decoder.embed.weight" in shapes, list[str]()
+        told = Told(
+            heads=config.get("num_attention_heads"),
+            decoder_heads=config.get("decoder_num_attention_heads"),
+            image_size=_size(config.get("image_size")),
+            norm_eps=config.get("layer_norm_eps"),
+            positions="sincos" if config.get("model_type", "vit_mae") == "vit_mae" else "learned",
+        )
+        decoder = NO_DECODER
+        if masked:
+            depth = vit_sizes.blocks(shapes, "decoder.blocks.")
+            decoder = vit_sizes.describe_decoder(shapes["decoder.embed.weight"][0], depth, options, told, needed)
+        found = vit_sizes.describe(encoder, options, told, decoder)
+        stated = {name: stored.preprocessing.get(f"image_{name}") for name in ("mean", "std")}
+        known = {name: values for name, values in stated.items() if values}
+        mean, std = standardisation(found.model.channels, **known)
+        common = {"ignored": ignored, "needed": (*found.needed, *needed)}
+        if masked:
+            pixels = options.target or ("normalised" if config.get("norm_pix_loss") else "raw")
+            mask = MaskConfig(ratio=config.get("mask_ratio", 0.75))
+            target = TargetConfig(pixels=pixels)
+            return Blueprint("masked_autoencoder", found.model, mean, std, target=target, mask=mask, **common)
+        if "head.weight" in shapes:
+            classes = _classes(config, shapes["head.weight"][0])
+            return Blueprint("classifier", found.model, mean, std, pooling="class", classes=classes, **common)
+        return Blueprint("encoder", found.model, mean, std, **common)
+
+    def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
+        import torch  # not needed to describe
+
+        left_out = set(blueprint.ignored)
+        kept = {name: tensor for name, tensor in stored.tensors().items() if name not in left_out}
+        return _ours(kept, torch.cat)
+
+    def names(self, tensors: "dict[str, Tensor]", *, bare: bool) -> "dict[str, Tensor]":
+        """maekit's tensors under this layout's names; bare: without the prefix, as an encoder alone has them."""
+        named: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            named.update(_theirs(name, tensor))
+        return {name.removeprefix("vit.") if bare else name: tensor for name, tensor in named.items()}
+
+
+HUGGINGFACE = _HuggingFace()
+
+
+def _ours(named: Mapping[str, T], join: Callable[[list[T]], T]) -> dict[str, T]:
+    """Values under maekit's names; query, key and value, which are one tensor there, are joined."""
+    ours: dict[str, T] = {}
+    parts: dict[str, dict[int, T]] = {}
+    for name, value in named.items():
+        whole, part = _our_name(name)
+        if part is None:
+            ours[whole] = value
+        else:
+            parts.setdefault(whole, {})[part] = value
+    for whole, found in parts.items():
+        if len(found) < len(_QKV):
+            raise WeightsError(f"{whole}: query, key and value are not all there")
+        ours[whole] = join([found[number] for number in range(len(_QKV))])
+    return ours
+
+
+def _our_name(name: str) -> tuple[str, int | None]:
+    """maekit's name, and which third of the tensor it is where it is one."""
+    if name.startswith(("embeddings.", "encoder.", "layers.", "layernorm.")):
+        name = "vit." + name
+    name = to_ours(to_ours(name, _VARIANTS), _NAMES)
+    found = _IN_BLOCK.fullmatch(name)
+    if found is None:
+        return name, None
+    block, inner, kind = found.groups()
+    for thirds in (_QKV, _QKV_VARIANTS):
+        if inner in thirds:
+            return f"{block}.attn.qkv.{kind}", thirds.index(inner)
+    inner = _BLOCK.get(inner) or _BLOCK_VARIANTS.get(inner) or inner
+    return f"{block}.{inner}.{kind}", None
+
+
+def _theirs(name: str, tensor: "Tensor") -> "dict[str, Tensor]":
+    found = _IN_BLOCK.fullmatch(name)
+    if found is None:
+        return {to_theirs(name, _NAMES): tensor}
+    block, inner, kind = found.groups()
+    block = to_theirs(block + ".", _NAMES)
+    if inner == "attn.qkv":
+        return {f"{block}{third}.{kind}": part for third, part in zip(_QKV, tensor.chunk(3), strict=True)}
+    inner = next(theirs for theirs, ours in _BLOCK.items() if ours == inner)
+    return {f"{block}{inner}.{kind}": tensor}
+
+
+def _joined_shape(parts: list[tuple[int, ...]]) -> tuple[int, ...]:
+    return (sum(part[0] for part in parts), *parts[0][1:])
+
+
+def _check(config: dict[str, Any], stored: Stored) -> None:
+    """Raises WeightsError for what the config asks and maekit's ViT has not."""
+    for option, wanted in (("hidden_act", "gelu"), ("qkv_bias", True)):
+        if config.get(option, wanted) != wanted:
+            raise WeightsError(f"{stored.path}: {option} is {config[option]}; maekit reads ViTs with {option} {wanted}")
+
+
+def _size(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _classes(config: dict[str, Any], count: int) -> tuple[str, ...]:
+    labels = config.get("id2label") or {}
+    return tuple(str(labels.get(str(number), number)) for number in range(count))

@@ -1,0 +1,59 @@
+"""Every layout maekit reads, and which of them a file is in. Nothing here needs torch but the tensors themselves."""
+
+from typing import TYPE_CHECKING
+
+from maekit.config.verbs import WeightsOptions
+from maekit.errors import MaekitError, WeightsError
+from maekit.weights import blueprint
+from maekit.weights.blueprint import Blueprint
+from maekit.weights.facebook import FACEBOOK
+from maekit.weights.flyegle import FLYEGLE
+from maekit.weights.huggingface import HUGGINGFACE
+from maekit.weights.layout import Layout
+from maekit.weights.stored import FACTS, Stored
+from maekit.weights.timm import TIMM
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NAMED = 3
+
+
+class _Maekit:
+    """maekit's own: the model's state dict with its description beside."""
+
+    name = "maekit"
+
+    def recognises(self, stored: Stored) -> bool:
+        return FACTS in stored.metadata and any(name.startswith("encoder.") for name in stored.shapes)
+
+    def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
+        return blueprint.loaded(stored.metadata[FACTS], str(stored.path))
+
+    def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
+        return stored.tensors()
+
+
+MAEKIT = _Maekit()
+LAYOUTS: tuple[Layout, ...] = (MAEKIT, HUGGINGFACE, FLYEGLE, FACEBOOK, TIMM)
+"""In the order in which they are tried."""
+
+
+def identify(stored: Stored, options: WeightsOptions) -> tuple[Layout, Blueprint]:
+    """The layout of a file and the model in it. A description that maekit left in the file goes before any deduction.
+
+    Raises WeightsError where no layout has such names, or the shapes make no model.
+    """
+    layout = next((layout for layout in LAYOUTS if layout.recognises(stored)), None)
+    if layout is None:
+        known = ", ".join(layout.name for layout in LAYOUTS)
+        names = ", ".join(list(stored.shapes)[:_NAMED]) or "none"
+        raise WeightsError(f"{stored.path}: is in no layout maekit knows ({known}); its first tensors: {names}")
+    describer = MAEKIT if FACTS in stored.metadata else layout
+    try:
+        return layout, describer.describe(stored, options)
+    except MaekitError:
+        raise
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(f"{stored.path}: is named as {layout.name}, but makes no model ({reason})") from None

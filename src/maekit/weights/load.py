@@ -1,0 +1,63 @@
+"""From W, however it is written, to a model."""
+
+import logging
+from pathlib import Path
+
+from maekit.config.verbs import WeightsOptions
+from maekit.errors import WeightsError
+from maekit.models.classifier import Classifier
+from maekit.models.mae import MaskedAutoencoder
+from maekit.weights import mismatch, native, stored
+from maekit.weights.adapt import adapt
+from maekit.weights.find import find
+from maekit.weights.layouts import identify
+
+__all__ = ["classifier", "find", "load", "reconstructor"]
+
+log = logging.getLogger("maekit")
+
+
+def load(weights: str | Path, options: WeightsOptions | None = None) -> native.Model:
+    """The model that W holds, on the CPU, in eval mode: MaskedAutoencoder, Classifier, or ImageEncoder without either.
+
+    weights: a run folder, a .safetensors file, a Hugging Face or timm folder, hf:REPO, or a .pt or .pth in a known
+    layout. options: what foreign weights leave unsaid, another image size or number of channels. Every tensor is used
+    or known to be unused. Raises WeightsError in one line: nothing there, an unknown layout, a pickle that would run
+    code, an option that must be given, tensors that do not fit (the first ten, and the likely fix).
+    """
+    options = options or WeightsOptions()
+    source = stored.read(find(weights))
+    layout, blueprint = identify(source, options)
+    if blueprint.needed:
+        raise WeightsError(f"{weights}: in {layout.name} layout; please give {' and '.join(blueprint.needed)}")
+    for remark in blueprint.assumed:
+        log.warning("%s: %s", weights, remark)
+    blueprint, tensors = adapt(blueprint, layout.tensors(source, blueprint), options, str(weights))
+    model = native.build(blueprint)
+    state = model.state_dict()
+    found, wanted = ({name: tuple(t.shape) for name, t in named.items()} for named in (tensors, state))
+    mismatch.check(found, wanted, f"{weights} ({layout.name} layout, read as {blueprint.model.encoder})")
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def reconstructor(weights: str | Path, options: WeightsOptions | None = None) -> MaskedAutoencoder:
+    """W as a model that can reconstruct. WeightsError where it has no decoder."""
+    model = load(weights, options)
+    if isinstance(model, MaskedAutoencoder):
+        return model
+    raise WeightsError(f"{weights}: holds {_what(model)}, which has no decoder, so it cannot reconstruct")
+
+
+def classifier(weights: str | Path, options: WeightsOptions | None = None) -> Classifier:
+    """W as a model that can classify. WeightsError where it has no head."""
+    model = load(weights, options)
+    if isinstance(model, Classifier):
+        return model
+    raise WeightsError(f"{weights}: holds {_what(model)}, which has no head, so it cannot classify; finetune it first")
+
+
+def _what(model: native.Model) -> str:
+    if isinstance(model, MaskedAutoencoder):
+        return "a masked autoencoder"
+    return "a classifier" if isinstance(model, Classifier) else "an encoder alone"

@@ -1,0 +1,92 @@
+"""Where the tensors of a file and those of a model differ, in one line with the likely fix.
+
+Names are those of maekit's own layout: `encoder.` and timm's names, `decoder.`, `adapter.`, `norm.`, `head.`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from maekit.errors import WeightsError
+
+_NAMED = 10
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """missing: the model has them, the file has not. unexpected: the other way round. misshaped: both, unlike."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshaped: tuple[str, ...]
+    fix: str
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshaped)
+
+    def lines(self) -> list[str]:
+        """The first ten differences, mis-shaped ones first as they tell most, how many more there are, the likely fix."""
+        every = [
+            *self.misshaped,
+            *(f"{name} is missing" for name in self.missing),
+            *(f"{name} is unexpected" for name in self.unexpected),
+        ]
+        more = [f"and {len(every) - _NAMED} more"] if len(every) > _NAMED else []
+        return [*every[:_NAMED], *more, f"likely fix: {self.fix}"]
+
+
+def compare(found: Shapes, wanted: Shapes) -> Mismatch:
+    """found: of the file, wanted: of the model."""
+    misshaped = [name for name in wanted if name in found and found[name] != wanted[name]]
+    missing = tuple(name for name in wanted if name not in found)
+    unexpected = tuple(name for name in found if name not in wanted)
+    return Mismatch(
+        missing=missing,
+        unexpected=unexpected,
+        misshaped=tuple(f"{name} is {list(found[name])}, the model's {list(wanted[name])}" for name in misshaped),
+        fix=_likely_fix(found, wanted, set(misshaped), missing, unexpected),
+    )
+
+
+def check(found: Shapes, wanted: Shapes, what: str) -> None:
+    """Raises WeightsError, which names the first ten differences, a count and the likely fix."""
+    mismatch = compare(found, wanted)
+    if mismatch:
+        raise WeightsError(f"{what} does not fit: {'; '.join(mismatch.lines())}")
+
+
+def _likely_fix(
+    found: Shapes, wanted: Shapes, misshaped: set[str], missing: tuple[str, ...], unexpected: tuple[str, ...]
+) -> str:
+    embedding = "encoder.patch_embed.proj.weight"
+    if embedding in misshaped:
+        (width, channels, *patch), other = found[embedding], wanted[embedding]
+        if width != other[0]:
+            return f"take the preset or --encoder of width {width}"
+        if tuple(patch) != other[2:]:
+            return f"set the model's patch size to the file's, {'x'.join(map(str, patch))} px"
+        return f"the file's images have {channels} channels: --channels {other[1]} inflates or averages the embedding"
+    positions = {"encoder.pos_embed", "decoder.positions"}
+    if misshaped and misshaped <= positions:
+        return "positions of another image size: --image-size and --resample-positions resample them"
+    if misshaped and all(name.startswith("head.") for name in misshaped):
+        return f"the file has {found['head.bias'][0]} classes" if "head.bias" in found else "another number of classes"
+    return _fix_of_names(misshaped, missing, unexpected)
+
+
+def _fix_of_names(misshaped: set[str], missing: tuple[str, ...], unexpected: tuple[str, ...]) -> str:
+    absent, extra = (_tops(names) for names in (missing, unexpected))
+    if not misshaped and not extra and absent <= {"decoder", "adapter"}:
+        return "the file holds an encoder alone; take weights that have a decoder"
+    if not misshaped and not absent and extra <= {"decoder", "adapter"}:
+        return "the file holds a decoder that this model lacks"
+    if all(".blocks." in name or ".layers." in name for name in (*missing, *unexpected)) and not misshaped:
+        return "set the model's depth to the file's number of blocks"
+    if misshaped and all(name.startswith("decoder.") for name in misshaped):
+        return "set the decoder's width and depth to the file's"
+    return "name the timm model that the tensors come from (--encoder)"
+
+
+def _tops(names: tuple[str, ...]) -> set[str]:
+    return {name.partition(".")[0] for name in names}

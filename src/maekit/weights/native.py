@@ -1,0 +1,58 @@
+"""Models and their descriptions, and maekit's own layout, in which they are written.
+
+One .safetensors file. Keys: `encoder.` and timm's names, `decoder.`, `adapter.`; `norm.`, `head.` in classifiers. The
+header's `maekit` entry is the model's `Blueprint` as JSON.
+"""
+
+from pathlib import Path
+
+import torch
+
+from maekit import storage
+from maekit.config import ClassifierConfig
+from maekit.models.classifier import Classifier
+from maekit.models.encoder import ImageEncoder
+from maekit.models.mae import MaskedAutoencoder
+from maekit.weights.blueprint import Blueprint
+from maekit.weights.stored import FACTS
+
+Model = MaskedAutoencoder | Classifier | ImageEncoder
+
+
+def blueprint_of(model: Model) -> Blueprint:
+    """The description from which the model can be built."""
+    mean, std = model.standardise.values()
+    if isinstance(model, MaskedAutoencoder):
+        return Blueprint("masked_autoencoder", model.config, mean, std, target=model.target, mask=model.mask)
+    if isinstance(model, Classifier):
+        return Blueprint("classifier", model.config, mean, std, pooling=model.pooling, classes=model.classes)
+    return Blueprint("encoder", model.config, mean, std)
+
+
+def build(blueprint: Blueprint) -> Model:
+    """An untrained model on the CPU; the global generators are left as they were.
+
+    Raises ModelError where the sizes in the blueprint do not fit each other.
+    """
+    config, mean, std = blueprint.model, blueprint.mean, blueprint.std
+    with torch.random.fork_rng(devices=[]):
+        if blueprint.kind == "masked_autoencoder":
+            assert blueprint.target is not None
+            assert blueprint.mask is not None
+            return MaskedAutoencoder(config, blueprint.target, blueprint.mask, mean=mean, std=std)
+        if blueprint.kind == "classifier":
+            assert blueprint.pooling is not None
+            return Classifier(
+                config, ClassifierConfig(pooling=blueprint.pooling), blueprint.classes, mean=mean, std=std
+            )
+        return ImageEncoder(config, mean=mean, std=std)
+
+
+def metadata(model: Model) -> dict[str, str]:
+    """The header of a model's file, in every layout that can hold it."""
+    return {"format": "pt", FACTS: blueprint_of(model).dumped()}
+
+
+def save(model: Model, path: Path) -> None:
+    """Write a model, complete or not at all. Raises StorageError."""
+    storage.write_tensors(path, model.state_dict(), metadata(model))

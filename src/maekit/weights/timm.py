@@ -1,0 +1,183 @@
+"""timm's own layout: a state dict under timm's names, `.safetensors` or `.pth`, or a folder as its hub has them.
+
+Which timm model it is stands in the folder's config.json, in the file's metadata, in `--encoder`, or is told by the
+shapes (ViTs of published sizes, Swin and Hiera by their depths). Standardisation is that of the pretrained config
+where there is one, else ImageNet's. Decoders have no place in this layout.
+"""
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from maekit.config import ModelConfig
+from maekit.config.verbs import WeightsOptions
+from maekit.errors import WeightsError
+from maekit.weights import vit_sizes
+from maekit.weights.blueprint import NO_DECODER, Blueprint, standardisation
+from maekit.weights.layout import Prefixes, renamed, to_theirs
+from maekit.weights.stored import Stored
+from maekit.weights.vit_sizes import Described, Told
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_VIT: Prefixes = (("fc_norm.", "norm."), ("head.", "head."), ("", "encoder."))
+_SWIN: Prefixes = (("head.fc.", "head."), ("", "encoder."))
+_HIERA: Prefixes = (("head.norm.", "norm."), ("head.fc.", "head."), ("", "encoder."))
+_HIERA_ENCODER: Prefixes = (("", "encoder."),)
+
+_SWINS = {(2, 2, 6, 2): {96: "tiny"}, (2, 2, 18, 2): {96: "small", 128: "base", 192: "large"}}
+_HIERAS = {12: {96: "tiny"}, 16: {96: "small"}, 24: {96: "base", 112: "base_plus"}, 48: {144: "large", 256: "huge"}}
+_FIELDS = {
+    "img_size": "image_size", "patch_size": "patch_size", "in_chans": "channels", "embed_dim": "width",
+    "depth": "depth", "num_heads": "heads", "window_size": "window",
+}  # fmt: skip
+
+
+class _Timm:
+    name = "timm"
+
+    def recognises(self, stored: Stored) -> bool:
+        first = {"blocks.0.attn.qkv.weight", "layers.0.blocks.0.attn.qkv.weight"}
+        return "patch_embed.proj.weight" in stored.shapes and bool(first & stored.shapes.keys())
+
+    def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
+        kind, card = _family(stored), _Card(stored, options)
+        describe = {"vit": _describe_vit, "swin": _describe_swin, "hiera": _describe_hiera}[kind]
+        found = describe(stored, options, card)
+        head = "head.weight" if kind == "vit" else "head.fc.weight"
+        common = (found.model, *card.standardisation(found.model.channels))
+        if head not in stored.shapes:
+            return Blueprint("encoder", *common, needed=tuple(found.needed))
+        pooled = kind != "vit" or "fc_norm.weight" in stored.shapes
+        return Blueprint(
+            "classifier",
+            *common,
+            pooling="mean" if pooled else "class",
+            classes=card.classes(stored.shapes[head][0]),
+            needed=tuple(found.needed),
+        )
+
+    def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
+        names = _names(_family(stored), classifier=blueprint.kind == "classifier")
+        return renamed(stored.tensors(), names, ignored=blueprint.ignored)
+
+    def names(self, tensors: "dict[str, Tensor]", family: str) -> "dict[str, Tensor]":
+        """maekit's tensors of an encoder or classifier under timm's names."""
+        names = _names(family, classifier="head.weight" in tensors)
+        return {to_theirs(name, names): tensor for name, tensor in tensors.items()}
+
+
+TIMM = _Timm()
+
+
+class _Card:
+    """What stands beside the tensors: timm's hub config, or the same entries in the metadata."""
+
+    def __init__(self, stored: Stored, options: WeightsOptions) -> None:
+        card = stored.config or {name: _plain(text) for name, text in stored.metadata.items()}
+        self.architecture = str(options.encoder or card.get("architecture") or card.get("arch") or "")
+        self.arguments: dict[str, Any] = _mapping(card.get("model_args"))
+        self.pretrained = _mapping(card.get("pretrained_cfg"))
+        self.labels = card.get("label_names") or self.pretrained.get("label_names")
+
+    def standardisation(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        known = {name: self.pretrained[name] for name in ("mean", "std") if name in self.pretrained}
+        return standardisation(channels, **known)
+
+    def classes(self, count: int) -> tuple[str, ...]:
+        named = isinstance(self.labels, list) and len(self.labels) == count
+        return tuple(map(str, self.labels)) if named else vit_sizes.numbered(count)
+
+    def overrides(self) -> dict[str, Any]:
+        """The config's fields that the model was created with."""
+        fields = {_FIELDS[name]: value for name, value in self.arguments.items() if name in _FIELDS}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+    def image_size(self) -> Any:
+        size = self.overrides().get("image_size")
+        pretrained = self.pretrained.get("input_size")
+        return size or (tuple(pretrained[1:]) if pretrained else None)
+
+
+def _describe_vit(stored: Stored, options: WeightsOptions, card: _Card) -> Described:
+    told = Told(heads=card.overrides().get("heads"), image_size=card.image_size())
+    if not card.architecture:
+        return vit_sizes.describe(stored.shapes, options, told, NO_DECODER)
+    shapes, fields = stored.shapes, card.overrides()
+    patch = (shapes["patch_embed.proj.weight"][2], shapes["patch_embed.proj.weight"][3])
+    image_size = vit_sizes.own_image_size(shapes, patch, options, told)
+    fixed = {
+        "image_size": image_size or patch,
+        "channels": shapes["patch_embed.proj.weight"][1],
+        "class_token": "cls_token" in shapes,
+        "register_tokens": shapes.get("reg_token", (1, 0))[1],
+    }
+    model = ModelConfig(encoder=card.architecture, positions="learned", decoder=NO_DECODER, **{**fields, **fixed})
+    return Described(model, [] if image_size else [vit_sizes.NEEDS_SIZE])
+
+
+def _describe_swin(stored: Stored, options: WeightsOptions, card: _Card) -> Described:
+    shapes = stored.shapes
+    width, channels, *_ = shapes["patch_embed.proj.weight"]
+    stages = vit_sizes.blocks(shapes, "layers.")
+    depths = tuple(vit_sizes.blocks(shapes, f"layers.{stage}.blocks.") for stage in range(stages))
+    table = shapes.get("layers.0.blocks.0.attn.relative_position_bias_table")
+    second = "layers.0.blocks.0.attn.logit_scale" in shapes
+    fields: dict[str, Any] = {"channels": channels, **card.overrides()}
+    name = card.architecture
+    if not name and depths in _SWINS:
+        size = _SWINS[depths].get(width) or next(iter(_SWINS[depths].values()))
+        name = f"swinv2_{size}_window8_256" if second else f"swin_{size}_patch4_window7_224"
+        fields |= {} if width in _SWINS[depths] else {"width": width}
+        if table is not None and table[0] != 169:  # (2 * 7 - 1) ** 2
+            fields["window"] = (round(table[0] ** 0.5) + 1) // 2
+    return _described(name, fields, card.image_size() or options.image_size or (256 if second else 224))
+
+
+def _describe_hiera(stored: Stored, options: WeightsOptions, card: _Card) -> Described:
+    shapes = stored.shapes
+    width, channels, *_ = shapes["patch_embed.proj.weight"]
+    sizes = _HIERAS.get(vit_sizes.blocks(shapes, "blocks."), {})
+    fields: dict[str, Any] = {"channels": channels, **card.overrides()}
+    name = card.architecture
+    if not name and sizes:
+        name = f"hiera_{sizes.get(width) or next(iter(sizes.values()))}_224"
+        fields |= {} if width in sizes else {"width": width}
+    stride = (4, 4)
+    image_size = vit_sizes.own_image_size(shapes, stride, options, Told(image_size=card.image_size()))
+    return _described(name, fields, image_size or 224)
+
+
+def _described(name: str, fields: dict[str, Any], image_size: Any) -> Described:
+    needed = [] if name else ["--encoder (no published size has these depths: name the timm model)"]
+    fields = {**fields, "image_size": image_size}
+    return Described(ModelConfig(encoder=name, decoder=NO_DECODER, **fields), needed)
+
+
+def _family(stored: Stored) -> str:
+    if "layers.0.blocks.0.attn.qkv.weight" in stored.shapes:
+        return "swin"
+    changes_width = any(re.fullmatch(r"blocks\.\d+\.proj\.weight", name) for name in stored.shapes)
+    return "hiera" if changes_width else "vit"
+
+
+def _names(family: str, *, classifier: bool) -> Prefixes:
+    if family == "hiera" and not classifier:
+        return _HIERA_ENCODER
+    return {"vit": _VIT, "swin": _SWIN, "hiera": _HIERA}[family]
+
+
+def _plain(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise WeightsError("the entries model_args and pretrained_cfg must be JSON objects")
+    return value

@@ -1,0 +1,125 @@
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from maekit.report import figures
+
+STEPS = list(range(200))
+LOSS = [1 / (step + 1) for step in STEPS]
+
+
+def words(svg: str) -> list[str]:
+    return [text for element in ET.fromstring(svg).iter() if element.tag.endswith("text") and (text := element.text)]
+
+
+def ids(svg: str) -> list[str]:
+    return re.findall(r'\bid="([^"]+)"', svg)
+
+
+def curve(name: str = "training", **options: object) -> str:
+    return figures.curve({name: (STEPS, LOSS), "validation": (STEPS, LOSS)}, xlabel="step", ylabel="loss", **options)
+
+
+FIGURES = [
+    pytest.param(curve, id="curve"),
+    pytest.param(lambda: curve(smooth=5, log=True), id="smooth log curve"),
+    pytest.param(lambda: figures.bars({"5 labels": {"pretrained": [0.5, 0.6]}}, ylabel="top-1"), id="bars"),
+    pytest.param(lambda: figures.heat([[3, 1], [0, 2]], ["cat", "dog"]), id="heat"),
+]
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_a_figure_is_one_svg_element_without_a_clock_and_refers_only_to_itself(draw):
+    svg = draw()
+    assert ET.fromstring(svg).tag.endswith("svg")
+    assert svg.startswith("<svg")
+    assert svg == draw()
+    assert not re.search(r"20\d\d-\d\d-\d\d", svg)
+    targets = re.findall(r'href="([^"]*)"|url\(([^)]*)\)', svg)
+    assert targets
+    outside = {a or b for a, b in targets} - {f"#{name}" for name in ids(svg)}
+    assert all(target.startswith("data:image/png;base64,") for target in outside)
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_a_figure_takes_the_width_of_its_place(draw):
+    attributes = ET.fromstring(draw()).attrib
+    assert "viewBox" in attributes
+    assert not {"width", "height"} & set(attributes)
+
+
+def test_two_figures_in_one_page_share_no_id():
+    first, second = curve("training"), curve("other")
+    assert len(ids(first)) == len(set(ids(first)))
+    assert not set(ids(first)) & set(ids(second))
+
+
+def test_a_curve_names_its_axes_and_series_as_text():
+    assert {"step", "loss", "training", "validation"} <= set(words(curve()))
+
+
+def test_names_are_neither_markup_nor_mathematics():
+    svg = figures.heat([[3, 1], [0, 2]], ["<b>cat</b>", "$x_1$"])
+    assert {"<b>cat</b>", "$x_1$"} <= set(words(svg))
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [([0.1, 1, 100], {"0.1", "1", "10", "100"}), ([0.31, 0.5, 0.9], {"0.4", "0.6"})],
+)
+def test_a_logarithmic_axis_is_labelled_in_plain_numbers(values: list[float], labels: set[str]):
+    written = words(figures.curve({"loss": ([1, 2, 3], values)}, xlabel="step", ylabel="loss", log=True))
+    assert labels <= set(written)
+    assert not any("$" in label or "math" in label for label in written)
+
+
+def test_values_that_are_not_finite_leave_a_gap_and_stop_nothing():
+    holes = [float("nan") if step % 50 == 0 else loss for step, loss in zip(STEPS, LOSS, strict=True)]
+    for smooth in (1, 5):
+        svg = figures.curve({"loss": (STEPS, holes)}, xlabel="step", ylabel="loss", smooth=smooth)
+        assert "nan" not in svg.lower()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_run_that_has_just_begun_can_be_drawn(count: int):
+    series = {"training": (STEPS[:count], LOSS[:count])}
+    assert "loss" in words(figures.curve(series, xlabel="step", ylabel="loss", smooth=9))
+
+
+def test_a_long_run_makes_a_small_figure_that_keeps_its_course():
+    steps = np.arange(200_000)
+    noise = np.random.default_rng(0).normal(size=len(steps))
+    svg = figures.curve({"loss": (steps, noise)}, xlabel="step", ylabel="loss", smooth=4000)
+    assert len(svg) < 150_000
+    assert "200000" in words(svg)
+
+
+def test_smoothing_draws_the_mean_beside_the_raw_line():
+    zigzag = [step % 2 for step in STEPS]
+    plain = figures.curve({"loss": (STEPS, zigzag)}, xlabel="step", ylabel="loss")
+    smooth = figures.curve({"loss": (STEPS, zigzag)}, xlabel="step", ylabel="loss", smooth=10)
+    assert smooth.count("opacity: 0.3") > plain.count("opacity: 0.3") == 0
+
+
+def test_bars_tell_mean_spread_and_number_of_runs():
+    groups = {"1 label": {"pretrained": [0.5, 0.7], "from scratch": [0.2]}, "5 labels": {"pretrained": [0.8]}}
+    svg = figures.bars(groups, ylabel="top-1")
+    assert {"1 label", "5 labels", "top-1", "0.6", "0.2", "0.8"} <= set(words(svg))
+    assert {"pretrained (n = 1 to 2)", "from scratch (n = 1)"} <= set(words(svg))
+
+
+def test_heat_writes_the_counts_that_are_not_zero():
+    written = words(figures.heat([[31, 17], [0, 22]], ["cat", "dog"]))
+    assert {"31", "17", "22", "cat", "dog", "predicted", "true"} <= set(written)
+    assert "0" not in written
+
+
+def test_heat_takes_a_class_without_images():
+    assert "5" in words(figures.heat([[5, 0], [0, 0]], ["cat", "dog"]))
+
+
+def test_heat_refuses_labels_that_do_not_fit():
+    with pytest.raises(ValueError, match="3 labels"):
+        figures.heat([[1, 0], [0, 1]], ["a", "b", "c"])
