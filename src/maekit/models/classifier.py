@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from maekit.config import ClassifierConfig, ModelConfig
 from maekit.errors import ModelError
 from maekit.models.encoder import ImageEncoder
+from maekit.models.family import Features
 
 
 class Classifier(ImageEncoder):
@@ -42,6 +43,13 @@ class Classifier(ImageEncoder):
         self.head = nn.Linear(width, len(classes))
         nn.init.trunc_normal_(self.head.weight, std=classifier.head_std)
         nn.init.zeros_(self.head.bias)
+
+    def features(self, images: Tensor, kind: Features = "pooled", *, blocks: int = 1) -> Tensor:
+        """As `ImageEncoder.features`, followed by the norm where mean pooling took it from the encoder.
+
+        So pooled (pooling mean) or class (pooling class) is what the head sees.
+        """
+        return self.norm(super().features(images, kind, blocks=blocks))
 
     def forward(self, images: Tensor) -> Tensor:
         """images: [N, C, H, W] standardised → logits [N, Y]."""

@@ -90,7 +90,7 @@ class SelfDecoder(nn.Module):
         assert latents.index is not None
         prefix, places = self.positions[:, : self._prefix], self.positions[:, self._prefix :]
         tokens = self.embed(latents.tokens)
-        seen = torch.cat([prefix.expand(len(tokens), -1, -1), take(places, latents.index)], dim=1)
+        seen = torch.cat([prefix.expand(tokens.shape[0], -1, -1), take(places, latents.index)], dim=1)
         asked = self.mask_token + take(places, predicted)
         tokens = torch.cat([tokens + seen, asked], dim=1)
         for block in self.blocks[:-1]:

@@ -8,7 +8,8 @@ each in its block's place, make an image of half the height and width, and only 
 A unit is one token of the third stage, so the first three stages never mix pixels of different units but by attention.
 
 - *Windows* are halved, and so are their shifts: half a window of packed tokens stands for the part of the image that
-  the native window covers. (UM-MAE too pretrains windows of 8 and fine-tunes windows of 16.) Hence windows are even.
+  the native window covers, and a window that is clamped to the whole grid stays the whole grid. Hence windows are even.
+  UM-MAE does the same by training windows of 8 on packed images and fine-tuning windows of 16.
 - *Relative positions* are true ones: two tokens' offset is that of the patches they came from, which differs from image
   to image. Tables keep their native size and are indexed with it. Where windows and shifts consist of whole 2x2 blocks
   (window 16 at 256 px), this makes the first three stages the native network with the hidden keys left out, and no
@@ -196,20 +197,16 @@ def _unit(encoder: Swin, *, dense: bool) -> tuple[int, int]:
 def _check_image(encoder: Swin, config: ModelConfig) -> None:
     """Raises ModelError, with sizes that work, where units or windows do not divide a side of the image."""
     dense = config.swin_method == "dense"
-    blocks = [stage.blocks[0] for stage in encoder.layers]
     for axis, (side, unit) in enumerate(zip(config.image_hw, _unit(encoder, dense=dense), strict=True)):
-        grids = [block.input_resolution[axis] for block in blocks]
-        step, patch = unit if dense else 4 * unit, encoder.patch_embed.patch_size[axis]
-        clamped = [block.window_size[axis] for block in blocks]  # timm: at most the grid
-        if side % step == 0 and all(
-            grid % window == 0 and (dense or window % 2 == 0) for grid, window in zip(grids, clamped, strict=True)
-        ):
+        patch = encoder.patch_embed.patch_size[axis]
+        fit = _Fit(unit if dense else 4 * unit, patch, even=not dense)
+        if fit.takes(side, [stage.blocks[0].window_size[axis] for stage in encoder.layers]):
             continue
-        name, fit = ("height", "width")[axis], _Fit(step, patch, even=not dense)
-        windows = _windows(config, patch)
+        name, windows = ("height", "width")[axis], _windows(config, patch)
+        sizes = "/".join(map(str, sorted(set(windows))))
         raise ModelError(
             f"model.image_size: {config.encoder} ({config.swin_method}) takes no {name} of {side} px with windows of "
-            f"{'/'.join(map(str, sorted(set(windows))))} patches; take {fit.nearest(side, windows)}"
+            f"{sizes} patches; take {fit.nearest(side, windows)}"
         )
 
 
@@ -227,10 +224,14 @@ class _Fit:
         self.step, self.patch, self.even = step, patch, even
 
     def takes(self, side: int, windows: Sequence[int]) -> bool:
+        """windows: one a stage; as in timm, one that is larger than the grid is clamped to it."""
+        if side % self.step:
+            return False
         grids = [side // self.patch >> stage for stage in range(len(windows))]
         clamped = [min(window, grid) for window, grid in zip(windows, grids, strict=True)]
-        odd = self.even and any(window % 2 for window in clamped)
-        return not odd and not any(grid % window for grid, window in zip(grids, clamped, strict=True))
+        if self.even and any(window % 2 for window in clamped):
+            return False
+        return not any(grid % window for grid, window in zip(grids, clamped, strict=True))
 
     def nearest(self, side: int, windows: Sequence[int]) -> str:
         """The nearest smaller and larger side that work, or, where none do, sides with a window that does."""

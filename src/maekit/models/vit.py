@@ -179,7 +179,7 @@ def _embed(encoder: VisionTransformer, images: Tensor, index: Tensor) -> Tensor:
 
 def _with_prefix(encoder: VisionTransformer, tokens: Tensor, index: Tensor) -> Tensor:
     """Positions and prefix tokens as timm's `_pos_embed` has them, for the patches in `index`: [N, K + V, D]."""
-    prefix = [p.expand(len(tokens), -1, -1) for p in (encoder.cls_token, encoder.reg_token) if p is not None]
+    prefix = [p.expand(tokens.shape[0], -1, -1) for p in (encoder.cls_token, encoder.reg_token) if p is not None]
     table = encoder.pos_embed
     placed = table.shape[1] - encoder.patch_embed.num_patches  # prefix tokens that have a position of their own
     tokens = tokens + take(table[:, placed:], index)

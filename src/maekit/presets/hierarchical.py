@@ -94,8 +94,8 @@ def swin_base_simmim() -> PretrainConfig:
     """Swin-B at 192 px with mask tokens through the whole network: SimMIM's recipe.
 
     Source: arXiv 2111.09886: 32-px mask units, ratio .6, window 6, L1 on raw pixels, a linear head. Cost: 22.7
-    GFLOP forward an image. Expected: 83.5 fine-tuned after 100 epochs, 84.0 after 800 (`--epochs 800`), with layer decay
-    .9. Measured: not on ImageNet.
+    GFLOP forward an image. Expected: 83.5 fine-tuned after 100 epochs, 84.0 after 800 (`--epochs 800`), with layer
+    decay .9. Measured: not on ImageNet.
     """
     return _simmim("swin-base-simmim", "swin_base_patch4_window7_224", 100, 128)
 

@@ -1,0 +1,354 @@
+"""Swin as a masked autoencoder: the packed network is the native one without hidden keys, the dense one is SimMIM's."""
+
+import functools
+import re
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.models.swin_transformer import window_partition, window_reverse
+from torch import Tensor, nn
+
+from maekit import masking
+from maekit.config import DecoderConfig, MaskConfig, ModelConfig, TargetConfig
+from maekit.errors import ModelError
+from maekit.models.family import family_of, grid_of, layer_ids
+from maekit.models.mae import MaskedAutoencoder
+from maekit.models.swin import SWIN
+from maekit.patches import split
+from maekit.randomness import keys_tensor
+
+V1, V2 = "swin_tiny_patch4_window7_224", "swinv2_tiny_window16_256"
+ONE_IN_2X2, RANDOM = MaskConfig(kind="one_in_2x2", ratio=0.75), MaskConfig(kind="random", ratio=0.6)
+
+
+def uniform(encoder: str = V1, size=64, **options) -> ModelConfig:
+    options = {"width": 24, "window": 16, "decoder": DecoderConfig(kind="self", width=16, depth=1, heads=2), **options}
+    return ModelConfig(encoder=encoder, image_size=size, **options)
+
+
+def dense(encoder: str = V1, size=64, **options) -> ModelConfig:
+    return uniform(encoder, size, swin_method="dense", **{"decoder": DecoderConfig(kind="linear"), **options})
+
+
+def built(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
+    """Encoder and adapter with every parameter random: Swin V2's norms start at zero, which would hide mistakes."""
+    torch.manual_seed(0)
+    encoder = SWIN.build(config)
+    adapter = SWIN.adapter(encoder, config)
+    for module in (encoder, adapter):
+        for parameter in module.parameters():
+            nn.init.normal_(parameter, std=0.3)
+    return encoder, adapter
+
+
+def batch(config: ModelConfig, encoder: nn.Module, images: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images, keys, mask, visible units."""
+    keys = keys_tensor(3, torch.arange(images))
+    mask = RANDOM if SWIN.dense(config) else ONE_IN_2X2
+    masked = masking.draw(mask, grid_of(SWIN, encoder, config), keys)
+    pixels = torch.randn(images, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(1))
+    return pixels, keys, masked, split(masked)[0]
+
+
+def over_pixels(units: Tensor, config: ModelConfig, encoder: nn.Module) -> Tensor:
+    """Units [N, L] as pixels [N, 1, H, W]."""
+    height, width = SWIN.unit(encoder, config)
+    grid = units.view(len(units), 1, *grid_of(SWIN, encoder, config))
+    return grid.repeat_interleave(height, 2).repeat_interleave(width, 3)
+
+
+def native_block(block: nn.Module, tokens: Tensor, hidden: Tensor) -> Tensor:
+    """timm's block, its own attention told to ignore the hidden keys. tokens [N, h, w, D], hidden [N, h, w]."""
+    post_norm = not hasattr(block.attn, "relative_position_bias_table")
+    shift, window = block.shift_size, block.window_size
+    back = tuple(-s for s in shift)
+    inputs = tokens if post_norm else block.norm1(tokens)
+    windows = window_partition(inputs.roll(back, (1, 2)), window).flatten(1, 2)
+    keys = window_partition(hidden[..., None].roll(back, (1, 2)), window).flatten(1)
+    mask = torch.zeros(len(keys), 1, keys.shape[1], dtype=tokens.dtype).masked_fill(keys[:, None, :], float("-inf"))
+    mask = mask.expand(-1, keys.shape[1], -1)
+    if block.attn_mask is not None:
+        mask = mask + block.attn_mask.repeat(len(tokens), 1, 1)
+    seen = block.attn(windows, mask=mask).unflatten(1, window)
+    seen = window_reverse(seen, window, *tokens.shape[1:3]).roll(shift, (1, 2))
+    if post_norm:
+        tokens = tokens + block.norm1(seen)
+        return tokens + block.norm2(block.mlp(tokens))
+    tokens = tokens + seen
+    return tokens + block.mlp(block.norm2(tokens))
+
+
+def native_without_hidden(encoder: nn.Module, images: Tensor, masked: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Output of the third stage, one token a unit, of the whole image's native network without hidden keys."""
+    tokens = encoder.patch_embed(images)
+    for stage in encoder.layers[:3]:
+        tokens = stage.downsample(tokens)
+        hidden = masked.view(-1, *grid).repeat_interleave(tokens.shape[1] // grid[0], 1)
+        hidden = hidden.repeat_interleave(tokens.shape[2] // grid[1], 2)
+        for block in stage.blocks:
+            tokens = native_block(block, tokens, hidden)
+    return tokens
+
+
+@pytest.mark.parametrize("name", [V1, V2])
+@pytest.mark.parametrize("size", [128, (64, 128)])
+def test_packed_network_is_the_native_one_without_hidden_keys(name, size):
+    """Three stages against timm's attention over the whole image; the last, which merges units, with flat biases."""
+    config = uniform(name, size)
+    encoder, adapter = (module.double().eval() for module in built(config))
+    for block in encoder.layers[3].blocks:
+        nn.init.zeros_(block.attn.cpb_mlp[2].weight if name == V2 else block.attn.relative_position_bias_table)
+    images, _, masked, visible = batch(config, encoder)
+    images, (rows, columns) = images.double(), grid_of(SWIN, encoder, config)
+
+    third = native_without_hidden(encoder, images, masked, (rows, columns)).flatten(1, 2)
+    blocks = visible // columns // 2 * (columns // 2) + visible % columns // 2
+    in_blocks = visible.gather(1, blocks.argsort(dim=1))
+    packed = torch.stack([tokens[index] for tokens, index in zip(third, in_blocks, strict=True)])
+    last = encoder.layers[3].downsample(packed.unflatten(1, (rows // 2, columns // 2)))
+    # without biases, keys that all stand there four times weigh what they weigh once: the full grid's native blocks fit
+    last = last.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    for block in encoder.layers[3].blocks:
+        last = block(last)
+    expected = adapter.units(encoder.norm(last[:, ::2, ::2]))
+
+    latents = SWIN.encode_visible(encoder, adapter, images, masked, visible)
+    order = latents.index.argsort(dim=1).argsort(dim=1).gather(1, blocks.argsort(dim=1))
+    found = torch.stack([tokens[index] for tokens, index in zip(latents.tokens, order, strict=True)])
+    assert torch.equal(latents.index, visible)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("window", [4, 8])
+def test_the_places_of_visible_units_matter(window):
+    """The same packed image from other places gives other latents, also where offsets are beyond the small tables."""
+    config = uniform(size=128, window=window)
+    encoder, adapter = built(config)
+    rows, columns = grid_of(SWIN, encoder, config)
+    packed = torch.randn(1, 3, 64, 64)
+    latents = []
+    for corner in ((0, 0), (0, 1)):
+        shown = torch.zeros(rows, columns, dtype=torch.bool)
+        shown[corner[0] :: 2, corner[1] :: 2] = True
+        shown[0, :2] = torch.tensor([True, False])  # one unit keeps its place, so that offsets differ
+        images = torch.zeros(1, 3, 128, 128)
+        images[over_pixels(shown.view(1, -1), config, encoder).expand(-1, 3, -1, -1)] = packed.flatten()
+        masked = ~shown.view(1, -1)
+        latents.append(SWIN.encode_visible(encoder, adapter, images, masked, split(masked)[0]).tokens)
+    assert torch.isfinite(latents[0]).all()
+    assert not torch.allclose(latents[0], latents[1])
+
+
+@pytest.mark.parametrize(
+    "config", [uniform(), uniform(V2, (64, 128)), uniform(channels=1), dense(size=(64, 128), channels=5)]
+)
+def test_hidden_pixels_are_never_looked_at(config):
+    encoder, adapter = built(config)
+    images, keys, masked, visible = batch(config, encoder)
+    seen = SWIN.encode_visible(encoder, adapter, images, masked, visible, keys=keys)
+    poisoned = images.masked_fill(over_pixels(masked, config, encoder), float("nan"))
+    again = SWIN.encode_visible(encoder, adapter, poisoned, masked, visible, keys=keys)
+    assert torch.equal(seen.tokens, again.tokens)
+    assert seen.tokens.shape[-1] == SWIN.latent_width(encoder, config)
+
+
+def test_dense_is_the_native_network_over_mask_tokens():
+    config = dense(V2, (64, 128))
+    encoder, adapter = built(config)
+    images, _, masked, visible = batch(config, encoder)
+    share = over_pixels(masked, config, encoder)[:, 0, ::4, ::4, None].float()
+    tokens = encoder.patch_embed(images) * (1 - share) + adapter.token * share
+    expected = encoder.norm(encoder.layers(tokens)).flatten(1, 2)
+    latents = SWIN.encode_visible(encoder, adapter, images, masked, visible)
+    assert latents.index is None
+    torch.testing.assert_close(latents.tokens, expected)
+
+
+@pytest.mark.parametrize(
+    "config", [uniform(size=128), uniform(V2, 128), dense(), dense(V2), uniform(size=128, secondary_ratio=0.0)]
+)
+def test_gradient_reaches_every_parameter(config):
+    encoder, adapter = built(config)
+    images, keys, masked, visible = batch(config, encoder)
+    tokens = SWIN.encode_visible(encoder, adapter, images, masked, visible, keys=keys).tokens
+    tokens.mul(torch.randn_like(tokens)).sum().backward()
+    parameters = dict(encoder.named_parameters()) | dict(adapter.named_parameters())
+    assert [name for name, p in parameters.items() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("config", [uniform(), dense()])
+def test_recomputed_activations_change_nothing(config):
+    encoder, adapter = built(config)
+    images, keys, masked, visible = batch(config, encoder)
+    gradients = []
+    for recompute in (False, True):
+        encoder.set_grad_checkpointing(recompute)
+        encoder.zero_grad()
+        SWIN.encode_visible(encoder, adapter, images, masked, visible, keys=keys).tokens.square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in encoder.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("name", [V1, V2])
+def test_half_precision_stays_near(name):
+    config = uniform(name)
+    torch.manual_seed(0)
+    encoder = SWIN.build(config).eval()
+    adapter = SWIN.adapter(encoder, config)
+    images, _, masked, visible = batch(config, encoder)
+    exact = SWIN.encode_visible(encoder, adapter, images, masked, visible).tokens
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        near = SWIN.encode_visible(encoder, adapter, images, masked, visible).tokens
+    assert (near.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_secondary_masking_hides_its_share_by_key():
+    config = uniform(size=128, secondary_ratio=0.5)
+    encoder, adapter = built(config)
+    images, keys, masked, visible = batch(config, encoder)
+
+    def encode(pixels, draws):
+        return SWIN.encode_visible(encoder, adapter, pixels, masked, visible, keys=draws).tokens
+
+    with_token = encode(images, keys)
+    assert torch.equal(with_token, encode(images, keys))
+    assert not torch.allclose(with_token, encode(images, None))
+    assert not torch.allclose(with_token, encode(images, keys + 1))
+    blind = 0  # visible units whose pixels change nothing
+    for unit in visible[0].tolist():
+        units = torch.zeros_like(masked)
+        units[0, unit] = True
+        changed = images.masked_fill(over_pixels(units, config, encoder), float("nan"))
+        blind += bool(torch.isfinite(encode(changed, keys)).all())
+    assert blind == visible.shape[1] // 2
+
+
+@functools.cache
+def tiny_encoder() -> nn.Module:
+    return SWIN.build(uniform())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    key=st.integers(-(2**63), 2**63 - 1), ratio=st.floats(0.01, 0.99), visible=st.integers(2, 20).map(lambda n: 2 * n)
+)
+def test_secondary_masking_replaces_as_many_in_every_image(key, ratio, visible):
+    adapter = SWIN.adapter(tiny_encoder(), uniform(secondary_ratio=ratio))
+    replaced = adapter.replaced(torch.tensor([key, 7]), visible)
+    assert replaced.sum(dim=1).tolist() == [max(1, int(visible * ratio))] * 2
+    assert not replaced.all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (V1, {"window_size": 16, "img_size": 64, "embed_dim": 24}),
+        (V2, {"img_size": 64, "embed_dim": 24, "window_size": 16}),
+    ],
+)
+@pytest.mark.parametrize("make", [uniform, dense])
+def test_encoder_is_a_native_timm_model(name, options, make):
+    encoder, _ = built(make(name))
+    native = timm.create_model(name, num_classes=0, **options)
+    native.load_state_dict(encoder.state_dict(), strict=True)
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(native.eval()(images), encoder.eval()(images))
+    assert family_of(native) is SWIN
+
+
+def test_build_repeats_itself_under_a_seed():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        states.append(SWIN.build(uniform()).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        uniform(size=224, window=None),
+        uniform(size=(224, 256)),
+        uniform(size=(256, 200), window=8),
+        uniform(size=256, window=7),
+        uniform(size=20),
+        dense(size=256, window=None),
+        dense(size=(192, 100), window=6),
+        uniform("swin_s3_tiny_224", 256, window=None, width=None),
+        uniform(size=112, patch_size=2),
+    ],
+)
+def test_sizes_that_do_not_fit_name_sizes_that_do(config):
+    with pytest.raises(ModelError) as caught:
+        SWIN.build(config)
+    message = str(caught.value)
+    assert "\n" not in message
+    axis = 0 if "height" in message else 1
+    hints = re.findall(r"(\d+)(?: with model\.window (\d+))?", message.split("; take ")[1])
+    assert hints
+    for side, window in hints:
+        sides = [int(side)] * 2 if config.image_hw[1 - axis] != int(side) else list(config.image_hw)
+        sides[axis] = int(side)
+        SWIN.build(replace(config, image_size=tuple(sides), window=int(window) if window else config.window))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"depth": 3}, "model.depth"),
+        ({"heads": 2}, "model.heads"),
+        ({"class_token": False}, "model.class_token"),
+        ({"register_tokens": 2}, "model.register_tokens"),
+        ({"positions": "learned"}, "model.positions"),
+        ({"width": 25}, "model.width"),
+        ({"swin_method": "dense", "secondary_ratio": 0.5}, "model.secondary_ratio"),
+        ({"decoder": DecoderConfig(kind="cross", feature_maps=2)}, "model.decoder.feature_maps"),
+    ],
+)
+def test_options_of_others_are_refused(options, named):
+    with pytest.raises(ModelError, match=re.escape(named)):
+        SWIN.build(uniform(**options))
+
+
+def test_masks_that_cannot_be_packed_are_refused():
+    config = uniform()
+    with pytest.raises(ModelError, match="takes one_in_2x2"):
+        MaskedAutoencoder(config, TargetConfig(pixels="raw"), RANDOM, mean=(0.5,) * 3, std=(0.5,) * 3)
+    encoder, adapter = built(config)
+    masked = masking.draw(MaskConfig(kind="random", ratio=0.5), (4, 4), torch.arange(2))
+    with pytest.raises(ModelError, match="one unit in 2x2"):
+        SWIN.encode_visible(encoder, adapter, torch.zeros(2, 3, 64, 64), masked, split(masked)[0])
+    assert SWIN.mask_kinds(dense()) == {"random", "block", "grid", "one_in_2x2", "painted"}
+
+
+@pytest.mark.parametrize("name", [V1, V2])
+def test_whole_images_take_the_native_path(name):
+    encoder = built(uniform(name))[0].eval()
+    images = torch.randn(2, 3, 64, 64)
+    native = encoder.forward_features(images).flatten(1, 2)
+    assert torch.equal(SWIN.encode(encoder, images).tokens, native)
+    outputs = []
+    hooks = [b.register_forward_hook(lambda *call: outputs.append(call[2])) for b in encoder.layers[-1].blocks]
+    two = SWIN.encode(encoder, images, blocks=2).tokens
+    for hook in hooks:
+        hook.remove()
+    torch.testing.assert_close(two, torch.stack([encoder.norm(o) for o in outputs]).mean(0).flatten(1, 2))
+    with pytest.raises(ModelError, match="only 2 have"):
+        SWIN.encode(encoder, images, blocks=3)
+    norm = SWIN.take_norm(encoder)
+    torch.testing.assert_close(norm(SWIN.encode(encoder, images).tokens), native)
+
+
+def test_layers_for_decay_count_blocks_over_all_stages():
+    encoder = timm.create_model(V1, num_classes=3, img_size=64, embed_dim=24)
+    layers, last = layer_ids(encoder)
+    assert last == 13
+    assert layers["patch_embed.proj.weight"] == 0
+    assert layers["layers.0.blocks.0.mlp.fc1.weight"] == 1
+    assert layers["layers.1.downsample.reduction.weight"] == layers["layers.1.blocks.0.norm1.bias"] == 3
+    assert layers["layers.3.blocks.1.attn.qkv.weight"] == 12
+    assert {layers[name] for name in layers if name.startswith(("norm", "head"))} == {13}
