@@ -1,0 +1,204 @@
+"""Images per second of a full training step (loss, backward, fused AdamW), maekit's beside others'.
+
+Synthetic images on the device, one batch size and precision for all, implementations in turn, several rounds, medians
+with their quartiles. MFU is against a matrix product measured in the same run. Peak memory comes from a process of its
+own for each implementation.
+
+    python benchmarks/throughput.py --models vit-tiny vit-base --precisions bf16 fp32 --batch-size 8 --rounds 7
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from statistics import median, quantiles
+
+import torch
+from peers import HuggingFace, PlainTimm
+from results import hardware, write_result
+from torch import nn
+
+from maekit.config import DecoderConfig, PretrainConfig
+from maekit.data.loader import Batch
+from maekit.models import mae
+from maekit.models.cost import forward_gflop
+from maekit.presets import PRETRAIN
+from maekit.recipes.pretrain import PretrainTask
+
+Step = Callable[[], None]
+OURS = ("maekit", "maekit compiled", "maekit cross", "maekit cross compiled")
+THEIRS = ("plain timm", "plain timm compiled", "transformers", "transformers compiled")
+
+
+def main() -> None:
+    options = _options()
+    if options.peak is not None:
+        print(json.dumps(_peak(options, *options.peak)))
+        return
+    rate = {name: matrix_rate(options.device, name) for name in options.precisions}
+    lines = [f"Matrix product in this run: {', '.join(f'{n} {r / 1e9:,.0f} GFLOP/s' for n, r in rate.items())}.", ""]
+    for model in options.models:
+        for precision in options.precisions:
+            lines += _table(options, model, precision, rate[precision])
+    write_result("throughput", options.device, lines, options.out)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["vit-tiny", "vit-base"])
+    parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"], choices=["bf16", "fp32"])
+    usual = ["maekit", "maekit cross", "plain timm", "transformers"]
+    parser.add_argument("--implementations", nargs="+", default=usual, choices=[*OURS, *THEIRS])
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2, help="timed steps in each round")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--out", default="", help="result file; the default is benchmarks/results/THEME_HARDWARE_DATE.md"
+    )
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _table(options: argparse.Namespace, model: str, precision: str, rate: float) -> list[str]:
+    steps = {name: make_step(name, model, precision, options) for name in options.implementations}
+    work = 3 * forward_gflop(_model(_config(model, "maekit")))
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():  # warm up: allocation, autotuning, compilation
+        step()
+        step()
+    for _ in range(options.rounds):
+        for name, step in steps.items():
+            seconds[name].append(_timed(step, options))
+    best = min(median(values) for name, values in seconds.items() if name in THEIRS)
+    lines = [
+        f"## {model}, {precision}, batch {options.batch_size}",
+        "",
+        f"Our paper's decoder: {work:.1f} GFLOP a training image.",
+        "",
+        "| implementation | images/s, median (quartiles) | against the best peer | MFU | peak memory, MB |",
+        "|---|---|---|---|---|",
+    ]
+    for name, values in seconds.items():
+        low, _, high = quantiles(values, n=4)
+        images = options.batch_size * options.steps
+        per_second = images / median(values)
+        gflop = work if "cross" not in name else 3 * forward_gflop(_model(_config(model, name)))
+        mfu = "" if name in THEIRS else f"{per_second * gflop * 1e9 / rate:.0%}"
+        lines.append(
+            f"| {name} | {per_second:.2f} ({images / high:.2f} to {images / low:.2f}) | {best / median(values):.2f} | "
+            f"{mfu} | {_peak_elsewhere(options, name, model, precision):,.0f} |"
+        )
+        print(lines[-1], flush=True)
+    return [*lines, ""]
+
+
+def _timed(step: Step, options: argparse.Namespace) -> float:
+    _wait(options.device)
+    began = time.perf_counter()
+    for _ in range(options.steps):
+        step()
+    _wait(options.device)
+    return time.perf_counter() - began
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def _config(model: str, name: str) -> PretrainConfig:
+    config = PRETRAIN[model]()
+    if "cross" not in name:
+        return config
+    decoder = replace(config.model.decoder, kind="cross", predicted_share=0.25)
+    assert isinstance(decoder, DecoderConfig)
+    return replace(config, model=replace(config.model, decoder=decoder))
+
+
+def _model(config: PretrainConfig) -> mae.MaskedAutoencoder:
+    return mae.build(config, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def make_step(name: str, model: str, precision: str, options: argparse.Namespace) -> Step:
+    """A call that does one training step of the named implementation."""
+    torch.manual_seed(0)
+    device, count = options.device, options.batch_size
+    config = _config(model, name)
+    pixels = torch.randint(0, 256, (count, 3, *config.model.image_hw), dtype=torch.uint8, device=device)
+    ours = _model(config).to(device)
+    if name in OURS:
+        task = PretrainTask(config, ours, None)
+        numbers = torch.arange(count, device=device)
+        batch = Batch(pixels, numbers, numbers, numbers * 0, numbers * 0)
+        network: nn.Module = ours
+        loss = torch.compile(task.loss) if "compiled" in name else task.loss
+        forward = lambda: loss(batch)["loss"]  # noqa: E731
+    else:
+        encoder = ours.encoder
+        kind = PlainTimm if "timm" in name else HuggingFace
+        network = kind(
+            config, encoder.embed_dim, len(encoder.blocks), encoder.blocks[0].attn.num_heads, ours.unit[0]
+        ).to(device)
+        call = torch.compile(network) if "compiled" in name else network
+        forward = lambda: call(ours.standardise(pixels))  # noqa: E731
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
+    context = torch.autocast(device.split(":")[0], torch.bfloat16) if precision == "bf16" else nullcontext()
+
+    def step() -> None:
+        with context:
+            value = forward()
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def matrix_rate(device: str, precision: str, size: int = 2048, rounds: int = 5) -> float:
+    """FLOP per second of a square matrix product, the best of a few."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    size = 8192 if device.startswith("cuda") else size
+    left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    fastest = float("inf")
+    for _ in range(rounds + 1):
+        _wait(device)
+        began = time.perf_counter()
+        left @ right
+        _wait(device)
+        fastest = min(fastest, time.perf_counter() - began)
+    return 2 * size**3 / fastest
+
+
+def _peak_elsewhere(options: argparse.Namespace, name: str, model: str, precision: str) -> float:
+    words = ["--peak", name, model, precision, "--device", options.device, "--batch-size", str(options.batch_size)]
+    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _peak(options: argparse.Namespace, name: str, model: str, precision: str) -> float:
+    """Peak memory of three steps in MB, with weights and optimizer: the device's, or this process's beyond imports."""
+    cuda = options.device.startswith("cuda")
+    before = 0 if cuda else _resident("VmRSS")
+    step = make_step(name, model, precision, options)
+    if not cuda:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    for _ in range(3):
+        step()
+    return torch.cuda.max_memory_allocated() / 1e6 if cuda else (_resident("VmHWM") - before) / 1e3
+
+
+def _resident(name: str) -> int:
+    """VmRSS (now) or VmHWM (at its peak) of this process, in kB; Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(name)))
+
+
+if __name__ == "__main__":
+    print(hardware())
+    main()

@@ -1,0 +1,156 @@
+"""The whole story on embedded real data: pretrain, judge, fine-tune with few labels, reconstruct, report."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from maekit.config import ClassifyConfig, PretrainConfig, RunConfig
+from maekit.config.verbs import DemoOptions
+from maekit.data.loader import BadImages, eval_batches
+from maekit.data.sources import Source, open_source
+from maekit.engine.progress import quiet
+from maekit.inference import reconstruct
+from maekit.inference.features import Features, extract
+from maekit.models import mae
+from maekit.models.mae import MaskedAutoencoder
+from maekit.presets import FINETUNE, PRETRAIN, SCRATCH
+from maekit.recipes import classify, pretrain
+from maekit.recipes.probe import probe_features
+from maekit.report import figures, page
+from maekit.weights.load import reconstructor
+
+log = logging.getLogger("maekit")
+
+_KINDS = {"knn": "kNN", "linear": "linear"}
+
+Judged = dict[str, dict[str, float]]
+"""Top-1 by kind of probe, by encoder."""
+
+
+def run(options: DemoOptions) -> dict[str, Any]:
+    """Tell the story in a run folder; returns {run, steps, loss, probe, few_labels}.
+
+    The test digits are looked at for the numbers that are shown, and for nothing else.
+    """
+    config = _pretraining(options)
+    answer = pretrain.run(config)
+    out = Path(options.out)
+    model = reconstructor(out)
+    train, test = open_source(config.data.source), open_source(config.validation.source)
+    means, stds = model.standardise.values()
+    log.info("judging frozen features of the encoder, untrained and pretrained")
+    judged = {
+        "untrained": _judge(mae.build(config, means, stds), train, test),
+        "pretrained": _judge(model, train, test),
+    }
+    few = {"from scratch": _few_labels(options, "scratch"), "pretrained": _few_labels(options, "finetune")}
+    _report(out, config, model, test, options, judged, few)
+    print(_summary(options, judged, few, out))
+    return {**answer, "probe": judged, "few_labels": few}
+
+
+def _pretraining(options: DemoOptions) -> PretrainConfig:
+    preset = PRETRAIN["digits"]()
+    schedule = preset.schedule if options.steps is None else replace(preset.schedule, steps=options.steps)
+    run = replace(preset.run, out=options.out, overwrite=options.overwrite, seed=options.seed)
+    return replace(preset, schedule=schedule, run=run)
+
+
+def _judge(model: MaskedAutoencoder, train: Source, test: Source) -> dict[str, float]:
+    model.eval()
+    said = probe_features(_features(model, train), _features(model, test), classes=len(train.classes or ()))
+    return {kind: said[kind]["top1"] for kind in _KINDS}
+
+
+def _features(model: MaskedAutoencoder, source: Source) -> Features:
+    batches = eval_batches(
+        source,
+        indices=None,
+        image_hw=model.config.image_hw,
+        channels=model.config.channels,
+        crop_share=1.0,
+        batch_size=256,
+        workers=0,
+        bad=BadImages(source, 0.0),
+    )
+    return extract(model, batches)
+
+
+def _few_labels(options: DemoOptions, verb: str) -> list[float]:
+    """Test accuracy after training with few labels per class, one number a seed; both verbs have one budget."""
+    accuracies = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        log.info("%s with %d labels per class, draw %d", verb, options.per_class, seed)
+        with quiet():
+            answer = _train_few(options, verb, seed)
+        accuracies.append(answer["val_top1"])
+    return accuracies
+
+
+def _train_few(options: DemoOptions, verb: str, seed: int) -> dict[str, Any]:
+    preset: ClassifyConfig = (FINETUNE if verb == "finetune" else SCRATCH)["digits"]()
+    schedule = preset.schedule
+    if options.few_label_steps is not None:
+        schedule = replace(schedule, steps=options.few_label_steps)
+    folder = str(Path(options.out) / "few-labels" / f"{verb}-{seed}")
+    run: RunConfig = replace(preset.run, out=folder, overwrite=options.overwrite, seed=seed, tensorboard=False)
+    config = replace(preset, schedule=schedule, run=run, per_class=options.per_class)
+    if verb == "finetune":
+        return classify.finetune(replace(config, weights=options.out))
+    return classify.scratch(config)
+
+
+def _report(
+    out: Path,
+    config: PretrainConfig,
+    model: MaskedAutoencoder,
+    test: Source,
+    options: DemoOptions,
+    judged: Judged,
+    few: dict[str, list[float]],
+) -> None:
+    picture = pretrain.reconstruction_picture(config, model, test)
+    probe_rows = [[name, *(f"{values[kind]:.3f}" for kind in _KINDS)] for name, values in judged.items()]
+    few_rows = [[name, _spread(values), str(len(values))] for name, values in few.items()]
+    sections = [
+        page.Text(
+            "A masked autoencoder saw 1,437 scanned digits without their labels. It was shown a quarter of each "
+            "and learned to paint the rest. What its encoder made of that is judged here on 360 digits it never saw."
+        ),
+        page.Heading("What it paints"),
+        page.Picture(picture, reconstruct.caption(model, "visible")),
+        page.Heading("What its features know"),
+        page.Table(
+            ["encoder", *_KINDS.values()],
+            probe_rows,
+            "Top-1 on the 360 test digits, from frozen features (the mean of the patch tokens). Untrained: the same "
+            "encoder with its initial weights.",
+        ),
+        page.Heading(f"Learning from {options.per_class} labels per class"),
+        page.Table(
+            ["start", "top-1", "draws"],
+            few_rows,
+            f"The whole network trained on {10 * options.per_class} labelled digits, the same steps and augmentation "
+            "from both starts. Mean and standard deviation over draws of labels and seeds.",
+        ),
+        page.Figure(
+            figures.bars({f"{options.per_class} labels per class": few}, ylabel="top-1 on test digits"),
+            "Each dot is one draw.",
+        ),
+        *page.run_sections(out),
+    ]
+    page.write(out / "report.html", "maekit demo: digits without labels", sections)
+
+
+def _summary(options: DemoOptions, judged: Judged, few: dict[str, list[float]], out: Path) -> str:
+    lines = [f"{'frozen features, top-1':<32}{'kNN':>8}{'linear':>10}"]
+    lines += [f"  {name:<30}{values['knn']:>8.3f}{values['linear']:>10.3f}" for name, values in judged.items()]
+    lines += [f"{options.per_class} labels per class, top-1"]
+    lines += [f"  {name:<30}{_spread(values):>18}" for name, values in few.items()]
+    return "\n".join([*lines, f"report: {out / 'report.html'}"])
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{mean(values):.3f}"
