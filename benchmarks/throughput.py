@@ -8,19 +8,16 @@ own for each implementation.
 """
 
 import argparse
-import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
 import torch
+from measure import Step, alternate, matrix_rate, peak_megabytes, rate
 from peers import HuggingFace, PlainTimm
-from results import hardware, write_result
+from results import write_result
 from torch import nn
 
 from maekit.config import DecoderConfig, PretrainConfig
@@ -30,7 +27,6 @@ from maekit.models.cost import forward_gflop
 from maekit.presets import PRETRAIN
 from maekit.recipes.pretrain import PretrainTask
 
-Step = Callable[[], None]
 OURS = ("maekit", "maekit compiled", "maekit cross", "maekit cross compiled")
 THEIRS = ("plain timm", "plain timm compiled", "transformers", "transformers compiled")
 
@@ -38,13 +34,13 @@ THEIRS = ("plain timm", "plain timm compiled", "transformers", "transformers com
 def main() -> None:
     options = _options()
     if options.peak is not None:
-        print(json.dumps(_peak(options, *options.peak)))
+        print(peak_megabytes(lambda: make_step(*options.peak, options), options.device))
         return
-    rate = {name: matrix_rate(options.device, name) for name in options.precisions}
-    lines = [f"Matrix product in this run: {', '.join(f'{n} {r / 1e9:,.0f} GFLOP/s' for n, r in rate.items())}.", ""]
+    product = {name: matrix_rate(options.device, name) for name in options.precisions}
+    lines = [f"Matrix product in this run: {', '.join(f'{n} {r / 1e9:,.0f} GFLOP/s' for n, r in product.items())}.", ""]
     for model in options.models:
         for precision in options.precisions:
-            lines += _table(options, model, precision, rate[precision])
+            lines += _table(options, model, precision, product[precision])
     write_result("throughput", options.device, lines, options.out)
 
 
@@ -65,16 +61,10 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _table(options: argparse.Namespace, model: str, precision: str, rate: float) -> list[str]:
+def _table(options: argparse.Namespace, model: str, precision: str, matrix: float) -> list[str]:
     steps = {name: make_step(name, model, precision, options) for name in options.implementations}
     work = 3 * forward_gflop(_model(_config(model, "maekit")))
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():  # warm up: allocation, autotuning, compilation
-        step()
-        step()
-    for _ in range(options.rounds):
-        for name, step in steps.items():
-            seconds[name].append(_timed(step, options))
+    seconds = alternate(steps, rounds=options.rounds, per_round=options.steps, device=options.device)
     best = min(median(values) for name, values in seconds.items() if name in THEIRS)
     lines = [
         f"## {model}, {precision}, batch {options.batch_size}",
@@ -85,31 +75,13 @@ def _table(options: argparse.Namespace, model: str, precision: str, rate: float)
         "|---|---|---|---|---|",
     ]
     for name, values in seconds.items():
-        low, _, high = quantiles(values, n=4)
         images = options.batch_size * options.steps
-        per_second = images / median(values)
         gflop = work if "cross" not in name else 3 * forward_gflop(_model(_config(model, name)))
-        mfu = "" if name in THEIRS else f"{per_second * gflop * 1e9 / rate:.0%}"
-        lines.append(
-            f"| {name} | {per_second:.2f} ({images / high:.2f} to {images / low:.2f}) | {best / median(values):.2f} | "
-            f"{mfu} | {_peak_elsewhere(options, name, model, precision):,.0f} |"
-        )
+        mfu = "" if name in THEIRS else f"{images / median(values) * gflop * 1e9 / matrix:.0%}"
+        memory = _peak_elsewhere(options, name, model, precision)
+        lines.append(f"| {name} | {rate(images, values)} | {best / median(values):.2f} | {mfu} | {memory:,.0f} |")
         print(lines[-1], flush=True)
     return [*lines, ""]
-
-
-def _timed(step: Step, options: argparse.Namespace) -> float:
-    _wait(options.device)
-    began = time.perf_counter()
-    for _ in range(options.steps):
-        step()
-    _wait(options.device)
-    return time.perf_counter() - began
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
 
 
 def _config(model: str, name: str) -> PretrainConfig:
@@ -160,45 +132,11 @@ def make_step(name: str, model: str, precision: str, options: argparse.Namespace
     return step
 
 
-def matrix_rate(device: str, precision: str, size: int = 2048, rounds: int = 5) -> float:
-    """FLOP per second of a square matrix product, the best of a few."""
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    size = 8192 if device.startswith("cuda") else size
-    left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-    fastest = float("inf")
-    for _ in range(rounds + 1):
-        _wait(device)
-        began = time.perf_counter()
-        left @ right
-        _wait(device)
-        fastest = min(fastest, time.perf_counter() - began)
-    return 2 * size**3 / fastest
-
-
 def _peak_elsewhere(options: argparse.Namespace, name: str, model: str, precision: str) -> float:
     words = ["--peak", name, model, precision, "--device", options.device, "--batch-size", str(options.batch_size)]
     done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1]))
-
-
-def _peak(options: argparse.Namespace, name: str, model: str, precision: str) -> float:
-    """Peak memory of three steps in MB, with weights and optimizer: the device's, or this process's beyond imports."""
-    cuda = options.device.startswith("cuda")
-    before = 0 if cuda else _resident("VmRSS")
-    step = make_step(name, model, precision, options)
-    if not cuda:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    for _ in range(3):
-        step()
-    return torch.cuda.max_memory_allocated() / 1e6 if cuda else (_resident("VmHWM") - before) / 1e3
-
-
-def _resident(name: str) -> int:
-    """VmRSS (now) or VmHWM (at its peak) of this process, in kB; Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(name)))
+    return float(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":
-    print(hardware())
     main()

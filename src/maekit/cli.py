@@ -50,6 +50,28 @@ def _take(words: list[str], flag: str) -> bool:
     return found
 
 
+def demo(words: list[str]) -> Answer:
+    """The whole story on embedded data: pretrain, judge, fine-tune with few labels, report."""
+    from maekit.config.verbs import DemoOptions
+
+    options = _options("demo", words, DemoOptions)
+
+    from maekit.recipes import demo as recipe
+
+    return recipe.run(options)
+
+
+def data(words: list[str]) -> Answer:
+    """Look at images before training: counts, sizes, unreadable files, duplicates, mean and std, speed."""
+    from maekit.config.verbs import DataOptions
+
+    options = _options("data", words, DataOptions)
+
+    from maekit.inference.doctor import examine
+
+    return examine(options)
+
+
 def pretrain(words: list[str]) -> Answer:
     """Masked pretraining of an encoder, from nothing or continued from weights."""
     from maekit import presets
@@ -61,6 +83,17 @@ def pretrain(words: list[str]) -> Answer:
     from maekit.recipes import pretrain as recipe
 
     return _done(recipe.run(config))
+
+
+def probe(words: list[str]) -> Answer:
+    """Frozen features judged: nearest neighbours, a linear layer, an attentive query."""
+    from maekit.config import ProbeOptions
+
+    options = _options("probe", words, ProbeOptions)
+
+    from maekit.recipes import probe as recipe
+
+    return recipe.run(options)
 
 
 def finetune(words: list[str]) -> Answer:
@@ -91,6 +124,29 @@ def scratch(words: list[str]) -> Answer:
     return _done(recipe.scratch(config))
 
 
+def evaluate(words: list[str]) -> Answer:
+    """Top-1, top-5, loss and a per-class table of a classifier."""
+    from maekit.config.verbs import EvaluateOptions
+
+    options = _options("evaluate", words, EvaluateOptions)
+
+    from maekit.inference.evaluate import evaluate
+    from maekit.report.figures import heat
+
+    return evaluate(options, heat=heat)
+
+
+def classify(words: list[str]) -> Answer:
+    """Predictions with probabilities."""
+    from maekit.config.verbs import ClassifyOptions
+
+    options = _options("classify", words, ClassifyOptions)
+
+    from maekit.inference.classify import classify
+
+    return classify(options)
+
+
 def reconstruct(words: list[str]) -> Answer:
     """Masked, reconstruction and original, side by side."""
     from maekit.config.verbs import ReconstructOptions
@@ -102,11 +158,28 @@ def reconstruct(words: list[str]) -> Answer:
     return reconstruct_files(options)
 
 
+def embed(words: list[str]) -> Answer:
+    """Features of images, to a file."""
+    from maekit.config.verbs import EmbedOptions
+
+    options = _options("embed", words, EmbedOptions)
+
+    from maekit.inference.embed import embed
+
+    return embed(options)
+
+
 VERBS: dict[str, Callable[[list[str]], Answer]] = {
+    "demo": demo,
+    "data": data,
     "pretrain": pretrain,
+    "probe": probe,
     "finetune": finetune,
     "scratch": scratch,
+    "evaluate": evaluate,
+    "classify": classify,
     "reconstruct": reconstruct,
+    "embed": embed,
 }
 
 

@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors
 import safetensors.torch
@@ -110,6 +111,19 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def check_writable(path: Path) -> None:
+    """Raise StorageError, before long work, where its result could not be written: no folder, or a read-only one."""
+    if path.is_dir():
+        raise StorageError(f"{path}: is a folder; name a file to write")
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: there is no folder {path.parent}; make it first")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, as hex."""
     digest = hashlib.sha256()
@@ -136,8 +150,21 @@ def remove(path: Path) -> None:
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> None:
     plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     safetensors.torch.save_file(plain, path, metadata=dict(metadata) if metadata else None)
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
+    with path.open("r+b") as written:
+        _sort_metadata(written)
+        _flush(written.fileno(), written)
+
+
+def _sort_metadata(file: BinaryIO) -> None:
+    """Put a header's metadata in order: safetensors' own changes from run to run, and with it the file's hash."""
+    length = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(length))
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+        if len(text) == length:
+            file.seek(8)
+            file.write(text)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

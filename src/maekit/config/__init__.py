@@ -4,6 +4,7 @@ from maekit.config.classify import ClassifierConfig, ClassifyConfig, MixConfig
 from maekit.config.data import AugmentConfig, DataConfig, ValidationConfig
 from maekit.config.model import DecoderConfig, MaskConfig, ModelConfig, TargetConfig
 from maekit.config.pretrain import PretrainConfig
+from maekit.config.probe import ProbeConfig, ProbeOptions
 from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "PretrainConfig",
+    "ProbeConfig",
+    "ProbeOptions",
     "RunConfig",
     "ScheduleConfig",
     "TargetConfig",

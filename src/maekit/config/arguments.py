@@ -34,7 +34,7 @@ def parse(kind: type[T], words: list[str], *, prog: str, description: str, defau
         settings["config"] = (tyro.conf.OmitArgPrefixes,)
     else:
         settings["default"] = default
-    words = _with_rivals_cleared(words)
+        words = _with_rivals_cleared(words)
     complaint = io.StringIO()
     try:
         if {"-h", "--help"} & set(words):
@@ -108,8 +108,8 @@ _REWORDINGS = (
     (r" Got errors:.*", ""),
     (r"^Error parsing ", ""),
     (r"no type matching (\S+|INT\|\{INT INT\}) could be instantiated from \[(.*?)\]\.?", r"expects \1, got \2"),
-    (r"(\w+): \d+ validation errors? for \w+ (\w+) Input should be (.*?) \[type=.*?input_value=(.*?), input_type.*",
-     r"\1.\2: should be \3, got \4"),
+    (r"(\w+): \d+ validation errors? for \w+ (\w+) \w+ should (.*?) \[type=.*?input_value=(.*?), input_type.*",
+     r"\1.\2: should \3, got \4"),
     (r"invalid literal for int\(\) with base 10: (.*)", r"expects a whole number, got \1"),
     (r"could not convert string to float: (.*)", r"expects a number, got \1"),
     (r"^Missing from [^:]*: (--[\w-]+) \S+ (.*?) \(required\).*", r"\1 is missing: \2"),

@@ -8,6 +8,26 @@ from maekit.config.schema import Annotated, Field, Size, config
 
 
 @config
+class DemoOptions:
+    """The whole story on scikit-learn's digits."""
+
+    out: str = "runs/demo"
+    """Run folder."""
+    overwrite: bool = False
+    """Start anew in a folder that holds a run; what that run wrote is removed."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of pretraining, and the first of the few-label draws."""
+    seeds: Annotated[int, Field(ge=1)] = 3
+    """Draws of few labels."""
+    per_class: Annotated[int, Field(ge=1)] = 5
+    """Labels per class in the comparison with training from scratch."""
+    steps: Annotated[int | None, Field(ge=1)] = None
+    """Pretraining steps; None: the preset's, two to three minutes on two cores."""
+    few_label_steps: Annotated[int | None, Field(ge=1)] = None
+    """Steps of each training with few labels; None: the preset's."""
+
+
+@config
 class DataOptions:
     """Look at images before training on them."""
 
@@ -94,9 +114,10 @@ class EvaluateOptions:
     data: str
     """Labelled SOURCE."""
     confusion: str = ""
-    """Write the confusion picture to this path (up to 30 classes)."""
-    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
-    """The shorter side is resized to image size / this, then the centre is taken."""
+    """Write the confusion picture to this path (.svg; up to 30 classes)."""
+    crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
+    """The shorter side is resized to image size / this, then the centre is taken. None: as the run that made W was
+    validated, where W lies in its folder, else 0.875."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()
@@ -108,13 +129,14 @@ class ClassifyOptions:
     """Predictions with probabilities."""
 
     images: Positional[tuple[str, ...]]
-    """Image files, or a SOURCE."""
+    """Image files and SOURCEs, any number of either."""
     weights: str
     """W of a classifier."""
     top: Annotated[int, Field(ge=1)] = 5
     """Labels per image."""
-    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
-    """The shorter side is resized to image size / this, then the centre is taken."""
+    crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
+    """The shorter side is resized to image size / this, then the centre is taken. None: as the run that made W was
+    validated, where W lies in its folder, else 0.875."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()
@@ -132,9 +154,13 @@ class EmbedOptions:
     out: str
     """File to write: .npz or .parquet with path, label and vector."""
     tokens: Literal["pooled", "class", "patches"] = "pooled"
-    """pooled: the mean of the patch tokens. class: the class token. patches: all patch tokens."""
-    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
-    """The shorter side is resized to image size / this, then the centre is taken."""
+    """pooled: the mean of the patch tokens; of a classifier with mean pooling, what its head sees. class: the class
+    token. patches: all patch tokens."""
+    blocks: Annotated[int, Field(ge=1)] = 1
+    """Mean over the outputs of so many last blocks."""
+    crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
+    """The shorter side is resized to image size / this, then the centre is taken. None: as the run that made W was
+    validated, where W lies in its folder, else 0.875."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()
@@ -164,8 +190,10 @@ class ConvertOptions:
     to: Literal["maekit", "timm", "huggingface", "facebook", "onnx", "torch-export"]
     """Layout to write."""
     out: str
-    """File, or folder for huggingface."""
+    """File; a folder for huggingface, and for maekit and timm where it does not end in .safetensors."""
     part: Literal["auto", "encoder", "classifier", "reconstructor"] = "auto"
-    """onnx and torch-export: what is exported. auto: the whole of what the weights hold."""
+    """What is written. auto: all that the weights hold, or, to timm, all but the decoder."""
+    push: str = ""
+    """Also upload what was written to this hub repository (hf:REPO)."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""

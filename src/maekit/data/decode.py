@@ -61,6 +61,19 @@ def decode(data: bytes | Pixels, channels: int, *, max_pixels: int = MAX_PIXELS)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def stored_mode(data: bytes | Pixels) -> str:
+    """How an image that can be decoded is kept, in short: `JPEG RGB`, `PNG I;16`, `npy uint16`, `array uint8`."""
+    if isinstance(data, np.ndarray):
+        return f"array {data.dtype}"
+    if data.startswith(_NPY):
+        return f"npy {_npy_header(io.BytesIO(data))[2]}"
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            return f"{image.format} {image.mode}"
+    except UnidentifiedImageError:
+        return "TIFF of many channels"
+
+
 def _decode(data: bytes | Pixels, channels: int, max_pixels: int) -> Pixels:
     """Pixels [H, W, C]."""
     if isinstance(data, np.ndarray):
@@ -78,7 +91,7 @@ def _decode(data: bytes | Pixels, channels: int, max_pixels: int) -> Pixels:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image, or none of a known format"
+        return "not an image of a known format, or damaged where it begins"
     if isinstance(error, MemoryError):
         return "too large for the memory of this machine"
     return " ".join(str(error).split()) or type(error).__name__
@@ -160,12 +173,17 @@ def _unit_interval(values: Pixels) -> NDArray[np.float32]:
     return values.astype(np.float32)
 
 
+def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type; the file is left at the values."""
+    if np.lib.format.read_magic(file) == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
+
+
 def _read_npy(data: bytes, max_pixels: int) -> Pixels:
     """The array of a .npy file, without copying, once its header agrees with its length."""
     file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(file)
+    shape, fortran_order, dtype = _npy_header(file)
     if dtype.hasobject or dtype.kind not in "buf":
         raise ImageError(f"an array of {dtype}; unsigned integers of 8 or 16 bits, or floating point, are understood")
     count = int(np.prod(shape, dtype=object)) if shape else 1

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -58,8 +58,7 @@ class _Lines:
     def _left(self, now: float, step: int) -> str:
         if self._began is None or step <= self._began[1]:
             return ""
-        seconds = (now - self._began[0]) / (step - self._began[1]) * (self._steps - step)
-        return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d} left"
+        return _left((now - self._began[0]) / (step - self._began[1]) * (self._steps - step))
 
 
 class _Silent:
@@ -91,6 +90,36 @@ def meter(steps: int, step: int, *, visible: bool) -> Iterator[Meter]:
         yield _Lines(steps)
 
 
+@contextmanager
+def counter(total: int, things: str) -> Iterator[Callable[[int], None]]:
+    """A count of things done once each, with rate and time left; call what it gives with how many are done so far."""
+    began = time.monotonic()
+
+    def rate(done: int) -> float:
+        return done / max(time.monotonic() - began, 1e-9)
+
+    if sys.stderr.isatty():
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
+        with Progress(*columns, console=console(), refresh_per_second=4, transient=True) as progress:
+            task = progress.add_task("", total=total, words="")
+            yield lambda done: progress.update(task, completed=done, words=f"{rate(done):.0f} {things}/s")
+        return
+    last = began
+
+    def line(done: int) -> None:
+        nonlocal last
+        if done and time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            left = _left((total - done) / rate(done))
+            log.info("%d/%d %s  %.0f %s/s  %s", done, total, things, rate(done), things, left)
+
+    yield line
+
+
+def _left(seconds: float) -> str:
+    return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d} left"
+
+
 _console = Console(stderr=True)
 
 
@@ -111,3 +140,16 @@ def log_to_terminal(*, visible: bool = True) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.set_name(_TERMINAL)
     log.addHandler(handler)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside the block the terminal shows warnings alone; log files go on as before."""
+    terminal = [handler for handler in log.handlers if handler.get_name() == _TERMINAL]
+    for handler in terminal:
+        handler.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for handler in terminal:
+            handler.setLevel(logging.NOTSET)

@@ -3,7 +3,7 @@
 Legend: N images, T tokens, D feature width.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +36,11 @@ def stream(
 
 def extract(model: ImageEncoder, batches: Iterable[Batch], kind: Kind = "pooled", *, blocks: int = 1) -> Features:
     """Features of all images that come, in order. The model must be in eval mode; it is left as it is."""
-    parts = list(stream(model, batches, kind, blocks=blocks))
+    return joined(list(stream(model, batches, kind, blocks=blocks)))
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """Features one after the other."""
     return Features(
         torch.cat([part.vectors for part in parts]),
         torch.cat([part.labels for part in parts]),

@@ -4,7 +4,6 @@ Legend: H W pixels, C channels. One channel is shown as grey, two as their mean,
 """
 
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maekit import storage
 from maekit.data.decode import decode
-from maekit.errors import DataError, ImageError, ModelError, StorageError, UsageError
+from maekit.errors import DataError, ImageError, ModelError, UsageError
 
 Pixels = NDArray[np.uint8]
 
@@ -130,15 +129,7 @@ def check_writable(path: Path) -> None:
     UsageError for a suffix that is no picture format we write, StorageError for a folder that is missing or read-only.
     """
     _format(path)
-    if path.is_dir():
-        raise StorageError(f"{path}: is a folder; name a file to write")
-    if not path.parent.is_dir():
-        raise StorageError(f"{path}: there is no folder {path.parent}; make it first")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    storage.check_writable(path)
 
 
 def _format(path: Path) -> str:

@@ -107,7 +107,7 @@ def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
     """`maekit reconstruct`: write one picture with a row for each image file; returns {out, images, masked}."""
     out = Path(options.out)
     picture.check_writable(out)
-    model = reconstructor(options.weights).to(choose_device(options.device.device))
+    model = reconstructor(options.weights, options.weights_options).to(choose_device(options.device.device))
     images = torch.stack([image for text in options.images for image in _read(text, model, options.rows)])
     masked = _masks(model, len(images), options)
     pictured = rows(model, images, masked, statistics=options.statistics)

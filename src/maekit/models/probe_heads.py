@@ -25,12 +25,16 @@ class LinearProbe(nn.Module):
 
 
 class AttentiveProbe(nn.Module):
-    """One learned query attends to the patch tokens; a linear layer reads what it gathers (arXiv 2202.03026)."""
+    """One learned query attends to the patch tokens; a linear layer reads what it gathers (arXiv 2202.03026).
+
+    Tokens pass a BatchNorm without affine parameters first, as in arXiv 2401.08541: without it, what all tokens of a
+    masked autoencoder share drowns what they differ in.
+    """
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.heads = max(heads for heads in range(1, max(1, width // _HEAD_WIDTH) + 1) if width % heads == 0)
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -38,7 +42,7 @@ class AttentiveProbe(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens: [N, T, D] → logits [N, Y]."""
-        tokens = self.norm(tokens)
+        tokens = self.norm(tokens.flatten(0, 1)).view_as(tokens)
         query = self.query.expand(len(tokens), 1, -1)
         query, key, value = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)

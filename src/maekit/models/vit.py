@@ -110,7 +110,8 @@ class _ViT:
         outputs = encoder.forward_intermediates(
             images, indices=blocks, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
         )
-        tokens = torch.stack([torch.cat([p, t], dim=1) if prefix else t for t, p in outputs])
+        # timm gives pairs (patch tokens, prefix tokens), or patch tokens alone where there is no prefix
+        tokens = torch.stack([torch.cat(output[::-1], dim=1) if prefix else output for output in outputs])
         return Latents(tokens.mean(dim=0), prefix=prefix)
 
     def take_norm(self, encoder: nn.Module) -> nn.Module:

@@ -14,13 +14,14 @@ from maekit.config import ClassifyConfig, files
 from maekit.config.verbs import WeightsOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.sources import Source, open_source
+from maekit.data.sources.labelled import check_labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.data.statistics import standardisation
 from maekit.engine import loop
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
 from maekit.engine.schedule import Plan
-from maekit.errors import DataError, UsageError
+from maekit.errors import UsageError
 from maekit.inference.evaluate import judge
 from maekit.models import classifier
 from maekit.models.classifier import Classifier
@@ -138,15 +139,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
 def labelled_pair(train: str, val: str) -> tuple[Source, Source]:
     """Two labelled sources of the same classes. Raises DataError where they are not."""
     sources = open_source(train), open_source(val)
-    for source in sources:
-        if source.classes is None:
-            raise DataError(f"{source.text}: has no labels, which are needed here")
-    first, second = (source.classes or () for source in sources)
-    if first != second:
-        only = sorted({*first} ^ {*second})
-        raise DataError(f"{train} and {val}: have different classes; in one alone: {', '.join(only[:5]) or 'order'}")
-    if len(first) < 2:
-        raise DataError(f"{train}: has one class ({first[0]}), and a classifier needs two")
+    check_labelled_pair(*sources)
     return sources
 
 

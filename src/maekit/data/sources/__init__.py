@@ -30,14 +30,17 @@ def open_source(text: str) -> Source:
     range (`shard-{000..099}.tar`); `hf:REPO@split`; `digits:train`, `digits:test`, `digits:`. Raises DataError, one
     line, where there is nothing, or nothing that is understood, or no image in it.
     """
-    source = _recognise(text)
+    try:
+        source = _recognise(text)
+    except OSError as error:
+        raise DataError(f"{text}: cannot be opened ({error.strerror})") from None
     if not len(source):
         raise DataError(f"{text}: holds no image")
     return source
 
 
 def _recognise(text: str) -> Source:
-    if text == "digits" or text.startswith("digits:"):
+    if text.startswith("digits:"):
         return DigitsSource(text, text.partition(":")[2])
     if text.startswith("hf:"):
         return HubSource(text)

@@ -3,7 +3,8 @@
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,12 @@ class ParquetSource:
 
     def _rows(self, group: int) -> pa.ChunkedArray:
         if group not in self._cache:
-            file, within = self._groups[group]
+            number, within = self._groups[group]
             try:
-                with pq.ParquetFile(self._files[file]) as opened:
-                    table = opened.read_row_group(within, columns=[self._image], use_threads=False)
-            except (OSError, pa.ArrowException) as error:
-                raise ImageError(f"its row group cannot be read: {_first_line(error)}") from None
+                with _opened(self._files[number]) as file:
+                    table = file.read_row_group(within, columns=[self._image], use_threads=False)
+            except DataError as error:
+                raise ImageError(f"its row group cannot be read: {error}") from None
             self._cache[group] = table.column(0)
             while len(self._cache) > 1 and sum(rows.nbytes for rows in self._cache.values()) > _CACHE_BYTES:
                 self._cache.popitem(last=False)
@@ -97,14 +98,11 @@ class ParquetSource:
         schema: pa.Schema | None = None
         groups, rows = [], []
         for number, path in enumerate(self._files):
-            try:
-                with pq.ParquetFile(path) as file:
-                    schema = schema or file.schema_arrow
-                    if file.schema_arrow.names != schema.names:
-                        raise DataError(f"{path}: its columns differ from those of {self._files[0].name}")
-                    counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            except (OSError, pa.ArrowException) as error:
-                raise DataError(f"{path}: not a readable parquet file ({_first_line(error)})") from None
+            with _opened(path) as file:
+                schema = schema or file.schema_arrow
+                if file.schema_arrow.names != schema.names:
+                    raise DataError(f"{path}: its columns differ from those of {self._files[0].name}")
+                counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
             groups += [(number, group) for group in range(len(counts))]
             rows += counts
         return schema, groups, rows
@@ -112,9 +110,11 @@ class ParquetSource:
     def _read_labels(self, column: str | None, features: dict[str, dict[str, Any]]) -> tuple[Labels, Classes]:
         if column is None:
             return np.full(len(self), -1), None
-        values = pa.chunked_array(
-            [chunk for path in self._files for chunk in pq.read_table(path, columns=[column]).column(0).chunks]
-        )
+        chunks = []
+        for path in self._files:
+            with _opened(path) as file:
+                chunks += file.read(columns=[column], use_threads=False).column(0).chunks
+        values = pa.chunked_array(chunks)
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
             return string_labels(values.to_pylist())
         if not pa.types.is_integer(values.type):
@@ -147,5 +147,12 @@ def _find(schema: pa.Schema, features: dict[str, dict[str, Any]], kind: str, nam
     return next((name for name in usual if name in described), next(iter(described + usual), None))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """The file, so that whatever is wrong with it inside the block becomes a DataError."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise DataError(f"{path}: not a readable parquet file ({reason})") from None

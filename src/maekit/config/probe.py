@@ -1,0 +1,75 @@
+"""Everything `maekit probe` can be told."""
+
+from typing import Literal
+
+from maekit.config.schema import Annotated, Field, config
+from maekit.config.verbs import WeightsOptions
+
+ProbeKind = Literal["knn", "linear", "attentive"]
+
+
+@config
+class ProbeConfig:
+    """How frozen features are judged."""
+
+    kinds: Annotated[tuple[ProbeKind, ...], Field(min_length=1)] = ("knn", "linear", "attentive")
+    """knn: votes of the nearest training images. linear: one linear layer. attentive: one learned query that attends to
+    the patch tokens, then a linear layer."""
+    features: tuple[Literal["pooled", "class"], ...] = ()
+    """pooled: the mean of the patch tokens. class: the class token. Empty: pooled, and for --linear paper the class
+    token where there is one."""
+    blocks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1,)
+    """Features are the mean over the outputs of so many last blocks; several numbers are several rows."""
+    sweep: bool = False
+    """All features this encoder has, of its last 1, 2 and 4 blocks. Replaces --features and --blocks."""
+    per_class: Annotated[int | None, Field(ge=1)] = None
+    """Few-shot: training images used per class, drawn by the seed; None: all."""
+    linear: Literal["fast", "paper"] = "fast"
+    """fast: features computed once of centre crops, logistic regression by L-BFGS, weight decay chosen on a held-out
+    part of the training images. paper: arXiv 2111.06377's, by LARS over random crops; made for a million images, on few
+    it ends long before it has learnt."""
+    neighbours: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """knn: numbers of neighbours. Empty: those of 10, 20, 100 and 200 that the training images allow. 20 is the one
+    reported where it is tried, else the first."""
+    temperature: Annotated[float, Field(gt=0)] = 0.07
+    """knn: a neighbour's vote is exp(cosine similarity / temperature)."""
+    epochs: Annotated[float | None, Field(gt=0)] = None
+    """paper and attentive: passes over the training images. None: the paper's 90; attentive 30, but at least
+    1000 steps."""
+    batch_size: Annotated[int | None, Field(ge=2)] = None
+    """paper and attentive: images per step, at most those that there are. None: the paper's 16384; attentive 256."""
+    base_lr: Annotated[float | None, Field(gt=0)] = None
+    """paper and attentive: learning rate per 256 images of the batch. None: the paper's 0.1; attentive 0.003."""
+    token_memory: Annotated[float, Field(ge=0)] = 4.0
+    """attentive: gigabytes that the training images' patch tokens may take, twice that for a moment. More than this,
+    and they are computed anew in every pass."""
+    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
+    """The shorter side is resized to image size / this, then the centre is taken."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Fixes what is held out, few-shot draws, order, crops and initial weights."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the encoder's pass. auto: bf16 on a GPU that has it, else fp16 on a GPU, else fp32."""
+    micro_batch_size: Annotated[int, Field(ge=2)] = 256
+    """Most images per device and pass; BatchNorm, in trained probes, sees so many at a time."""
+    workers: Annotated[int | None, Field(ge=0)] = None
+    """Processes that decode images. None: one less than the cores, at most 16."""
+    bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of a source's images that may prove unreadable. Above 0, ten always may, but never all."""
+
+
+@config
+class ProbeOptions:
+    """Judge a frozen encoder: nearest neighbours, a linear layer, an attentive query."""
+
+    weights: str
+    """W with an encoder; a classifier's or a masked autoencoder's will do."""
+    data: str
+    """Labelled SOURCE to learn from."""
+    val: str
+    """Labelled SOURCE to be judged on, of the same classes."""
+    probe: ProbeConfig = ProbeConfig()
+    """How features are judged."""
+    device: str = "auto"
+    """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
+    weights_options: WeightsOptions = WeightsOptions()
+    """What foreign weights leave unsaid."""

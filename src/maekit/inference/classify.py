@@ -1,0 +1,77 @@
+"""What a classifier takes images for."""
+
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from maekit.config.verbs import ClassifyOptions
+from maekit.data.sources import Source, open_images, open_source
+from maekit.data.sources.joined import JoinedSource
+from maekit.data.sources.source import is_image_name
+from maekit.engine.distributed import choose_device
+from maekit.engine.progress import log_to_terminal
+from maekit.errors import UsageError
+from maekit.inference.one_pass import any_unreadable, crop_share, one_pass, printable, require_finite, skipped
+from maekit.weights.load import classifier
+
+_WIDE = 1000  # columns of a table that goes to a file, where nothing should be wrapped
+
+
+def classify(options: ClassifyOptions) -> dict[str, Any]:
+    """`maekit classify`: print the most probable classes of each image, and return them.
+
+    Returns {images: [{path, top: [{label, probability}]}], skipped: [{path, reason}]}, in the order of the options.
+    Unreadable images are skipped; DataError where none can be read.
+    """
+    log_to_terminal()
+    source = _all_of(options.images)
+    model = classifier(options.weights, options.weights_options).to(choose_device(options.device.device))
+    bad, share = any_unreadable(source), crop_share(options.weights, options.crop_share)
+    count = min(options.top, len(model.classes))
+    images = []
+    for batch in one_pass(source, model, crop_share=share, options=options.device, bad=bad):
+        with torch.no_grad():
+            logits = model(model.standardise(batch.images.to(model.device)))
+        require_finite(logits, options.weights)
+        probabilities, numbers = logits.float().softmax(dim=1).topk(count, dim=1)
+        for index, values, labels in zip(batch.indices.tolist(), probabilities.tolist(), numbers.tolist(), strict=True):
+            top = [
+                {"label": model.classes[label], "probability": value}
+                for label, value in zip(labels, values, strict=True)
+            ]
+            images.append({"path": source.path(index), "top": top})
+    _print(images)
+    return {"images": images, "skipped": skipped(bad)}
+
+
+def _all_of(words: Sequence[str]) -> Source:
+    """One source of image files, folders, lists and whatever else a word may mean."""
+    if not words:
+        raise UsageError("classify: which images? name image files, or a SOURCE")
+    sources: list[Source] = []
+    for is_file, group in groupby(words, key=_is_image_file):
+        if is_file:
+            sources.append(open_images([Path(word).expanduser() for word in group]))
+        else:
+            sources += [open_source(word) for word in group]
+    return sources[0] if len(sources) == 1 else JoinedSource(sources)
+
+
+def _is_image_file(word: str) -> bool:
+    path = Path(word).expanduser()
+    return is_image_name(path.name) and not path.is_dir() and not word.startswith("hf:")
+
+
+def _print(images: list[dict[str, Any]]) -> None:
+    table = Table("image", "class", box=None, pad_edge=False)
+    for image in images:
+        guesses = (f"{guess['label']} {guess['probability']:.1%}" for guess in image["top"])
+        table.add_row(printable(image["path"]), "  ".join(guesses))
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(markup=False, highlight=False, emoji=False, width=width).print(table)

@@ -1,0 +1,123 @@
+"""Weights in one layout, written in another; a graph is run beside the model before it is believed."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maekit.config.verbs import ConvertOptions
+from maekit.errors import UsageError, WeightsError
+from maekit.models.classifier import Classifier
+from maekit.models.mae import MaskedAutoencoder
+from maekit.weights import export, native
+from maekit.weights.export import Graph
+from maekit.weights.facebook import FACEBOOK
+from maekit.weights.hub import push
+from maekit.weights.huggingface import HUGGINGFACE
+from maekit.weights.load import load
+from maekit.weights.native import Model
+from maekit.weights.timm import TIMM
+
+log = logging.getLogger("maekit")
+
+_SUFFIX = ".safetensors"
+_WRITERS: dict[str, Callable[[Model, Path], None]] = {
+    "maekit": lambda model, path: native.save(model, path if path.suffix == _SUFFIX else path / f"model{_SUFFIX}"),
+    "timm": TIMM.write,
+    "huggingface": HUGGINGFACE.write,
+    "facebook": FACEBOOK.write,
+}
+_GRAPHS: dict[str, Callable[[Graph, Path], None]] = {
+    "onnx": export.save_onnx,
+    "torch-export": export.save_torch_export,
+}
+_BATCHES = (1, 2, 5)
+_TOLERANCE = 1e-4
+_PAPER_EPS = 1e-6
+
+
+def convert(options: ConvertOptions) -> dict[str, Any]:
+    """Read W, write it as the options say: {out, to, part, ...}, and for graphs the largest difference from the model.
+
+    Raises WeightsError where W cannot be read or the layout has no place for what it holds, StorageError.
+    """
+    model, path = _part(load(options.weights, options.weights_options), options), Path(options.out).expanduser()
+    _check(model, options)
+    answer: dict[str, Any] = {"out": str(path), "to": options.to, "part": _name(model)}
+    if options.to in _GRAPHS:
+        graph = export.graph_of(model)
+        _GRAPHS[options.to](graph, path)
+        answer["difference"] = _compare(graph, path, options.to)
+    else:
+        _WRITERS[options.to](model, path)
+    if options.push:
+        answer["pushed"] = push(path, options.push)
+    log.info("%s: %s in %s layout", path, answer["part"], options.to)
+    return answer
+
+
+def _check(model: Model, options: ConvertOptions) -> None:
+    """Raises UsageError for a file name that would belie its content; remarks on what a layout does not keep."""
+    if options.to == "facebook" and options.out.endswith(_SUFFIX):
+        raise UsageError(f"--out {options.out}: facebook's layout is a pickled one; name it .pth")
+    eps = model.config.norm_eps
+    if options.to in ("timm", "facebook") and eps not in (None, _PAPER_EPS):
+        log.warning(
+            "norm_eps: this model adds %g, %s's code %g; outputs will differ a little", eps, options.to, _PAPER_EPS
+        )
+
+
+def _part(model: Model, options: ConvertOptions) -> Model:
+    if options.part in ("auto", _name(model)):
+        return model
+    if options.part == "encoder":
+        return native.encoder_of(model)
+    raise WeightsError(f"--part {options.part}: {options.weights} holds no {options.part} but {_name(model)} alone")
+
+
+def _name(model: Model) -> str:
+    if isinstance(model, MaskedAutoencoder):
+        return "reconstructor"
+    return "classifier" if isinstance(model, Classifier) else "encoder"
+
+
+def _compare(graph: Graph, path: Path, layout: str) -> float:
+    """The largest difference between a written graph and the model, over several sizes of batch.
+
+    Raises WeightsError where it is beyond float32's noise.
+    """
+    run = _onnx_runner(path) if layout == "onnx" else torch.export.load(path).module()
+    largest = 0.0
+    for images in _BATCHES:
+        inputs = export.example(graph, images, seed=images)
+        with torch.no_grad():
+            expected, found = _tuple(graph(*inputs)), _tuple(run(*inputs))
+        for one, other in zip(expected, found, strict=True):
+            scale = max(1.0, float(one.abs().max()))
+            largest = max(largest, float((one - other).abs().max()) / scale)
+    if not largest < _TOLERANCE:
+        raise WeightsError(f"{path}: was written, but differs from the model by {largest:.3g}; do not use it")
+    return largest
+
+
+def _onnx_runner(path: Path) -> Callable[..., tuple[torch.Tensor, ...]]:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise WeightsError(
+            f"{path}: was written, but checking it needs onnxruntime: pip install 'maekit[export]'"
+        ) from None
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        arrays = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return tuple(torch.from_numpy(array) for array in session.run(None, arrays))
+
+    return run
+
+
+def _tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)

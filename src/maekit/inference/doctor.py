@@ -1,0 +1,225 @@
+"""What a source holds, before anything is trained on it: counts, sizes, what is broken or twice there, and how fast.
+
+Legend: N images that were examined, C channels.
+"""
+
+import hashlib
+import io
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from maekit.config import AugmentConfig
+from maekit.config.verbs import DataOptions
+from maekit.data.decode import decode, stored_mode
+from maekit.data.sources import Source, open_source
+from maekit.data.statistics import evenly_spread, mean_and_std, moments
+from maekit.data.transforms import TrainTransform, train_transform
+from maekit.data.workers import map_in_order, worker_count
+from maekit.engine.progress import counter, log_to_terminal
+from maekit.errors import ImageError
+from maekit.inference.one_pass import printable
+from maekit.inference.picture import check_writable, save
+
+_TRAINING_SIZE = (224, 224)  # of the crop that is timed
+_CHUNK = 16  # images a worker examines before it reports
+_NAMED = 10  # lines of each list that are printed; the answer holds all
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """One image: why it cannot be used, or what it is."""
+
+    index: int
+    reason: str = ""
+    digest: bytes = b""
+    height: int = 0
+    width: int = 0
+    mode: str = ""
+    moments: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Per channel, [2, C]: mean and mean square in [0, 1]."""
+    seconds: float = 0.0
+    """From reading to a crop that can be trained on, in one process."""
+
+
+def examine(options: DataOptions) -> dict[str, Any]:
+    """`maekit data`: print what the source holds, and return it.
+
+    images, examined; classes: name → images, None where unlabelled; unreadable: [{path, reason}]; mean and std per
+    channel in [0, 1]; sizes: smallest, median and largest width and height, and the most frequent sizes; modes: how the
+    images are kept → images; duplicates: groups of paths with equal content; images_per_second that one process reads,
+    decodes and crops to 224 px; workers_for_rate: how many of these `rate` takes. What no readable image can tell is
+    None. Raises DataError where there is no such source.
+    """
+    log_to_terminal()
+    picture = Path(options.picture) if options.picture else None
+    if picture is not None:
+        check_writable(picture)
+    source = open_source(options.source)
+    indices = evenly_spread(len(source), options.images)
+    findings = list(_findings(source, indices, options))
+    answer = _answer(source, findings, options.rate)
+    _print(answer, options)
+    if picture is not None:
+        save(_spread(findings), picture)
+    return answer
+
+
+def _findings(source: Source, indices: NDArray[np.int64], options: DataOptions) -> Iterator[_Finding]:
+    work = _Examine(source, options.channels, train_transform(AugmentConfig(), _TRAINING_SIZE))
+    chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
+    done = 0
+    with counter(len(indices), "images") as count:
+        for found in map_in_order(work, chunks, worker_count(options.workers)):
+            yield from found
+            done += len(found)
+            count(done)
+
+
+@dataclass
+class _Examine:
+    """Indices to findings."""
+
+    source: Source
+    channels: int
+    transform: TrainTransform
+
+    def __call__(self, indices: list[int]) -> list[_Finding]:
+        return [self._examine(index) for index in indices]
+
+    def _examine(self, index: int) -> _Finding:
+        began = time.perf_counter()
+        try:
+            data = self.source.read(index)
+            image = decode(data, self.channels)
+        except ImageError as error:
+            return _Finding(index, reason=str(error))
+        self.transform(image, 0, 0, index, 0)
+        seconds = time.perf_counter() - began
+        digest = hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()
+        height, width = image.shape[1:]
+        return _Finding(index, "", digest, height, width, stored_mode(data), moments(image), seconds)
+
+
+def _answer(source: Source, findings: list[_Finding], rate: float) -> dict[str, Any]:
+    sound = [finding for finding in findings if not finding.reason]
+    mean, std = mean_and_std(np.array([finding.moments for finding in sound])) if sound else (None, None)
+    speed = len(sound) / sum(finding.seconds for finding in sound) if sound else None
+    return {
+        "images": len(source),
+        "examined": len(findings),
+        "classes": _classes(source),
+        "unreadable": [
+            {"path": printable(source.path(finding.index)), "reason": finding.reason}
+            for finding in findings
+            if finding.reason
+        ],
+        "mean": mean,
+        "std": std,
+        "sizes": _sizes(sound),
+        "modes": dict(Counter(finding.mode for finding in sound).most_common()),
+        "duplicates": _duplicates(source, sound),
+        "images_per_second": speed,
+        "workers_for_rate": math.ceil(rate / speed) if speed else None,
+    }
+
+
+def _classes(source: Source) -> dict[str, int] | None:
+    """All images of each class, also where only some are examined: labels are at hand."""
+    if source.classes is None:
+        return None
+    labels = Counter(source.label(index) for index in range(len(source)))
+    return {printable(name): labels[label] for label, name in enumerate(source.classes)}
+
+
+def _sizes(sound: list[_Finding]) -> dict[str, Any] | None:
+    if not sound:
+        return None
+    sizes = np.array([(finding.width, finding.height) for finding in sound])
+    common = Counter(map(tuple, sizes.tolist())).most_common(_NAMED)
+    summary: dict[str, Any] = {
+        name: {"smallest": int(sides.min()), "median": float(np.median(sides)), "largest": int(sides.max())}
+        for name, sides in (("width", sizes[:, 0]), ("height", sizes[:, 1]))
+    }
+    summary["most_frequent"] = [{"width": width, "height": height, "images": n} for (width, height), n in common]
+    return summary
+
+
+def _duplicates(source: Source, sound: list[_Finding]) -> list[list[str]]:
+    """Paths of images with equal bytes, in the source's order, groups by their first."""
+    ordered = sorted(sound, key=lambda finding: (finding.digest, finding.index))
+    groups = [[finding.index for finding in group] for _, group in groupby(ordered, lambda finding: finding.digest)]
+    return [[printable(source.path(index)) for index in group] for group in sorted(groups) if len(group) > 1]
+
+
+def _print(answer: dict[str, Any], options: DataOptions) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for name, text in _lines(answer, options):
+        console.print(f"{name:<12}{text}")
+    _print_some(console, "Unreadable", [f"{bad['path']}: {bad['reason']}" for bad in answer["unreadable"]])
+    _print_some(console, "Same content", [" = ".join(group) for group in answer["duplicates"]])
+
+
+def _lines(answer: dict[str, Any], options: DataOptions) -> Iterator[tuple[str, str]]:
+    images, examined = answer["images"], answer["examined"]
+    yield "images", f"{images:,}" + (f", of which {examined:,} were examined" if examined < images else "")
+    if answer["classes"] is None:
+        yield "classes", "none: unlabelled"
+    else:
+        counts = answer["classes"].values()
+        each = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{min(counts):,}"
+        yield "classes", f"{len(counts):,}, of {each} images"
+    yield "unreadable", f"{len(answer['unreadable']):,}"
+    repeated = sum(len(group) - 1 for group in answer["duplicates"])
+    yield "duplicates", f"{repeated:,} images repeat another's bytes"
+    if answer["sizes"] is None:
+        return
+    for side in ("width", "height"):
+        of = answer["sizes"][side]
+        yield side, f"{of['smallest']:,} to {of['largest']:,} px, median {of['median']:,.0f}"
+    yield "kept as", ", ".join(f"{mode} ({count:,})" for mode, count in answer["modes"].items())
+    mean, std = (" ".join(f"{value:.4f}" for value in answer[name]) for name in ("mean", "std"))
+    yield "pixels", f"--normalise given --mean {mean} --std {std}"
+    yield (
+        "speed",
+        f"{answer['images_per_second']:,.0f} images/s a process, to crops of 224 px; "
+        f"{options.rate:,.0f} images/s take {answer['workers_for_rate']:,} workers",
+    )
+
+
+def _print_some(console: Console, title: str, lines: list[str]) -> None:
+    if lines:
+        console.print(f"\n{title}:", *(f"  {line}" for line in lines[:_NAMED]), sep="\n")
+    if len(lines) > _NAMED:
+        console.print(f"  and {len(lines) - _NAMED:,} more; --json has them all")
+
+
+def _spread(findings: list[_Finding]) -> Image.Image:
+    """Every image's width and height, and how many are kept in which mode."""
+    sound = [finding for finding in findings if not finding.reason]
+    figure = Figure(figsize=(10, 4.5), dpi=120, layout="constrained")
+    sizes, modes = figure.subplots(1, 2)
+    sizes.scatter([one.width for one in sound], [one.height for one in sound], s=9, alpha=0.4, color="#0072b2", lw=0)
+    sizes.set(xlabel="width, px", ylabel="height, px", title=f"sizes of {len(sound):,} images")
+    sizes.set_xlim(left=0)
+    sizes.set_ylim(bottom=0)
+    counts = Counter(finding.mode for finding in sound).most_common()
+    bars = modes.barh([mode for mode, _ in counts], [count for _, count in counts], color="#0072b2")
+    modes.bar_label(bars, padding=3)
+    modes.set_ylim(max(len(counts), 5) - 0.5, -0.5)
+    modes.margins(x=0.15)
+    modes.set(xlabel="images", title="kept as")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    return Image.open(drawn).convert("RGB")

@@ -1,0 +1,188 @@
+"""Features of a source's images, to a file; what is held in memory does not grow with the features.
+
+Legend: N images, T tokens, D feature width, Y classes.
+"""
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from maekit import storage
+from maekit.config.verbs import EmbedOptions
+from maekit.data.sources import Source, open_source
+from maekit.engine.distributed import choose_device
+from maekit.engine.progress import log_to_terminal
+from maekit.errors import UsageError
+from maekit.inference.features import Features, stream
+from maekit.inference.one_pass import any_unreadable, crop_share, one_pass, printable, require_finite, skipped
+from maekit.weights.load import load
+
+_ROW_GROUP_BYTES = 1 << 25
+_PATHS_AT_ONCE = 4096
+_COPIED_AT_ONCE = 1 << 22
+
+
+class Writer(Protocol):
+    """Takes features batch by batch."""
+
+    def add(self, features: Features) -> None: ...
+
+
+def embed(options: EmbedOptions) -> dict[str, Any]:
+    """`maekit embed`: write path, label and vector of every readable image; returns {out, images, width, skipped}.
+
+    vector: [D] float32, or [T, D] for patches; label: -1 in .npz and null in .parquet where there is none. The classes'
+    names, in label order, are the array `classes` of the .npz and JSON under `classes` in the metadata of the .parquet.
+    The file is whole or not there. Raises ModelError for a class token that the encoder lacks.
+    """
+    log_to_terminal()
+    out = Path(options.out)
+    writing = _writing(out)
+    storage.check_writable(out)
+    source = open_source(options.data)
+    model = load(options.weights, options.weights_options).to(choose_device(options.device.device))
+    bad, share = any_unreadable(source), crop_share(options.weights, options.crop_share)
+    images = width = 0
+    with storage.replacing(out) as temporary, writing(temporary, source) as writer:
+        batches = one_pass(source, model, crop_share=share, options=options.device, bad=bad)
+        for features in stream(model, batches, options.tokens, blocks=options.blocks):
+            require_finite(features.vectors, options.weights)
+            writer.add(features)
+            images, width = images + len(features.labels), features.vectors.shape[-1]
+    left_out = f", {len(bad)} unreadable left out" if len(bad) else ""
+    print(f"{out}: {options.tokens} features of {images} images, {width} wide{left_out}")
+    return {"out": str(out), "images": images, "width": width, "skipped": skipped(bad)}
+
+
+def _writing(out: Path) -> Callable[[Path, Source], AbstractContextManager[Writer]]:
+    try:
+        return {".npz": npz, ".parquet": parquet}[out.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"{out}: features are written as .npz or .parquet, not as {out.suffix or 'no suffix'}"
+        ) from None
+
+
+@contextmanager
+def parquet(path: Path, source: Source) -> Iterator[Writer]:
+    """Columns path (string), label (int64), vector (list<float>, for patches list<list<float>>)."""
+    writer = _Parquet(path, source)
+    try:
+        yield writer
+        writer.flush()
+    finally:
+        writer.close()
+
+
+class _Parquet:
+    """Collects batches until they make a row group worth having."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self._path, self._source = path, source
+        self._file: pq.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []
+        self._bytes = 0
+
+    def add(self, features: Features) -> None:
+        labels = features.labels.numpy()
+        columns = {
+            "path": [printable(self._source.path(index)) for index in features.indices.tolist()],
+            "label": pa.array(labels, mask=labels < 0),
+            "vector": _lists(features.vectors.numpy()),
+        }
+        metadata = {"classes": json.dumps(self._source.classes)} if self._source.classes else None
+        self._waiting.append(pa.table(columns).replace_schema_metadata(metadata))
+        self._bytes += features.vectors.nbytes
+        if self._bytes >= _ROW_GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting)
+        if self._file is None:
+            self._file = pq.ParquetWriter(self._path, table.schema, compression="zstd", use_dictionary=False)
+        self._file.write_table(table)
+        self._waiting.clear()
+        self._bytes = 0
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _lists(values: NDArray[np.float32]) -> pa.Array:
+    """[N, D] as N lists, [N, T, D] as N lists of lists."""
+    array: pa.Array = pa.array(values.reshape(-1))
+    for length in values.shape[:0:-1]:
+        array = pa.ListArray.from_arrays(pa.array(np.arange(0, len(array) + 1, length, dtype=np.int32)), array)
+    return array
+
+
+@contextmanager
+def npz(path: Path, source: Source) -> Iterator[Writer]:
+    """Arrays path [N] str, label [N] int64, vector [N, D] or [N, T, D] float32; where there are any, classes [Y] str.
+
+    Vectors wait in an unnamed file beside the target, as an array's header needs to know how many there are.
+    """
+    with tempfile.TemporaryFile(dir=path.parent) as scratch:
+        writer = _Npz(scratch, source)
+        yield writer
+        writer.write(path)
+
+
+class _Npz:
+    def __init__(self, scratch: IO[bytes], source: Source) -> None:
+        self._scratch, self._source = scratch, source
+        self._images = 0
+        self._shape: tuple[int, ...] = ()
+        # whole from the start: many small arrays, each kept between large ones that go, would tear memory to pieces
+        self._labels = np.empty(len(source), "<i8")
+        self._indices = np.empty(len(source), "<i8")
+
+    def add(self, features: Features) -> None:
+        rows = slice(self._images, self._images + len(features.labels))
+        self._labels[rows], self._indices[rows] = features.labels, features.indices
+        self._images, self._shape = rows.stop, tuple(features.vectors.shape[1:])
+        self._scratch.write(np.ascontiguousarray(features.vectors.numpy(), dtype="<f4").data)
+
+    def write(self, path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            with _array(archive, "vector", "<f4", (self._images, *self._shape)) as member:
+                self._scratch.seek(0)
+                shutil.copyfileobj(self._scratch, member, _COPIED_AT_ONCE)
+            with _array(archive, "label", "<i8", (self._images,)) as member:
+                member.write(self._labels[: self._images].data)
+            longest = max(map(len, self._paths(0, self._images)))
+            with _array(archive, "path", f"<U{longest}", (self._images,)) as member:
+                for start in range(0, self._images, _PATHS_AT_ONCE):
+                    some = list(self._paths(start, min(start + _PATHS_AT_ONCE, self._images)))
+                    member.write(np.array(some, f"<U{longest}").data)
+            if self._source.classes:
+                names = np.array(self._source.classes)
+                with _array(archive, "classes", names.dtype.str, names.shape) as member:
+                    member.write(names.data)
+
+    def _paths(self, start: int, stop: int) -> Iterator[str]:
+        return (self._source.path(int(index)) for index in self._indices[start:stop])
+
+
+@contextmanager
+def _array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
+    """A member that NumPy reads as an array of this shape; its bytes are to follow. Names, mostly zeros, are packed."""
+    info = zipfile.ZipInfo(f"{name}.npy")
+    info.compress_type = zipfile.ZIP_DEFLATED if "U" in dtype else zipfile.ZIP_STORED
+    with archive.open(info, "w", force_zip64=True) as member:
+        header = {"descr": dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(member, header)
+        yield member

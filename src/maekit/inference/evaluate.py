@@ -1,0 +1,235 @@
+"""How often a classifier is right.
+
+Legend: N images, Y classes, K = min(5, Y) guesses.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional as F
+
+from maekit import storage
+from maekit.config.verbs import EvaluateOptions
+from maekit.data.loader import Batch
+from maekit.data.sources import Source, open_source
+from maekit.engine.distributed import World, choose_device
+from maekit.engine.progress import log_to_terminal
+from maekit.errors import DataError, UsageError
+from maekit.inference.one_pass import any_unreadable, crop_share, one_pass, printable, require_finite, skipped
+from maekit.models.classifier import Classifier
+from maekit.weights.load import classifier
+
+log = logging.getLogger("maekit")
+
+DRAWN_CLASSES = 30
+"""Classes at most whose confusion is drawn and whose table is printed whole."""
+_WORST = 10
+_GUESSES = 5
+_NAMED = 3
+
+Heat = Callable[[ArrayLike, Sequence[str]], str]
+"""Draws counts [Y, Y], row = true class, with the classes' names, as SVG."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier made of N labelled images, in the order they came. On the CPU.
+
+    guesses: [N, K] int64, the most probable classes, best first, the lower number first where two are equal.
+    labels: [N] int64. losses: [N] float32, cross-entropy. classes: Y names.
+    """
+
+    guesses: Tensor
+    labels: Tensor
+    losses: Tensor
+    classes: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        return len(self.labels)
+
+    @property
+    def top1(self) -> float:
+        """Share whose best guess is right."""
+        return int(self._right.sum()) / self.images
+
+    @property
+    def top5(self) -> float:
+        """Share whose label is among the five best guesses; 1 where there are no more than five classes."""
+        return int((self.guesses == self.labels[:, None]).sum()) / self.images
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy."""
+        return float(self.losses.double().mean())
+
+    def per_class(self) -> tuple[Tensor, Tensor]:
+        """How many images each class has and how many of them are right, two of [Y] int64."""
+        total = torch.bincount(self.labels, minlength=len(self.classes))
+        return total, torch.bincount(self.labels[self._right], minlength=len(self.classes))
+
+    def confusion(self) -> Tensor:
+        """Counts [Y, Y] int64: row = true class, column = best guess."""
+        classes = len(self.classes)
+        pairs = self.labels * classes + self.guesses[:, 0]
+        return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+    @property
+    def _right(self) -> Tensor:
+        return self.guesses[:, 0] == self.labels
+
+
+@torch.no_grad()
+def judge(model: Classifier, batches: Iterable[Batch], world: World | None = None) -> Evaluation:
+    """A classifier's guesses for labelled images; those without a label (-1) are left out.
+
+    The model must be in eval mode. It runs in float32 whatever autocast surrounds it, so that a number from training
+    can be had again from the weights. world: the processes that each judge a part; all get the whole.
+    Raises DataError where no image has a label.
+    """
+    best = min(_GUESSES, len(model.classes))
+    guesses, labels = [torch.empty(0, best, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
+    losses = [torch.empty(0)]
+    for batch in batches:
+        with torch.autocast(model.device.type, enabled=False):
+            logits = model(model.standardise(batch.images.to(model.device, non_blocking=True)))
+        logits = logits.float().cpu()
+        guesses.append(logits.argsort(dim=1, descending=True, stable=True)[:, :best])
+        labels.append(batch.labels.cpu())
+        losses.append(F.cross_entropy(logits, labels[-1], ignore_index=-1, reduction="none"))
+    parts = torch.cat(guesses), torch.cat(labels), torch.cat(losses)
+    every_guess, every_label, every_loss = parts if world is None else world.gather_rows(*parts)
+    known = every_label >= 0
+    if not known.any():
+        raise DataError("no image has a label, so nothing can be judged")
+    return Evaluation(every_guess[known], every_label[known], every_loss[known], model.classes)
+
+
+def evaluate(options: EvaluateOptions, *, heat: Heat) -> dict[str, Any]:
+    """`maekit evaluate`: print how often W is right; returns {top1, top5, loss, images, classes, skipped}.
+
+    classes: name → {top1, images}, top1 None for a class without images. heat: what draws the confusion picture.
+    """
+    log_to_terminal()
+    picture = Path(options.confusion) if options.confusion else None
+    if picture is not None:
+        _check_picture(picture)
+    model = classifier(options.weights, options.weights_options)
+    if picture is not None and len(model.classes) > DRAWN_CLASSES:
+        raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows "
+                         f"{len(model.classes)}")  # fmt: skip
+    source = open_source(options.data)
+    numbers = class_numbers(source, model.classes, options.weights)
+    model.to(choose_device(options.device.device))
+    bad, share = any_unreadable(source), crop_share(options.weights, options.crop_share)
+    batches = one_pass(source, model, crop_share=share, options=options.device, bad=bad)
+    evaluation = judge(model, _renumbered(batches, numbers))
+    require_finite(evaluation.losses, options.weights)
+    table = _class_table(evaluation)
+    _print(evaluation, table, unlabelled=len(source) - len(bad) - evaluation.images, unreadable=len(bad))
+    if picture is not None:
+        storage.write_text(picture, heat(evaluation.confusion().numpy(), [printable(name) for name in model.classes]))
+        print(f"confusion: {picture}")
+    return {
+        "top1": evaluation.top1,
+        "top5": evaluation.top5,
+        "loss": evaluation.loss,
+        "images": evaluation.images,
+        "classes": table,
+        "skipped": skipped(bad),
+    }
+
+
+def class_numbers(source: Source, classes: Sequence[str], weights: str) -> Tensor:
+    """The weights' class for each label of a source, int64.
+
+    By name where both sides name their classes, in whatever order. Labels without names (a list file's) are the
+    weights' classes by number, and so are those of named classes, in their order, where the weights have numbers only.
+    Raises DataError where the source has no labels, a number too large, or other classes.
+    """
+    if source.classes is None:
+        raise DataError(f"{source.text}: has no labels, which evaluation needs; to see predictions use maekit classify")
+    found, known = source.classes, tuple(classes)
+    if found == known:
+        return torch.arange(len(known))
+    if _numbered(found):
+        if len(found) > len(known):
+            index = next(i for i in range(len(source)) if (source.label(i) or 0) >= len(known))
+            raise DataError(
+                f"{source.text}: {source.path(index)} has label {source.label(index)}, but {weights} knows "
+                f"{len(known)} classes, 0 to {len(known) - 1}"
+            )
+        return torch.arange(len(found))
+    number = {name: label for label, name in enumerate(known)}
+    if len(found) == len(known) == len(number) and set(found) == set(known):
+        return torch.tensor([number[name] for name in found])
+    if _numbered(known) and len(found) == len(known):
+        log.warning("%s names no classes; the %d of %s are taken in their order", weights, len(found), source.text)
+        return torch.arange(len(known))
+    raise DataError(f"{source.text} and {weights}: have different classes: {_difference(found, known)}")
+
+
+def _numbered(classes: Sequence[str]) -> bool:
+    return list(classes) == [str(number) for number in range(len(classes))]
+
+
+def _difference(found: Sequence[str], known: Sequence[str]) -> str:
+    only = {"the source": sorted({*found} - {*known}), "the weights": sorted({*known} - {*found})}
+    said = [
+        f"{len(names)} only in {side} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
+        for side, names in only.items()
+        if names
+    ]
+    return "; ".join(said) or "some share a name"
+
+
+def _renumbered(batches: Iterable[Batch], numbers: Tensor) -> Iterator[Batch]:
+    for batch in batches:
+        labels = torch.where(batch.labels >= 0, numbers[batch.labels.clamp(min=0)], batch.labels)
+        yield replace(batch, labels=labels)
+
+
+def _check_picture(path: Path) -> None:
+    if path.suffix.lower() != ".svg":
+        raise UsageError(f"--confusion {path}: is written as .svg, not as {path.suffix or 'no suffix'}")
+    storage.check_writable(path)
+
+
+def _class_table(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """{top1, images} by class; a name that several classes share is followed by their numbers."""
+    occurrences = Counter(evaluation.classes)
+    counts = (part.tolist() for part in evaluation.per_class())
+    table = {}
+    for number, (name, images, right) in enumerate(zip(evaluation.classes, *counts, strict=True)):
+        unique = name if occurrences[name] == 1 else f"{name} ({number})"
+        table[unique] = {"top1": right / images if images else None, "images": images}
+    return table
+
+
+def _print(evaluation: Evaluation, classes: dict[str, dict[str, Any]], *, unlabelled: int, unreadable: int) -> None:
+    counts = {"unlabelled": unlabelled, "unreadable": unreadable}
+    left_out = "".join(f", {count} {what} left out" for what, count in counts.items() if count)
+    shares = f"top-1 {evaluation.top1:.2%}  top-5 {evaluation.top5:.2%}  loss {evaluation.loss:.4f}"
+    print(f"{shares}  {evaluation.images} images{left_out}")
+    rows = list(classes.items())
+    if len(rows) > DRAWN_CLASSES:
+        seen = [row for row in rows if row[1]["images"]]
+        rows = sorted(seen, key=lambda row: (row[1]["top1"], -row[1]["images"]))[:_WORST]
+        print(f"the worst {len(rows)} of {len(classes)} classes; --json has all:")
+    table = Table("class", box=None, pad_edge=False)
+    table.add_column("top-1", justify="right")
+    table.add_column("images", justify="right")
+    for name, values in rows:
+        table.add_row(
+            printable(name), "-" if values["top1"] is None else f"{values['top1']:.2%}", str(values["images"])
+        )
+    Console(markup=False, highlight=False, emoji=False).print(table)

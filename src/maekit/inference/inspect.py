@@ -1,0 +1,143 @@
+"""What a checkpoint holds, what it can do, and what it cannot, told from names and shapes, mostly without torch."""
+
+from pathlib import Path
+from typing import Any
+
+from maekit.config.verbs import InspectOptions
+from maekit.weights import stored
+from maekit.weights.blueprint import Blueprint, standardisation
+from maekit.weights.find import find
+from maekit.weights.layout import Layout
+from maekit.weights.layouts import identify
+from maekit.weights.stored import Stored
+from maekit.weights.vit_sizes import NEEDS_DECODER_HEADS
+
+_NO_DECODER = "there is no decoder; it is thrown away after pretraining, and many files are published without"
+_CAN = {
+    "masked_autoencoder": ("reconstruct", "embed"),
+    "classifier": ("classify", "embed"),
+    "encoder": ("embed",),
+}
+_CANNOT = {
+    "masked_autoencoder": {"classify": "there is no classification head; finetune makes one"},
+    "classifier": {"reconstruct": _NO_DECODER},
+    "encoder": {"reconstruct": _NO_DECODER, "classify": "there is no classification head; finetune makes one"},
+}
+_PARTS = {
+    "masked_autoencoder": ["encoder", "decoder"],
+    "classifier": ["encoder", "head"],
+    "encoder": ["encoder"],
+}
+_NAMED_CLASSES = 5
+
+
+def inspect(options: InspectOptions) -> dict[str, Any]:
+    """What W holds: {layout, model, parameters, can, cannot, ...}; printed as well.
+
+    Of a .safetensors file the header alone is read. Raises WeightsError where it is in no known layout, or damaged.
+    """
+    source = stored.read(find(options.weights))
+    layout, blueprint = identify(source, options.weights_options)
+    answer = _answer(source, layout, blueprint)
+    if options.hash:
+        answer["sha256"] = ", ".join(map(_hash, source.files))
+    if options.config:
+        answer["mismatches"] = _mismatches(source, layout, blueprint, options)
+    _print(answer)
+    return answer
+
+
+def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, Any]:
+    config = blueprint.model
+    left_out = set(blueprint.ignored)
+    target_unknown = any(remark.startswith("target") for remark in blueprint.assumed)
+    pixels = blueprint.target.pixels if blueprint.target else None
+    return {
+        "file": str(source.path),
+        "layout": layout.name,
+        "model": _model(blueprint),
+        "image_size": list(config.image_hw),
+        "patch_size": _patch_size(source),
+        "channels": config.channels,
+        "positions": config.positions,
+        "decoder": _decoder(blueprint),
+        "target": "unknown" if target_unknown else pixels,
+        "parts": _PARTS[blueprint.kind],
+        "parameters": source.count(left_out),
+        "dtype": sorted(source.dtypes),
+        "mean": list(blueprint.mean),
+        "std": list(blueprint.std),
+        "pooling": blueprint.pooling,
+        "classes": list(blueprint.classes),
+        "can": list(_CAN[blueprint.kind]),
+        "cannot": _CANNOT[blueprint.kind],
+        "needs": list(blueprint.needed),
+        "assumed": list(blueprint.assumed),
+        "ignored": list(blueprint.ignored),
+    }
+
+
+def _model(blueprint: Blueprint) -> str:
+    """The timm name, and the sizes that differ from it."""
+    config = blueprint.model
+    sizes = {"width": config.width, "depth": config.depth, "heads": config.heads, "window": config.window}
+    own = ", ".join(f"{name} {value}" for name, value in sizes.items() if value is not None)
+    return f"{config.encoder} with {own}" if own else config.encoder
+
+
+def _decoder(blueprint: Blueprint) -> str | None:
+    decoder = blueprint.model.decoder
+    if blueprint.kind != "masked_autoencoder":
+        return None
+    if decoder.kind == "linear":
+        return "linear"
+    heads = "" if NEEDS_DECODER_HEADS in blueprint.needed else f", heads {decoder.heads}"
+    return f"{decoder.kind}, width {decoder.width}, depth {decoder.depth}{heads}"
+
+
+def _patch_size(source: Stored) -> list[int] | None:
+    embeddings = ("patch_embed.proj.weight", "patch_embeddings.projection.weight")
+    return next((list(shape[2:]) for name, shape in source.shapes.items() if name.endswith(embeddings)), None)
+
+
+def _hash(path: Path) -> str:
+    from maekit.storage import file_hash  # brings torch
+
+    return file_hash(path)
+
+
+def _mismatches(source: Stored, layout: Layout, blueprint: Blueprint, options: InspectOptions) -> list[str]:
+    """Where the tensors differ from the model of a saved config or preset; the last line is the likely fix."""
+    import torch  # the tensors' names alone need none of this
+
+    from maekit import presets
+    from maekit.config import PretrainConfig
+    from maekit.weights import mismatch, native
+
+    config = presets.find(presets.PRETRAIN, PretrainConfig, options.config)
+    with torch.device("meta"):
+        pixels = standardisation(config.model.channels)  # makes no tensor
+        wanted = native.build(Blueprint("masked_autoencoder", config.model, *pixels, config.target, config.mask))
+    shapes = {name: tuple(tensor.shape) for name, tensor in layout.tensors(source, blueprint).items()}
+    found = mismatch.compare(shapes, {name: tuple(tensor.shape) for name, tensor in wanted.state_dict().items()})
+    return found.lines() if found else []
+
+
+def _print(answer: dict[str, Any]) -> None:
+    for name, value in answer.items():
+        text = _text(name, value)
+        if text:
+            print(f"{name.replace('_', ' '):<12}{text}")
+
+
+def _text(name: str, value: Any) -> str:
+    if name == "classes" and value:
+        more = f" and {len(value) - _NAMED_CLASSES} more" if len(value) > _NAMED_CLASSES else ""
+        return f"{len(value)}: {', '.join(value[:_NAMED_CLASSES])}{more}"
+    if name.endswith("_size") and value:
+        return f"{'x'.join(map(str, value))} px"
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {text}" for key, text in value.items())
+    if isinstance(value, list):
+        return ("; " if name in ("needs", "assumed", "mismatches") else ", ").join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else value or ""

@@ -1,0 +1,71 @@
+"""Every image of a source once, as evaluation sees it: resized, in order, with a bar, unreadable ones left out."""
+
+import json
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from maekit.config.verbs import DeviceOptions
+from maekit.data.loader import BadImages, Batch, eval_batches
+from maekit.data.sources import Source
+from maekit.engine.progress import counter
+from maekit.errors import WeightsError
+from maekit.models.encoder import ImageEncoder
+from maekit.weights.find import find
+
+_CROP_SHARE = 0.875
+
+
+def one_pass(
+    source: Source, model: ImageEncoder, *, crop_share: float, options: DeviceOptions, bad: BadImages
+) -> Iterator[Batch]:
+    """Batches of all images at the model's size. Raises DataError where more are unreadable than `bad` tolerates."""
+    few = options.workers is None and len(source) <= options.batch_size  # a process would take longer to start
+    batches = eval_batches(
+        source,
+        indices=None,
+        image_hw=model.config.image_hw,
+        channels=model.config.channels,
+        crop_share=crop_share,
+        batch_size=options.batch_size,
+        workers=0 if few else options.workers,
+        bad=bad,
+    )
+    with counter(len(source), "images") as count:
+        for batch in batches:
+            yield batch
+            count(int(batch.indices[-1]) + 1)
+
+
+def crop_share(weights: str, given: float | None) -> float:
+    """What is given, else the share with which the run that W lies in was validated, else 0.875."""
+    if given is not None:
+        return given
+    folder = find(weights).absolute().parent
+    for run in (folder, folder.parent.parent):  # W lies in the run's folder, or in its checkpoints/step-N/
+        try:
+            return float(json.loads((run / "config.json").read_text())["config"]["validation"]["crop_share"])
+        except (OSError, ValueError, KeyError, TypeError):  # no config, or that of something else
+            continue
+    return _CROP_SHARE
+
+
+def any_unreadable(source: Source) -> BadImages:
+    """A note of unreadable images that tolerates any number of them, as long as one image can be read."""
+    return BadImages(source, 1.0)
+
+
+def skipped(bad: BadImages) -> list[dict[str, str]]:
+    """Unreadable images as answers name them."""
+    return [{"path": path, "reason": reason} for path, reason in bad.found()]
+
+
+def printable(name: str) -> str:
+    """A file's name with what is no UTF-8 in it replaced, so that it can be printed and stored."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def require_finite(values: Tensor, weights: str) -> None:
+    """Raises WeightsError where a model's output holds NaN or infinity."""
+    if not bool(values.isfinite().all()):
+        raise WeightsError(f"{weights}: gives values that are not finite; the weights are damaged or training diverged")
