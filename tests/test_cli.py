@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from maekit import cli, presets
-from maekit.config import ClassifyConfig, PretrainConfig, files, verbs
+from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, files, verbs
 from maekit.config.files import group_of
 
 
@@ -71,7 +71,7 @@ def _fields(kind, prefix=""):
             yield from _fields(inner, f"{prefix}{field.name}.")
 
 
-CONFIGS = [PretrainConfig, ClassifyConfig] + [
+CONFIGS = [PretrainConfig, ClassifyConfig, ProbeOptions] + [
     kind for _, kind in inspect.getmembers(verbs, dataclasses.is_dataclass) if kind.__module__ == verbs.__name__
 ]
 

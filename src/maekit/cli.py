@@ -1,11 +1,11 @@
 """The command line: each verb parses, calls a recipe or an inference function, and prints."""
 
 import contextlib
-import inspect
 import json
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from inspect import cleandoc
 from typing import Any, NoReturn
 
 from maekit.errors import MaekitError, UsageError
@@ -169,6 +169,28 @@ def embed(words: list[str]) -> Answer:
     return embed(options)
 
 
+def inspect(words: list[str]) -> Answer:
+    """What a checkpoint holds, what it can do, and what it cannot and why."""
+    from maekit.config.verbs import InspectOptions
+
+    options = _options("inspect", words, InspectOptions)
+
+    from maekit.inference.inspect import inspect
+
+    return inspect(options)
+
+
+def convert(words: list[str]) -> Answer:
+    """Write weights in another layout."""
+    from maekit.config.verbs import ConvertOptions
+
+    options = _options("convert", words, ConvertOptions)
+
+    from maekit.inference.convert import convert
+
+    return convert(options)
+
+
 VERBS: dict[str, Callable[[list[str]], Answer]] = {
     "demo": demo,
     "data": data,
@@ -180,6 +202,8 @@ VERBS: dict[str, Callable[[list[str]], Answer]] = {
     "classify": classify,
     "reconstruct": reconstruct,
     "embed": embed,
+    "inspect": inspect,
+    "convert": convert,
 }
 
 
@@ -220,7 +244,7 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
     if words[0].startswith("-"):
         raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} PRESET {' '.join(words)}")
     default = presets.find(table, kind, words[0])
-    description = inspect.cleandoc((table[words[0]] if words[0] in table else VERBS[verb]).__doc__ or "")
+    description = cleandoc((table[words[0]] if words[0] in table else VERBS[verb]).__doc__ or "")
     return parse(kind, words[1:], prog=f"maekit {verb} {words[0]}", description=description, default=default)
 
 

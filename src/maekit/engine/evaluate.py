@@ -3,11 +3,13 @@
 Legend: M remembered images, N judged images, D feature width, Y classes.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_CHUNK = 1024
+_CHUNK_ENTRIES = 1 << 27  # similarities that exist at a time
 
 
 def knn_predict(
@@ -18,15 +20,24 @@ def knn_predict(
     memory [M, D], labels [M] int64, features [N, D] → [N] int64. Neighbours by cosine similarity, each voting with
     exp(similarity / temperature). k larger than M takes all.
     """
-    memory, features = F.normalize(memory.float(), dim=1), F.normalize(features.float(), dim=1)
-    k = min(k, len(memory))
-    predicted = []
-    for part in features.split(_CHUNK):
-        similarity, neighbour = (part @ memory.T).topk(k, dim=1)
-        votes = torch.zeros(len(part), classes, device=part.device)
-        votes.scatter_add_(1, labels[neighbour], (similarity / temperature).exp())
-        predicted.append(votes.argmax(dim=1))
-    return torch.cat(predicted)
+    return knn_predict_each(memory, labels, features, ks=(k,), temperature=temperature, classes=classes)[k]
+
+
+def knn_predict_each(
+    memory: Tensor, labels: Tensor, features: Tensor, *, ks: Sequence[int], temperature: float = 0.07, classes: int
+) -> dict[int, Tensor]:
+    """`knn_predict` for several k, the neighbours being found once: k → [N] int64, on the memory's device."""
+    memory = F.normalize(memory.float(), dim=1)
+    predicted: dict[int, list[Tensor]] = {k: [] for k in ks}
+    for part in features.split(max(1, _CHUNK_ENTRIES // len(memory))):
+        similarity = F.normalize(part.to(memory.device).float(), dim=1) @ memory.T
+        nearest, neighbour = similarity.topk(min(max(ks), len(memory)), dim=1)
+        weights, voted = (nearest / temperature).exp(), labels[neighbour]
+        for k in ks:
+            votes = torch.zeros(len(part), classes, device=memory.device)
+            votes.scatter_add_(1, voted[:, :k], weights[:, :k])
+            predicted[k].append(votes.argmax(dim=1))
+    return {k: torch.cat(parts) for k, parts in predicted.items()}
 
 
 def rankme(features: Tensor) -> float:

@@ -99,8 +99,9 @@ def train(
 
     folder: where history and checkpoints go; None on all ranks but the first, and for runs that leave nothing.
     facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: the
-    name in a validation whose highest value earns best.safetensors (of the averaged weights if there are). Raises Stopped after a signal, the state saved;
-    TrainingError where a loss or gradient is not finite, before it reaches weights or a checkpoint.
+    name in a validation whose highest value earns best.safetensors (of the averaged weights where there are any).
+    Raises Stopped after a signal, the state saved; TrainingError where a loss or gradient is not finite, before it
+    reaches weights or a checkpoint.
     """
     loop = _Loop(task, plan, optimizer, config, world, folder, facts)
     start = loop.restore()

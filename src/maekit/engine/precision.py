@@ -31,8 +31,9 @@ class Precision:
 
     def state(self) -> dict[str, float]:
         """What a checkpoint must keep."""
-        return {name: float(value) for name, value in self.scaler.state_dict().items()}
+        return dict(self.scaler.state_dict())
 
     def restore(self, state: dict[str, float]) -> None:
+        """Go on from what `state` gave; a state of another precision is left aside."""
         if self.scaler.is_enabled() and state:
-            self.scaler.load_state_dict({**state, "_growth_tracker": int(state["_growth_tracker"])})
+            self.scaler.load_state_dict(state)

@@ -61,6 +61,11 @@ class Blueprint:
         return json.dumps(facts)
 
 
+def mask_of(ratio: Any) -> MaskConfig:
+    """Random masks of the ratio that a file states, or of the paper's where it states none that can be."""
+    return MaskConfig(ratio=ratio) if isinstance(ratio, float) and 0 < ratio < 1 else MaskConfig()
+
+
 def standardisation(
     channels: int, mean: Sequence[float] = _IMAGENET_MEAN, std: Sequence[float] = _IMAGENET_STD
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:

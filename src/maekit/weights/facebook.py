@@ -5,18 +5,21 @@ with a decoder do not say what they predict; maekit takes raw pixels unless the 
 `--target` says otherwise, since the files released for looking at pictures predict those.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from maekit.config import MaskConfig, TargetConfig
+from maekit.config import TargetConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.weights import vit_sizes
-from maekit.weights.blueprint import NO_DECODER, Blueprint, standardisation
-from maekit.weights.layout import Prefixes, renamed, to_theirs
+from maekit.weights.blueprint import NO_DECODER, Blueprint, mask_of, standardisation
+from maekit.weights.layout import Prefixes, check_is_papers, renamed, to_theirs
 from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import Told
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from maekit.weights.native import Model
 
 _NAMES: Prefixes = (
     ("mask_token", "decoder.mask_token"),
@@ -64,13 +67,12 @@ class _Facebook:
         decoder = vit_sizes.describe_decoder(shapes["decoder_embed.weight"][0], depth, options, told, needed)
         found = vit_sizes.describe(shapes, options, told, decoder)
         pixels, assumed = target_pixels(stored, options)
-        ratio = stored.arguments.get("mask_ratio")
         return Blueprint(
             "masked_autoencoder",
             found.model,
             *standardisation(found.model.channels),
             target=TargetConfig(pixels=pixels),
-            mask=MaskConfig(ratio=ratio) if isinstance(ratio, float) and 0 < ratio < 1 else MaskConfig(),
+            mask=mask_of(stored.arguments.get("mask_ratio")),
             assumed=assumed,
             needed=(*found.needed, *needed),
         )
@@ -78,9 +80,18 @@ class _Facebook:
     def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
         return renamed(stored.tensors(), _NAMES, ignored=blueprint.ignored)
 
-    def names(self, tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
-        """maekit's tensors under this layout's names."""
-        return {to_theirs(name, _NAMES): tensor for name, tensor in tensors.items()}
+    def write(self, model: "Model", path: Path) -> None:
+        """One `.pth`, with maekit's description beside the entry `model`. Raises WeightsError, StorageError."""
+        import torch  # not needed to describe
+
+        from maekit import storage
+        from maekit.weights import native
+
+        tensors = model.state_dict()
+        check_is_papers(tensors, self.name)
+        named = {to_theirs(name, _NAMES): tensor for name, tensor in tensors.items()}
+        with storage.replacing(path) as temporary:
+            torch.save({"model": named, **native.metadata(model)}, temporary)
 
 
 FACEBOOK = _Facebook()

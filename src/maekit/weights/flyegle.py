@@ -118,6 +118,6 @@ def _under(prefix: str, stored: Stored) -> dict[str, tuple[int, ...]]:
 
 
 def _assumed(options: WeightsOptions) -> tuple[str, ...]:
-    if options.image_size is not None:
+    if options.image_size is not None and not options.resample_positions:
         return ()
     return ("image size: unknown, the file does not tell; taken as 224 (--image-size if it is not)",)

@@ -5,21 +5,26 @@ standardised. Files are written with the names that all versions of transformers
 memory, and one that they write, are read as well.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from maekit.config import MaskConfig, TargetConfig
+from maekit.config import TargetConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights import vit_sizes
-from maekit.weights.blueprint import NO_DECODER, Blueprint, standardisation
-from maekit.weights.layout import Prefixes, to_ours, to_theirs
+from maekit.weights.blueprint import NO_DECODER, Blueprint, mask_of, standardisation
+from maekit.weights.layout import Prefixes, check_is_papers, to_ours, to_theirs
 from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import Told
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from maekit.weights.native import Model
 
 T = TypeVar("T")
 
@@ -79,16 +84,15 @@ class _HuggingFace:
         stated = {name: stored.preprocessing.get(f"image_{name}") for name in ("mean", "std")}
         known = {name: values for name, values in stated.items() if values}
         mean, std = standardisation(found.model.channels, **known)
-        common = {"ignored": ignored, "needed": (*found.needed, *needed)}
+        plain = Blueprint("encoder", found.model, mean, std, ignored=ignored, needed=(*found.needed, *needed))
         if masked:
             pixels = options.target or ("normalised" if config.get("norm_pix_loss") else "raw")
-            mask = MaskConfig(ratio=config.get("mask_ratio", 0.75))
-            target = TargetConfig(pixels=pixels)
-            return Blueprint("masked_autoencoder", found.model, mean, std, target=target, mask=mask, **common)
+            target, mask = TargetConfig(pixels=pixels), mask_of(config.get("mask_ratio"))
+            return replace(plain, kind="masked_autoencoder", target=target, mask=mask)
         if "head.weight" in shapes:
             classes = _classes(config, shapes["head.weight"][0])
-            return Blueprint("classifier", found.model, mean, std, pooling="class", classes=classes, **common)
-        return Blueprint("encoder", found.model, mean, std, **common)
+            return replace(plain, kind="classifier", pooling="class", classes=classes)
+        return plain
 
     def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
         import torch  # not needed to describe
@@ -97,12 +101,23 @@ class _HuggingFace:
         kept = {name: tensor for name, tensor in stored.tensors().items() if name not in left_out}
         return _ours(kept, torch.cat)
 
-    def names(self, tensors: "dict[str, Tensor]", *, bare: bool) -> "dict[str, Tensor]":
-        """maekit's tensors under this layout's names; bare: without the prefix, as an encoder alone has them."""
-        named: dict[str, Tensor] = {}
-        for name, tensor in tensors.items():
-            named.update(_theirs(name, tensor))
-        return {name.removeprefix("vit.") if bare else name: tensor for name, tensor in named.items()}
+    def write(self, model: "Model", folder: Path) -> None:
+        """A folder that `from_pretrained` opens: ViTMAEForPreTraining, ViTForImageClassification, or ViTModel.
+
+        Raises WeightsError where transformers has no such model, StorageError.
+        """
+        from maekit import storage  # brings torch
+        from maekit.weights import native
+
+        tensors = model.state_dict()
+        check_is_papers(tensors, self.name)
+        config, preprocessing = _configs(model)
+        bare = config["architectures"] == ["ViTModel"]
+        named = {theirs: part for name, tensor in tensors.items() for theirs, part in _theirs(name, tensor).items()}
+        named = {name.removeprefix("vit.") if bare else name: tensor for name, tensor in named.items()}
+        storage.write_text(folder / "config.json", json.dumps(config, indent=2))
+        storage.write_text(folder / "preprocessor_config.json", json.dumps(preprocessing, indent=2))
+        storage.write_tensors(folder / "model.safetensors", named, native.metadata(model))
 
 
 HUGGINGFACE = _HuggingFace()
@@ -151,6 +166,77 @@ def _theirs(name: str, tensor: "Tensor") -> "dict[str, Tensor]":
         return {f"{block}{third}.{kind}": part for third, part in zip(_QKV, tensor.chunk(3), strict=True)}
     inner = next(theirs for theirs, ours in _BLOCK.items() if ours == inner)
     return {f"{block}{inner}.{kind}": tensor}
+
+
+def _configs(model: "Model") -> tuple[dict[str, Any], dict[str, Any]]:
+    """(config.json, preprocessor_config.json) of a model whose names are the paper's."""
+    encoder: Any = model.encoder
+    config = model.config
+    height, width = config.image_hw
+    patch = tuple(encoder.patch_embed.patch_size)
+    values: dict[str, Any] = {
+        "hidden_size": encoder.embed_dim,
+        "num_hidden_layers": len(encoder.blocks),
+        "num_attention_heads": encoder.blocks[0].attn.num_heads,
+        "intermediate_size": encoder.blocks[0].mlp.fc1.out_features,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "layer_norm_eps": encoder.blocks[0].norm1.eps,
+        "image_size": height if height == width else [height, width],
+        "patch_size": patch[0] if patch[0] == patch[1] else list(patch),
+        "num_channels": config.channels,
+        "qkv_bias": True,
+    }
+    values |= _kind_of(model, values)
+    mean, std = model.standardise.values()
+    preprocessing = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": 3,  # Pillow's bicubic
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": std,
+    }
+    return values, preprocessing
+
+
+def _kind_of(model: "Model", encoder: dict[str, Any]) -> dict[str, Any]:
+    """The rest of config.json, which tells the kinds of model apart."""
+    from maekit.models.classifier import Classifier  # bring torch
+    from maekit.models.mae import MaskedAutoencoder
+
+    if isinstance(model, Classifier):
+        if model.pooling != "class":
+            raise WeightsError(
+                "--to huggingface: ViTForImageClassification reads the class token, this classifier the mean; take timm"
+            )
+        labels = dict(enumerate(model.classes))
+        numbers = {label: number for number, label in labels.items()}
+        return {"architectures": ["ViTForImageClassification"], "model_type": "vit", "id2label": labels,
+                "label2id": numbers}  # fmt: skip
+    if not isinstance(model, MaskedAutoencoder):
+        return {"architectures": ["ViTModel"], "model_type": "vit"}
+    decoder = model.config.decoder
+    if not isinstance(encoder["image_size"], int) or not isinstance(encoder["patch_size"], int):
+        raise WeightsError("--to huggingface: ViTMAEForPreTraining takes square images and patches only; take maekit")
+    if decoder.norm_eps != encoder["layer_norm_eps"]:
+        raise WeightsError(
+            "--to huggingface: ViTMAEForPreTraining has one norm_eps for encoder and decoder; take maekit"
+        )
+    return {
+        "architectures": ["ViTMAEForPreTraining"],
+        "model_type": "vit_mae",
+        "decoder_hidden_size": decoder.width,
+        "decoder_num_hidden_layers": decoder.depth,
+        "decoder_num_attention_heads": decoder.heads,
+        "decoder_intermediate_size": 4 * decoder.width,
+        "mask_ratio": model.mask.ratio,
+        "norm_pix_loss": model.target.pixels == "normalised",
+    }
 
 
 def _joined_shape(parts: list[tuple[int, ...]]) -> tuple[int, ...]:

@@ -3,10 +3,12 @@
 A further layout is one file with one object of this protocol, and one line in `maekit.weights.load`.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from maekit.config.verbs import WeightsOptions
+from maekit.errors import WeightsError
 from maekit.weights.blueprint import Blueprint
 from maekit.weights.stored import Stored
 
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+
+_BLOCK = r"blocks\.\d+\.(norm1|attn\.qkv|attn\.proj|norm2|mlp\.fc1|mlp\.fc2)\.(weight|bias)"
+_PAPER = re.compile(
+    rf"encoder\.(cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|{_BLOCK}|norm\.(weight|bias))"
+    rf"|decoder\.(mask_token|positions|{_BLOCK}|(embed|head\.0|head\.1)\.(weight|bias))|(norm|head)\.(weight|bias)"
+)
 
 Prefixes = tuple[tuple[str, str], ...]
 """(theirs, ours), the first that fits is replaced; the empty one fits all."""
@@ -46,6 +54,16 @@ def renamed(named: Mapping[str, T], prefixes: Prefixes, *, ignored: Iterable[str
     """The values under maekit's own names, without the ignored ones."""
     left_out = set(ignored)
     return {to_ours(name, prefixes): value for name, value in named.items() if name not in left_out}
+
+
+def check_is_papers(tensors: Iterable[str], layout: str) -> None:
+    """Raises WeightsError where names (maekit's own) are not those of the paper's ViT, class token and decoder."""
+    names = list(tensors)
+    foreign = next((name for name in names if not _PAPER.fullmatch(name)), None)
+    if foreign is not None:
+        raise WeightsError(f"--to {layout}: this model has {foreign}, for which that layout has no place; take maekit")
+    if "encoder.cls_token" not in names:
+        raise WeightsError(f"--to {layout}: that layout's models have a class token, this one has none; take maekit")
 
 
 def _replaced(name: str, prefixes: Iterable[tuple[str, str]]) -> str:

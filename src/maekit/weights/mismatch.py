@@ -3,12 +3,14 @@
 Names are those of maekit's own layout: `encoder.` and timm's names, `decoder.`, `adapter.`, `norm.`, `head.`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from maekit.errors import WeightsError
 
 _NAMED = 10
+_FIRST_IN_BLOCK = re.compile(r"encoder\.(layers\.\d+\.)?blocks\.\d+\.norm1\.weight")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -26,7 +28,7 @@ class Mismatch:
         return bool(self.missing or self.unexpected or self.misshaped)
 
     def lines(self) -> list[str]:
-        """The first ten differences, mis-shaped ones first as they tell most, how many more there are, the likely fix."""
+        """The first ten differences, mis-shaped ones first as they tell most, how many more, the likely fix."""
         every = [
             *self.misshaped,
             *(f"{name} is missing" for name in self.missing),
@@ -72,6 +74,11 @@ def _likely_fix(
         return "positions of another image size: --image-size and --resample-positions resample them"
     if misshaped and all(name.startswith("head.") for name in misshaped):
         return f"the file has {found['head.bias'][0]} classes" if "head.bias" in found else "another number of classes"
+    depth, depth_wanted = _depth(found), _depth(wanted)
+    if depth != depth_wanted:
+        return (
+            f"the file's encoder has {depth} blocks, the model's {depth_wanted}: set its depth or take another preset"
+        )
     return _fix_of_names(misshaped, missing, unexpected)
 
 
@@ -81,11 +88,13 @@ def _fix_of_names(misshaped: set[str], missing: tuple[str, ...], unexpected: tup
         return "the file holds an encoder alone; take weights that have a decoder"
     if not misshaped and not absent and extra <= {"decoder", "adapter"}:
         return "the file holds a decoder that this model lacks"
-    if all(".blocks." in name or ".layers." in name for name in (*missing, *unexpected)) and not misshaped:
-        return "set the model's depth to the file's number of blocks"
     if misshaped and all(name.startswith("decoder.") for name in misshaped):
         return "set the decoder's width and depth to the file's"
     return "name the timm model that the tensors come from (--encoder)"
+
+
+def _depth(shapes: Shapes) -> int:
+    return sum(_FIRST_IN_BLOCK.fullmatch(name) is not None for name in shapes)
 
 
 def _tops(names: tuple[str, ...]) -> set[str]:

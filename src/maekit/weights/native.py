@@ -10,6 +10,7 @@ import torch
 
 from maekit import storage
 from maekit.config import ClassifierConfig
+from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.encoder import ImageEncoder
 from maekit.models.mae import MaskedAutoencoder
@@ -46,6 +47,18 @@ def build(blueprint: Blueprint) -> Model:
                 config, ClassifierConfig(pooling=blueprint.pooling), blueprint.classes, mean=mean, std=std
             )
         return ImageEncoder(config, mean=mean, std=std)
+
+
+def encoder_of(model: Model) -> ImageEncoder:
+    """The encoder of a model alone, in eval mode. WeightsError where the model's head took the encoder's norm."""
+    if isinstance(model, Classifier) and not isinstance(model.norm, torch.nn.Identity):
+        raise WeightsError(
+            "this classifier norms after the mean, so its encoder has no norm; take the whole classifier"
+        )
+    mean, std = model.standardise.values()
+    encoder = build(Blueprint("encoder", model.config, mean, std))
+    encoder.encoder.load_state_dict(model.encoder.state_dict())
+    return encoder.eval()
 
 
 def metadata(model: Model) -> dict[str, str]:

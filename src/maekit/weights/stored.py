@@ -27,6 +27,7 @@ FILES = ("model.safetensors", INDEX, "pytorch_model.bin")
 """What a folder's weights may be called, the preferred name first."""
 
 _CONTAINERS = ("model", "state_dict")
+_SHORT = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.float64": "F64"}
 _WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 
 
@@ -77,7 +78,7 @@ def _read_safetensors(path: Path) -> Stored:
     files = tuple(_shards(path)) if path.name == INDEX else (path,)
     heads = [header.read(file) for file in files]
     shapes = {name: shape for head in heads for name, shape in head.shapes.items()}
-    prefix = _wrapper(shapes)
+    prefix, (config, preprocessing) = _wrapper(shapes), _beside(path)
     return Stored(
         path=path,
         shapes={name.removeprefix(prefix): shape for name, shape in shapes.items()},
@@ -85,7 +86,8 @@ def _read_safetensors(path: Path) -> Stored:
         metadata=heads[0].metadata,
         files=files,
         _prefix=prefix,
-        **_beside(path),
+        config=config,
+        preprocessing=preprocessing,
     )
 
 
@@ -96,7 +98,7 @@ def _read_pickled(path: Path) -> Stored:
     container, tensors = _state_dict(content, path)
     rest = content if container else {}
     arguments = rest.get("args")
-    prefix = _wrapper(tensors)
+    prefix, (config, preprocessing) = _wrapper(tensors), _beside(path)
     tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return Stored(
         path=path,
@@ -107,11 +109,9 @@ def _read_pickled(path: Path) -> Stored:
         container=container,
         files=(path,),
         _loaded=tensors,
-        **_beside(path),
+        config=config,
+        preprocessing=preprocessing,
     )
-
-
-_SHORT = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.float64": "F64"}
 
 
 def _state_dict(content: Any, path: Path) -> "tuple[str, dict[str, Tensor]]":
@@ -155,14 +155,14 @@ def _shards(index: Path) -> Iterator[Path]:
         yield index.parent / name
 
 
-def _beside(path: Path) -> dict[str, dict[str, Any]]:
+def _beside(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """config.json and preprocessor_config.json of a folder in Hugging Face's or timm's form."""
     if path.name not in FILES:
-        return {}
+        return {}, {}
     config = _json(path.parent / "config.json", missing_ok=True)
     if not {"model_type", "architecture"} & config.keys():
-        return {}
-    return {"config": config, "preprocessing": _json(path.parent / "preprocessor_config.json", missing_ok=True)}
+        return {}, {}
+    return config, _json(path.parent / "preprocessor_config.json", missing_ok=True)
 
 
 def _json(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:

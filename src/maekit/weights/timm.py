@@ -7,6 +7,9 @@ where there is one, else ImageNet's. Decoders have no place in this layout.
 
 import json
 import re
+from dataclasses import replace
+from math import isqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit.config import ModelConfig
@@ -21,13 +24,19 @@ from maekit.weights.vit_sizes import Described, Told
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from maekit.weights.native import Model
+
 _VIT: Prefixes = (("fc_norm.", "norm."), ("head.", "head."), ("", "encoder."))
 _SWIN: Prefixes = (("head.fc.", "head."), ("", "encoder."))
 _HIERA: Prefixes = (("head.norm.", "norm."), ("head.fc.", "head."), ("", "encoder."))
 _HIERA_ENCODER: Prefixes = (("", "encoder."),)
 
-_SWINS = {(2, 2, 6, 2): {96: "tiny"}, (2, 2, 18, 2): {96: "small", 128: "base", 192: "large"}}
+_SWINS: dict[tuple[int, ...], dict[int, str]] = {
+    (2, 2, 6, 2): {96: "tiny"},
+    (2, 2, 18, 2): {96: "small", 128: "base", 192: "large"},
+}
 _HIERAS = {12: {96: "tiny"}, 16: {96: "small"}, 24: {96: "base", 112: "base_plus"}, 48: {144: "large", 256: "huge"}}
+_HIERA_STRIDE = (4, 4)
 _FIELDS = {
     "img_size": "image_size", "patch_size": "patch_size", "in_chans": "channels", "embed_dim": "width",
     "depth": "depth", "num_heads": "heads", "window_size": "window",
@@ -48,8 +57,17 @@ class _Timm:
         head = "head.weight" if kind == "vit" else "head.fc.weight"
         common = (found.model, *card.standardisation(found.model.channels))
         if head not in stored.shapes:
+            if "fc_norm.weight" in stored.shapes:
+                raise WeightsError(
+                    f"{stored.path}: its norm follows the mean (fc_norm), but there is no head; maekit has that "
+                    "order in classifiers only"
+                )
             return Blueprint("encoder", *common, needed=tuple(found.needed))
         pooled = kind != "vit" or "fc_norm.weight" in stored.shapes
+        if not pooled and card.arguments.get("global_pool", "token") != "token":
+            raise WeightsError(
+                f"{stored.path}: pools by {card.arguments['global_pool']} after its norm; maekit has no such ViT"
+            )
         return Blueprint(
             "classifier",
             *common,
@@ -62,10 +80,28 @@ class _Timm:
         names = _names(_family(stored), classifier=blueprint.kind == "classifier")
         return renamed(stored.tensors(), names, ignored=blueprint.ignored)
 
-    def names(self, tensors: "dict[str, Tensor]", family: str) -> "dict[str, Tensor]":
-        """maekit's tensors of an encoder or classifier under timm's names."""
-        names = _names(family, classifier="head.weight" in tensors)
-        return {to_theirs(name, names): tensor for name, tensor in tensors.items()}
+    def write(self, model: "Model", path: Path) -> None:
+        """One `.safetensors` where the path ends so, else a folder that `timm.create_model("local-dir:...")` opens.
+
+        Which model it is, its arguments and pretrained config stand in the file's metadata, or in config.json. Of a
+        masked autoencoder the encoder is written. Raises WeightsError, StorageError.
+        """
+        from maekit import storage  # brings torch
+        from maekit.models.mae import MaskedAutoencoder
+        from maekit.weights import native
+
+        if isinstance(model, MaskedAutoencoder):
+            model = native.encoder_of(model)
+        names = _names(model.family.name, classifier=hasattr(model, "head"))
+        tensors = {to_theirs(name, names): tensor for name, tensor in model.state_dict().items()}
+        card = _card(model, "head.weight" if "head.weight" in tensors else "head.fc.weight")
+        facts = native.metadata(model)
+        if path.suffix == ".safetensors":
+            texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
+            storage.write_tensors(path, tensors, {**texts, **facts})
+        else:
+            storage.write_text(path / "config.json", json.dumps(card, indent=2))
+            storage.write_tensors(path / "model.safetensors", tensors, facts)
 
 
 TIMM = _Timm()
@@ -86,8 +122,9 @@ class _Card:
         return standardisation(channels, **known)
 
     def classes(self, count: int) -> tuple[str, ...]:
-        named = isinstance(self.labels, list) and len(self.labels) == count
-        return tuple(map(str, self.labels)) if named else vit_sizes.numbered(count)
+        if isinstance(self.labels, list) and len(self.labels) == count:
+            return tuple(map(str, self.labels))
+        return vit_sizes.numbered(count)
 
     def overrides(self) -> dict[str, Any]:
         """The config's fields that the model was created with."""
@@ -100,21 +137,38 @@ class _Card:
         return size or (tuple(pretrained[1:]) if pretrained else None)
 
 
+def _card(model: "Model", head: str) -> dict[str, Any]:
+    """What timm's hub keeps in config.json."""
+    config, (mean, std) = model.config, model.standardise.values()
+    classes, pooling = getattr(model, "classes", ()), getattr(model, "pooling", None)
+    given = {name: getattr(config, field) for name, field in _FIELDS.items()}
+    arguments = {name: value for name, value in given.items() if value is not None}
+    if model.family.name == "vit":
+        tokens = {"class_token": config.class_token, "reg_tokens": config.register_tokens}
+        pool = "avg" if pooling == "mean" or not config.class_token else "token"
+        arguments |= tokens | {"global_pool": pool} | ({"fc_norm": False} if pool == "avg" and not classes else {})
+    return {
+        "architecture": config.encoder,
+        "num_classes": len(classes),
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": [config.channels, *config.image_hw],
+            "fixed_input_size": True,
+            "interpolation": "bicubic",
+            "mean": mean,
+            "std": std,
+            "num_classes": len(classes),
+            "first_conv": "patch_embed.proj",
+            "classifier": head.removesuffix(".weight"),
+        },
+        **({"label_names": classes} if classes else {}),
+    }
+
+
 def _describe_vit(stored: Stored, options: WeightsOptions, card: _Card) -> Described:
     told = Told(heads=card.overrides().get("heads"), image_size=card.image_size())
-    if not card.architecture:
-        return vit_sizes.describe(stored.shapes, options, told, NO_DECODER)
-    shapes, fields = stored.shapes, card.overrides()
-    patch = (shapes["patch_embed.proj.weight"][2], shapes["patch_embed.proj.weight"][3])
-    image_size = vit_sizes.own_image_size(shapes, patch, options, told)
-    fixed = {
-        "image_size": image_size or patch,
-        "channels": shapes["patch_embed.proj.weight"][1],
-        "class_token": "cls_token" in shapes,
-        "register_tokens": shapes.get("reg_token", (1, 0))[1],
-    }
-    model = ModelConfig(encoder=card.architecture, positions="learned", decoder=NO_DECODER, **{**fields, **fixed})
-    return Described(model, [] if image_size else [vit_sizes.NEEDS_SIZE])
+    named = replace(options, encoder=card.architecture)
+    return vit_sizes.describe(stored.shapes, named, told, NO_DECODER)
 
 
 def _describe_swin(stored: Stored, options: WeightsOptions, card: _Card) -> Described:
@@ -124,14 +178,15 @@ def _describe_swin(stored: Stored, options: WeightsOptions, card: _Card) -> Desc
     depths = tuple(vit_sizes.blocks(shapes, f"layers.{stage}.blocks.") for stage in range(stages))
     table = shapes.get("layers.0.blocks.0.attn.relative_position_bias_table")
     second = "layers.0.blocks.0.attn.logit_scale" in shapes
-    fields: dict[str, Any] = {"channels": channels, **card.overrides()}
-    name = card.architecture
-    if not name and depths in _SWINS:
-        size = _SWINS[depths].get(width) or next(iter(_SWINS[depths].values()))
+    fields: dict[str, Any] = {"channels": channels, "swin_method": "dense", **card.overrides()}
+    sizes, name = _SWINS.get(depths, {}), card.architecture
+    if not name and sizes:
+        size = sizes.get(width) or next(iter(sizes.values()))
         name = f"swinv2_{size}_window8_256" if second else f"swin_{size}_patch4_window7_224"
-        fields |= {} if width in _SWINS[depths] else {"width": width}
         if table is not None and table[0] != 169:  # (2 * 7 - 1) ** 2
-            fields["window"] = (round(table[0] ** 0.5) + 1) // 2
+            fields["window"] = (isqrt(table[0]) + 1) // 2
+    if width not in sizes:
+        fields["width"] = width
     return _described(name, fields, card.image_size() or options.image_size or (256 if second else 224))
 
 
@@ -143,9 +198,9 @@ def _describe_hiera(stored: Stored, options: WeightsOptions, card: _Card) -> Des
     name = card.architecture
     if not name and sizes:
         name = f"hiera_{sizes.get(width) or next(iter(sizes.values()))}_224"
-        fields |= {} if width in sizes else {"width": width}
-    stride = (4, 4)
-    image_size = vit_sizes.own_image_size(shapes, stride, options, Told(image_size=card.image_size()))
+    if width not in sizes:
+        fields["width"] = width
+    image_size = vit_sizes.own_image_size(shapes, _HIERA_STRIDE, options, Told(image_size=card.image_size()))
     return _described(name, fields, image_size or 224)
 
 

@@ -19,20 +19,25 @@ Shapes = Mapping[str, tuple[int, ...]]
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 _DECODER_HEADS = {512: 16}
 _NAMES = {
-    (192, 12, 16): "vit_tiny_patch16_224",
-    (384, 12, 16): "vit_small_patch16_224",
-    (768, 12, 16): "vit_base_patch16_224",
-    (768, 12, 8): "vit_base_patch8_224",
-    (768, 12, 32): "vit_base_patch32_224",
-    (1024, 24, 16): "vit_large_patch16_224",
-    (1024, 24, 14): "vit_large_patch14_224",
-    (1280, 32, 14): "vit_huge_patch14_224",
+    (192, 12, 16, 16): "vit_tiny_patch16_224",
+    (384, 12, 16, 16): "vit_small_patch16_224",
+    (768, 12, 16, 16): "vit_base_patch16_224",
+    (768, 12, 8, 8): "vit_base_patch8_224",
+    (768, 12, 32, 32): "vit_base_patch32_224",
+    (1024, 24, 16, 16): "vit_large_patch16_224",
+    (1024, 24, 14, 14): "vit_large_patch14_224",
+    (1280, 32, 14, 14): "vit_huge_patch14_224",
 }
 _ANY_SIZE = "vit_base_patch16_224"  # whose width, depth, heads and patch are overridden
 
+_USUAL_SIZE = 224
+
 NEEDS_HEADS = "--heads (attention heads leave no trace in the tensors; only published sizes are known)"
 NEEDS_DECODER_HEADS = "--decoder-heads (attention heads leave no trace in the tensors; only 16 for width 512 is known)"
-NEEDS_SIZE = "--image-size (the positions fit no square image)"
+NEEDS_SIZE = (
+    "--image-size where images are not square, or --encoder where class or register tokens have no positions (as they "
+    "are, the positions fit no square)"
+)
 
 
 @dataclass(frozen=True)
@@ -56,19 +61,18 @@ class Described:
 
 def describe(encoder: Shapes, options: WeightsOptions, told: Told, decoder: DecoderConfig) -> Described:
     """The config of a ViT whose tensors are named as in timm. decoder: as it stands, heads included."""
-    width, channels, *patch = encoder["patch_embed.proj.weight"]
-    depth, needed = blocks(encoder, "blocks."), []
-    heads = options.heads or told.heads
+    width, channels, height, breadth = encoder["patch_embed.proj.weight"]
+    depth, patch = blocks(encoder, "blocks."), (height, breadth)
+    heads, known = options.heads or told.heads, _HEADS.get(width)
+    published = _NAMES.get((width, depth, *patch)) if heads in (None, known) else None
+    name = options.encoder or published or _ANY_SIZE
     sizes: dict[str, Any] = {}
-    name = options.encoder or _NAMES.get((width, depth, patch[0] if patch[0] == patch[1] else -1), "")
-    known = _HEADS.get(width)
-    if not options.encoder and (not name or (heads or known) != known):
-        if heads is None and known is None:
-            needed.append(NEEDS_HEADS)
-        name = _ANY_SIZE
-        sizes = {"width": width, "depth": depth, "heads": heads or known, "patch_size": _size(patch)}
-    image_size = own_image_size(encoder, (patch[0], patch[1]), options, told)
-    if image_size is None:
+    if name != published:
+        given = heads if options.encoder else heads or known  # a name has heads of its own
+        sizes = {"width": width, "depth": depth, "heads": given, "patch_size": _size(patch)}
+    image_size = own_image_size(encoder, patch, options, told)
+    needed = [] if options.encoder or heads or known else [NEEDS_HEADS]
+    if image_size is None or not (options.encoder or _all_have_positions(encoder, patch, image_size)):
         needed.append(NEEDS_SIZE)
     model = ModelConfig(
         encoder=name,
@@ -88,31 +92,42 @@ def describe_decoder(
     width: int, depth: int, options: WeightsOptions, told: Told, needed: list[str], **rest: Any
 ) -> DecoderConfig:
     """The config of a decoder; what it lacks is added to `needed`."""
-    heads = options.decoder_heads or told.decoder_heads or _DECODER_HEADS.get(width)
-    if heads is None:
+    known = options.decoder_heads or told.decoder_heads or _DECODER_HEADS.get(width)
+    if known is None:
         needed.append(NEEDS_DECODER_HEADS)
+    heads = known or 1  # a stand-in: nothing is built while they are needed
     eps = {} if told.norm_eps is None else {"norm_eps": told.norm_eps}
     positions = "sincos" if width % 4 == 0 else "learned"
-    return DecoderConfig(
-        kind="self", width=width, depth=depth, heads=heads or 1, **{"positions": positions, **eps, **rest}
-    )
+    return DecoderConfig(kind="self", width=width, depth=depth, heads=heads, **{"positions": positions, **eps, **rest})
 
 
 def own_image_size(encoder: Shapes, patch: tuple[int, int], options: WeightsOptions, told: Told) -> Size | None:
     """The size of image that the stored positions are for; None where they fit neither a square nor the size given."""
+    stated = None if options.resample_positions else options.image_size  # else it is the size to come
     if "pos_embed" not in encoder:
-        return told.image_size or options.image_size or 224
-    stored = encoder["pos_embed"][1]
-    prefix = ("cls_token" in encoder) + encoder.get("reg_token", (1, 0))[1]
-    counts = {stored - placed for placed in {prefix, int("cls_token" in encoder), 0}}
-    for given in (told.image_size, options.image_size):
-        if given is not None and patches_of(given, patch) in counts:
+        return told.image_size or stated or _USUAL_SIZE
+    stored, prefixes = encoder["pos_embed"][1], _prefixes(encoder)
+    for given in (told.image_size, stated):
+        if given is not None and stored - patches_of(given, patch) in prefixes:
             return given
-    for placed in (prefix, 0, int("cls_token" in encoder)):
-        side = isqrt(max(stored - placed, 0))
-        if side and side * side == stored - placed:
+    for prefix in prefixes:
+        side = isqrt(max(stored - prefix, 0))
+        if side and side * side == stored - prefix:
             return _size((side * patch[0], side * patch[1]))
     return None
+
+
+def _all_have_positions(encoder: Shapes, patch: tuple[int, int], image_size: Size) -> bool:
+    """Whether prefix tokens too have positions, as in models that need no name."""
+    if "pos_embed" not in encoder:
+        return True
+    return encoder["pos_embed"][1] - patches_of(image_size, patch) == _prefixes(encoder)[0]
+
+
+def _prefixes(encoder: Shapes) -> tuple[int, ...]:
+    """How many prefix tokens may have a position of their own, likeliest first: all, none, the class token alone."""
+    class_tokens = int("cls_token" in encoder)
+    return class_tokens + encoder.get("reg_token", (1, 0))[1], 0, class_tokens
 
 
 def patches_of(image_size: Size, patch: tuple[int, int]) -> int:
@@ -131,5 +146,5 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def _size(sides: "list[int] | tuple[int, ...]") -> Size:
-    return sides[0] if sides[0] == sides[1] else (sides[0], sides[1])
+def _size(sides: tuple[int, int]) -> Size:
+    return sides[0] if sides[0] == sides[1] else sides

@@ -1,0 +1,250 @@
+"""How good an encoder's features are as they stand: nearest neighbours, a linear layer, an attentive query.
+
+Legend: N images, D feature width.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from maekit.config import ProbeConfig, ProbeOptions, RunConfig
+from maekit.data.loader import Batch
+from maekit.data.sources import Source, open_source
+from maekit.data.sources.labelled import check_labelled_pair
+from maekit.data.sources.subset import few_per_class
+from maekit.engine import logistic
+from maekit.engine.distributed import World
+from maekit.engine.evaluate import knn_predict_each
+from maekit.engine.precision import Precision
+from maekit.engine.progress import counter
+from maekit.errors import DataError, ModelError
+from maekit.inference.features import Features, joined, stream
+from maekit.models.encoder import ImageEncoder
+from maekit.recipes.execution import join_world
+from maekit.recipes.probe_training import Choice, Trial, train_attentive, train_linear
+from maekit.weights.load import load
+
+log = logging.getLogger("maekit")
+
+_NEIGHBOURS = (10, 20, 100, 200)  # DINOv2's (arXiv 2304.07193)
+_REPORTED_NEIGHBOURS = 20
+_WEIGHT_DECAYS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_USUAL_WEIGHT_DECAY = 1e-2  # where no image can be held out to choose one
+_SWEPT_BLOCKS = (1, 2, 4)
+
+Row = dict[str, Any]
+
+
+def run(options: ProbeOptions) -> dict[str, Any]:
+    """`maekit probe`: print one table; returns what `judge` returns. Nothing is written."""
+    config = options.probe
+    with join_world(RunConfig(device=options.device, seed=config.seed)) as world:
+        train, val = open_source(options.data), open_source(options.val)
+        model = load(options.weights, options.weights_options).to(world.device)
+        answer = judge(model, train, val, config, world)
+        if world.is_first:
+            print_table(answer["rows"])
+        return answer
+
+
+def judge(
+    model: ImageEncoder, train: Source, val: Source, config: ProbeConfig, world: World | None = None
+) -> dict[str, Any]:
+    """Judge a frozen encoder, on the device where it is.
+
+    The model's weights, its training flags and what needs a gradient are the same afterwards. world: the processes that
+    share the work; None: this one alone.
+
+    Returns each kind's first row as `knn`, `linear`, `attentive` ({top1, features, blocks, ...}; knn also by_k: top-1
+    by number of neighbours), and `rows`, one for each kind, choice of features and number of neighbours; train_images,
+    val_images. The first row is that of the first choice, never of the best. Raises DataError for sources that cannot
+    be compared, or too few images; ModelError where the encoder has not the features asked for.
+    """
+    check_labelled_pair(train, val)
+    if config.per_class is not None:
+        train = few_per_class(train, config.per_class, config.seed)
+    _check_neighbours(config, len(train))
+    world = world or World(device=model.device)
+    with _eval_mode(model):
+        trial = Trial(model, train, val, config, world)
+        choices = _choices(model, config)
+        rows = _fixed_rows(trial, choices)
+        if "linear" in config.kinds and config.linear == "paper":
+            found = train_linear(trial, _paper_choices(model, config, choices))
+            rows += [_row("linear", choice, top1, probe="paper") for choice, top1 in found.items()]
+        if "attentive" in config.kinds:
+            for blocks in dict.fromkeys(choice.blocks for choice in choices):
+                rows.append(_row("attentive", Choice("patches", blocks), train_attentive(trial, blocks)))
+    return {**_summary(rows), "rows": rows, "train_images": len(train), "val_images": len(val)}
+
+
+def probe_features(
+    train: Features, val: Features, classes: int, config: ProbeConfig | None = None, device: torch.device | None = None
+) -> dict[str, Row]:
+    """kNN and the linear probe at its optimum, on features [N, D] computed before.
+
+    Returns those of {knn: {top1, k, by_k}, linear: {top1, weight_decay}} that the config names. The linear probe
+    standardises by the training features, chooses the weight decay on a fifth of them, and is fitted anew on all;
+    `val` is looked at once, at the end. device: where the work is done; None: where the features are.
+    """
+    config = config or ProbeConfig()
+    device = device or train.vectors.device
+    vectors, labels = train.vectors.to(device), train.labels.to(device)
+    judged, truth = val.vectors.to(device), val.labels.to(device)
+    found: dict[str, Row] = {}
+    if "knn" in config.kinds:
+        ks = neighbour_counts(config, len(vectors))
+        predicted = knn_predict_each(vectors, labels, judged, ks=ks, temperature=config.temperature, classes=classes)
+        by_k = {k: _share(guess == truth) for k, guess in predicted.items()}
+        reported = _REPORTED_NEIGHBOURS if _REPORTED_NEIGHBOURS in by_k else ks[0]
+        found["knn"] = {"top1": by_k[reported], "k": reported, "by_k": by_k}
+    if "linear" in config.kinds:
+        scale = logistic.Standardisation.of(vectors)
+        vectors, judged = scale(vectors), scale(judged)
+        weight_decay = logistic.choose_weight_decay(
+            vectors, labels, classes=classes, grid=_WEIGHT_DECAYS, seed=config.seed
+        )
+        if weight_decay is None:
+            log.info("linear: one image a class leaves none to choose by: weight decay %g", _USUAL_WEIGHT_DECAY)
+            weight_decay = _USUAL_WEIGHT_DECAY
+        fitted = logistic.fit(vectors, labels, classes=classes, weight_decay=weight_decay)
+        found["linear"] = {"top1": _share(fitted.predict(judged) == truth), "weight_decay": weight_decay}
+    return found
+
+
+def neighbour_counts(config: ProbeConfig, images: int) -> tuple[int, ...]:
+    """The numbers of neighbours that are tried among so many training images."""
+    if config.neighbours:
+        return tuple(dict.fromkeys(config.neighbours))
+    return tuple(k for k in _NEIGHBOURS if k <= images) or (images,)
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """One line a row: kind, features, last blocks, top-1, and what was chosen."""
+    table = Table("probe", "features", "last blocks", box=None)
+    table.add_column("top-1", justify="right")
+    table.add_column("")
+    for row in rows:
+        chosen = "  ".join(f"{name.replace('_', ' ')} {row[name]}" for name in ("k", "weight_decay") if name in row)
+        table.add_row(
+            row["kind"], row["features"], str(row["blocks"]), f"{row['top1']:.2%}", chosen or row.get("probe")
+        )
+    Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> list[Row]:
+    """kNN and the fast linear probe, over features computed in one pass for all choices."""
+    config = trial.config
+    kinds = tuple(kind for kind in config.kinds if kind == "knn" or (kind == "linear" and config.linear == "fast"))
+    if not kinds:
+        return []
+    train, val = _features(trial, trial.train, choices), _features(trial, trial.val, choices)
+    rows: dict[str, list[Row]] = {"knn": [], "linear": []}
+    for choice in choices:
+        fixed = ProbeConfig(kinds=kinds, neighbours=config.neighbours, temperature=config.temperature, seed=config.seed)
+        found = probe_features(train[choice], val[choice], trial.classes, fixed, trial.model.device)
+        if "knn" in found:
+            rows["knn"] += [_row("knn", choice, top1, k=k) for k, top1 in found["knn"]["by_k"].items()]
+        if "linear" in found:
+            rows["linear"].append(_row("linear", choice, probe="fast", **found["linear"]))
+    return rows["knn"] + rows["linear"]
+
+
+def _features(trial: Trial, source: Source, choices: Sequence[Choice]) -> dict[Choice, Features]:
+    parts: dict[Choice, list[Features]] = {choice: [] for choice in choices}
+    with Precision(trial.config.precision, trial.world.device).autocast():
+        for batch in _counted(trial.batches(source), len(source), trial.world):
+            for choice in choices:
+                parts[choice] += stream(trial.model, [batch], choice.features, blocks=choice.blocks)
+    return {choice: _gathered(trial.world, joined(found)) for choice, found in parts.items()}
+
+
+def _gathered(world: World, part: Features) -> Features:
+    return Features(*world.gather_rows(part.vectors, part.labels, part.indices))
+
+
+def _counted(batches: Iterable[Batch], images: int, world: World) -> Iterator[Batch]:
+    """The batches, with a bar on the first rank, whose part is the first of equal ones."""
+    if not world.is_first:
+        yield from batches
+        return
+    with counter(images // world.size, "images") as count:
+        for batch in batches:
+            yield batch
+            count(int(batch.indices[-1]) + 1)
+
+
+def _row(kind: str, choice: Choice, top1: float, **chosen: Any) -> Row:
+    return {"kind": kind, "features": choice.features, "blocks": choice.blocks, "top1": top1, **chosen}
+
+
+def _summary(rows: Sequence[Row]) -> dict[str, Row]:
+    """Each kind by its first choice of features; kNN with all its numbers of neighbours."""
+    summary: dict[str, Row] = {}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        of_kind = [row for row in rows if row["kind"] == kind]
+        first = of_kind[0]
+        same = [row for row in of_kind if (row["features"], row["blocks"]) == (first["features"], first["blocks"])]
+        reported = next((row for row in same if row.get("k") == _REPORTED_NEIGHBOURS), first)
+        summary[kind] = {name: value for name, value in reported.items() if name != "kind"}
+        if kind == "knn":
+            summary[kind]["by_k"] = {row["k"]: row["top1"] for row in same}
+    return summary
+
+
+def _choices(model: ImageEncoder, config: ProbeConfig) -> list[Choice]:
+    """Choices of features, tried on a blank image. Raises ModelError for one that was asked for and is not there."""
+    if config.sweep:
+        every = [Choice(kind, blocks) for blocks in _SWEPT_BLOCKS for kind in ("pooled", "class")]
+        return [choice for choice in every if _lack(model, choice) is None]
+    choices = [
+        Choice(kind, n) for n in dict.fromkeys(config.blocks) for kind in dict.fromkeys(config.features or ("pooled",))
+    ]
+    for choice in choices:
+        if (lack := _lack(model, choice)) is not None:
+            raise lack
+    return choices
+
+
+def _paper_choices(model: ImageEncoder, config: ProbeConfig, choices: Sequence[Choice]) -> list[Choice]:
+    """Where no features are named: the class token, as in the paper, if the encoder has one."""
+    if config.features or config.sweep:
+        return list(choices)
+    named = [choice._replace(features="class") for choice in choices]
+    return named if all(_lack(model, choice) is None for choice in named) else list(choices)
+
+
+def _lack(model: ImageEncoder, choice: Choice) -> ModelError | None:
+    blank = torch.zeros(1, model.config.channels, *model.config.image_hw, device=model.device)
+    try:
+        with torch.no_grad():
+            model.features(blank, choice.features, blocks=choice.blocks)
+    except ModelError as error:
+        return error
+    return None
+
+
+def _check_neighbours(config: ProbeConfig, images: int) -> None:
+    if "knn" in config.kinds and (largest := max(config.neighbours, default=0)) > images:
+        raise DataError(f"--neighbours {largest}: there are {images} training images; take {images} at most")
+
+
+@contextmanager
+def _eval_mode(model: ImageEncoder) -> Iterator[None]:
+    """Eval mode for a while; each module goes back to the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _share(right: torch.Tensor) -> float:
+    return int(right.sum()) / len(right)

@@ -1,0 +1,281 @@
+"""Probes that are trained: the paper's linear layer over random crops, the attentive query over patch tokens.
+
+Legend: N images, T patch tokens, D feature width, Y classes.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maekit.config import AugmentConfig, DataConfig, OptimizerConfig, ProbeConfig, RunConfig, ScheduleConfig
+from maekit.data.loader import BadImages, Batch, eval_batches, train_batches
+from maekit.data.sources import Source
+from maekit.engine import loop
+from maekit.engine.distributed import World
+from maekit.engine.precision import Precision
+from maekit.engine.schedule import Plan
+from maekit.inference.features import Features, extract
+from maekit.models.encoder import ImageEncoder
+from maekit.models.family import Features as Kind
+from maekit.models.probe_heads import AttentiveProbe, LinearProbe
+from maekit.randomness import key, numpy_generator
+
+log = logging.getLogger("maekit")
+
+_HEAD, _ORDER = 0x68656164, 0x746F6B656E  # keep these draws apart from others with the same seed
+_ATTENTIVE_LEAST_STEPS = 1000
+
+
+class Choice(NamedTuple):
+    """Which features are judged: their kind, and over how many last blocks they are the mean."""
+
+    features: Kind
+    blocks: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.features}_{self.blocks}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A frozen encoder in eval mode, and the images it is judged by."""
+
+    model: ImageEncoder
+    train: Source
+    val: Source
+    config: ProbeConfig
+    world: World
+
+    @property
+    def classes(self) -> int:
+        return len(self.train.classes or ())
+
+    def batches(self, source: Source) -> Iterator[Batch]:
+        """Centre crops of a source in its order: this rank's part of them."""
+        return self._crops(source, None, self.config.micro_batch_size, self.world.rank, self.world.size)
+
+    def batches_at(self, source: Source, indices: NDArray[np.int64] | None, size: int) -> Iterator[Batch]:
+        """Centre crops of the images at these indices (None: all), in batches of that size, the same on every rank."""
+        return self._crops(source, indices, size, 0, 1)
+
+    def _crops(
+        self, source: Source, indices: NDArray[np.int64] | None, size: int, rank: int, ranks: int
+    ) -> Iterator[Batch]:
+        return eval_batches(
+            source,
+            indices=indices,  # type: ignore[arg-type] # an array of a million indices is no list
+            image_hw=self.model.config.image_hw,
+            channels=self.model.config.channels,
+            crop_share=self.config.crop_share,
+            batch_size=size,
+            workers=self.config.workers,
+            bad=BadImages(source, self.config.bad_share),
+            rank=rank,
+            world_size=ranks,
+        )
+
+    def encode(self, batch: Batch, choice: Choice) -> Tensor:
+        """A batch's features, on the model's device, with no way back into the encoder."""
+        with torch.no_grad():
+            images = self.model.standardise(batch.images.to(self.model.device))
+            return self.model.features(images, choice.features, blocks=choice.blocks)
+
+
+class ProbeTask:
+    """Cross-entropy of heads on frozen features. Heads share nothing, so several are trained by their summed loss."""
+
+    def __init__(self, heads: dict[str, nn.Module], inputs: Callable[[Any], dict[str, Tensor]], trial: Trial) -> None:
+        """inputs: a batch's features by the name of the head that takes them."""
+        self.model = nn.ModuleDict(heads)
+        self._inputs, self._trial = inputs, trial
+
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        losses = [F.cross_entropy(logits.float(), batch.labels) for logits in self._logits(batch).values()]
+        return {"loss": torch.stack(losses).sum()}
+
+    def evaluate(self) -> dict[str, float]:
+        """val_NAME: top-1 of the head of that name."""
+        trial = self._trial
+        for statistic in self.model.buffers():
+            if statistic.is_floating_point():  # BatchNorm's, which every rank has gathered by itself
+                statistic.copy_(trial.world.mean(statistic))
+        right = torch.zeros(len(self.model), dtype=torch.int64, device=trial.world.device)
+        images = 0
+        for batch in trial.batches(trial.val):
+            on_device = batch.to(trial.world.device)
+            logits = self._logits(on_device)
+            right += torch.stack([(each.argmax(dim=1) == on_device.labels).sum() for each in logits.values()])
+            images += len(batch)
+        total = int(trial.world.sum(torch.tensor(images, device=trial.world.device)))
+        counts = trial.world.sum(right).tolist()
+        return {f"val_{name}": count / total for name, count in zip(self.model, counts, strict=True)}
+
+    def rate_factors(self) -> dict[str, float]:
+        return {}
+
+    def metadata(self) -> dict[str, str]:
+        return {}
+
+    def _logits(self, batch: Any) -> dict[str, Tensor]:
+        inputs = self._inputs(batch)
+        return {name: head(inputs[name]) for name, head in self.model.items()}
+
+
+def train_linear(trial: Trial, choices: Iterable[Choice]) -> dict[Choice, float]:
+    """Top-1 of the paper's linear probe (arXiv 2111.06377, appendix A.1) on each choice of features.
+
+    LARS, momentum 0.9, base rate 0.1 per 256, no weight decay, 10 epochs of warmup, random crops and flips. One pass of
+    training serves all choices: each has a head of its own.
+    """
+    config, model = trial.config, trial.model
+    chosen = {choice.name: choice for choice in choices}
+    optimizer = OptimizerConfig(name="lars", base_lr=config.base_lr or 0.1, betas=(0.9, 0.999), weight_decay=0.0)
+    epochs = config.epochs or 90.0
+    schedule = ScheduleConfig(epochs=epochs, warmup_epochs=min(10.0, epochs / 5), batch_size=config.batch_size or 16384)
+    plan = _plan(trial, optimizer, schedule)
+
+    def inputs(batch: Batch) -> dict[str, Tensor]:
+        return {name: trial.encode(batch, choice).float() for name, choice in chosen.items()}
+
+    def batches(start: int) -> Iterator[Batch]:
+        return train_batches(
+            trial.train,
+            DataConfig(workers=config.workers),
+            AugmentConfig(crop="random", scale=(0.08, 1.0), flip=0.5),
+            image_hw=model.config.image_hw,
+            channels=model.config.channels,
+            seed=config.seed,
+            batch_size=plan.batch_size,
+            micro_batch=plan.micro_batch,
+            start_step=start,
+            total_steps=plan.steps,
+            rank=trial.world.rank,
+            world_size=trial.world.size,
+            bad=BadImages(trial.train, config.bad_share),
+        )
+
+    heads = {name: _head(LinearProbe, trial, choice) for name, choice in chosen.items()}
+    said = _train("linear", ProbeTask(heads, inputs, trial), batches, plan, optimizer, trial)
+    return {choice: said[f"val_{name}"] for name, choice in chosen.items()}
+
+
+@dataclass(frozen=True)
+class _TokenBatch:
+    """tokens: [N, T, D]. labels, indices: [N] int64."""
+
+    tokens: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to(self, device: torch.device) -> "_TokenBatch":
+        return _TokenBatch(self.tokens.to(device), self.labels.to(device), self.indices)
+
+
+def train_attentive(trial: Trial, blocks: int) -> float:
+    """Top-1 of one learned query over the patch tokens of the last blocks, trained by AdamW on centre crops.
+
+    The tokens are computed once where they fit `config.token_memory`, else anew in every pass; both learn from the
+    same crops in the same order.
+    """
+    config, choice = trial.config, Choice("patches", blocks)
+    optimizer = OptimizerConfig(name="adamw", base_lr=config.base_lr or 3e-3, betas=(0.9, 0.999), weight_decay=0.01)
+    epochs = config.epochs or 30.0
+    schedule = ScheduleConfig(epochs=epochs, warmup_epochs=epochs / 10, batch_size=config.batch_size or 256)
+    tokens = _cached_tokens(trial, choice)
+    images = len(trial.train) if tokens is None else len(tokens.labels)
+    plan = _plan(trial, optimizer, schedule, images=images)
+    if config.epochs is None and plan.steps < _ATTENTIVE_LEAST_STEPS:
+        plan = _plan(trial, optimizer, replace(schedule, steps=_ATTENTIVE_LEAST_STEPS), images=images)
+
+    def inputs(batch: Batch | _TokenBatch) -> dict[str, Tensor]:
+        found = batch.tokens if isinstance(batch, _TokenBatch) else trial.encode(batch, choice).float()
+        return {choice.name: found}
+
+    def batches(_: int) -> Iterator[Batch | _TokenBatch]:  # a probe keeps no checkpoint to go on from
+        order = _order(images, plan, config.seed, trial.world.rank)
+        if tokens is None:
+            yield from trial.batches_at(trial.train, order, plan.micro_batch)
+            return
+        for rows in torch.from_numpy(order).split(plan.micro_batch):
+            yield _TokenBatch(tokens.vectors[rows], tokens.labels[rows], tokens.indices[rows])
+
+    task = ProbeTask({choice.name: _head(AttentiveProbe, trial, choice)}, inputs, trial)
+    return _train("attentive", task, batches, plan, optimizer, trial)[f"val_{choice.name}"]
+
+
+def _plan(trial: Trial, optimizer: OptimizerConfig, schedule: ScheduleConfig, images: int | None = None) -> Plan:
+    """The plan with a batch no larger than the source, in whole passes of equal size."""
+    images = len(trial.train) if images is None else images
+    ranks = trial.world.size
+    wanted = max(ranks, min(schedule.batch_size, images))
+    micro = min(trial.config.micro_batch_size, wanted // ranks)
+    passes = wanted // (ranks * micro)
+    sized = replace(schedule, batch_size=passes * ranks * micro, micro_batch_size=micro)
+    return Plan.of(optimizer, sized, images, ranks)
+
+
+def _order(images: int, plan: Plan, seed: int, rank: int) -> NDArray[np.int64]:
+    """Which image this rank sees at each place of the whole training, an order of its own for each epoch."""
+    total = plan.steps * plan.batch_size
+    epochs = -(-total // images)
+    order = np.concatenate([numpy_generator(_ORDER, seed, epoch).permutation(images) for epoch in range(epochs)])
+    return order[:total].reshape(plan.steps, plan.world_size, -1)[:, rank].ravel()
+
+
+def _cached_tokens(trial: Trial, choice: Choice) -> Features | None:
+    """Patch tokens of all training images, on every rank; None where they would take too much memory."""
+    config = trial.model.config
+    blank = torch.zeros(1, config.channels, *config.image_hw, device=trial.model.device)
+    with torch.no_grad():
+        values = trial.model.features(blank, "patches", blocks=choice.blocks)[0].numel()
+    gigabytes = values * 4 * len(trial.train) / 1e9
+    if gigabytes > trial.config.token_memory:
+        log.info(
+            "attentive: patch tokens of %d images take %.3g GB, above --token-memory %.3g: computed in every pass",
+            len(trial.train), gigabytes, trial.config.token_memory,
+        )  # fmt: skip
+        return None
+    batches = trial.batches_at(trial.train, None, trial.config.micro_batch_size)
+    with Precision(trial.config.precision, trial.world.device).autocast():
+        return extract(trial.model, batches, "patches", blocks=choice.blocks)
+
+
+def _head(kind: Callable[[int, int], nn.Module], trial: Trial, choice: Choice) -> nn.Module:
+    """A head whose initial weights are fixed by the seed."""
+    width = int(trial.model.encoder.num_features)  # type: ignore[arg-type]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
+        return kind(width, trial.classes)
+
+
+def _train(
+    kind: str, task: ProbeTask, batches: loop.Batches, plan: Plan, optimizer: OptimizerConfig, trial: Trial
+) -> dict[str, Any]:
+    """The last record of a training that leaves nothing on disk."""
+    log.info(
+        "%s: %d steps of %d images (%.4g epochs), rate %.3g at its peak, %.3g per 256 images",
+        kind, plan.steps, plan.batch_size, plan.epoch(plan.steps), plan.lr, plan.base_lr,
+    )  # fmt: skip
+    outcome = loop.train(
+        task,
+        batches,
+        plan=plan,
+        optimizer=optimizer,
+        config=RunConfig(seed=trial.config.seed, precision=trial.config.precision, tensorboard=False),
+        world=trial.world,
+        folder=None,
+        facts={},
+        evaluate_every=plan.steps,
+    )
+    return outcome.record

@@ -1,0 +1,93 @@
+"""Two processes make one process's run."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import maekit
+import tiny
+from maekit.engine import metrics
+from maekit.engine.distributed import World, choose_device
+from maekit.errors import RunError
+
+STEPS = 20
+
+
+def words_for(photos):
+    return [
+        "pretrain", "vit-tiny", *tiny.SIZES, "--data", photos, "--steps", STEPS, "--batch-size", "8",
+        "--micro-batch-size", "2", "--lr", "1e-3", "--workers", "0", "--run.no-tensorboard", "--val", photos,
+        "--optimizer.clip", "1", "--checkpoint-every", "10",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(maekit_here, photos, tmp_path_factory):
+    """(the folder of a run by one process, that of the same by two)."""
+    root, words = tmp_path_factory.mktemp("world"), words_for(photos)
+    done = maekit_here(*words, "--out", root / "one")
+    assert done.returncode == 0, done.stderr
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command = [*launch, "maekit.cli", *map(str, words), "--out", str(root / "two")]
+    two = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("done:") == 1
+    return root / "one", root / "two"
+
+
+@pytest.mark.slow
+def test_losses_are_those_of_one_process(runs):
+    histories = [metrics.read(run / "metrics.jsonl") for run in runs]
+    for one, two in zip(*histories, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
+        for name in ("step", "epoch", "lr"):
+            assert two[name] == one[name]
+
+
+@pytest.mark.slow
+def test_validation_is_that_of_one_process(runs):
+    one, two = (metrics.last(run / "metrics.jsonl") for run in runs)
+    for name in ("val_loss", "val_rankme", "val_knn"):
+        assert two[name] == pytest.approx(one[name], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_weights_are_those_of_one_process(runs):
+    one, two = (maekit.load(run).state_dict() for run in runs)
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_where_two_were_interrupted(runs, maekit_here, photos, tmp_path):
+    one, two = runs
+    shutil.copytree(two, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step-{STEPS}")
+    done = maekit_here(*words_for(photos), "--out", tmp_path / "run", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "going on from step 10" in done.stderr
+    losses = [[record["loss"] for record in metrics.read(run / "metrics.jsonl")] for run in (one, tmp_path / "run")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+
+
+def test_a_world_of_one_waits_for_nobody():
+    world = World()
+    assert world.is_first
+    assert world.agree(True)
+    assert not world.agree(False)
+    assert world.tell({"a": 1}) == {"a": 1}
+    assert world.gather([1, 2]) == [1, 2]
+    assert torch.equal(world.mean(torch.tensor(3.0)), torch.tensor(3.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("tpu9", "is no device"), ("meta", "is no device maekit runs on"), ("cuda:99", "device cuda:99: ")],
+)
+def test_devices_that_are_not_there_are_refused(name, words):
+    with pytest.raises(RunError, match=words):
+        choose_device(name)

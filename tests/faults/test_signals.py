@@ -1,0 +1,71 @@
+"""SIGTERM and SIGUSR1: save, leave with code 75 within seconds, go on with --resume; twice: leave at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import tiny
+from maekit import storage
+from maekit.engine import metrics
+
+TWICE = """
+import os, sys, time
+from maekit.engine.signals import stop_requests
+with stop_requests() as request:
+    os.kill(os.getpid(), int(sys.argv[1]))
+    print(request.signal, flush=True)
+    os.kill(os.getpid(), int(sys.argv[2]))
+    print("still here", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(signal.SIGTERM, signal.SIGTERM), (signal.SIGUSR1, signal.SIGTERM), (signal.SIGINT,) * 2]
+)
+def test_a_second_signal_ends_the_process_at_once(first, second):
+    words = [sys.executable, "-c", TWICE, str(int(first)), str(int(second))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + second
+    assert done.stdout == f"{first.name}\n"
+
+
+def test_signals_mean_what_they_meant_before_once_the_run_is_over():
+    from maekit.engine.signals import stop_requests
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    with stop_requests() as request:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert request.signal == "SIGUSR1"
+    assert before == {number: signal.getsignal(number) for number in before}
+
+
+@pytest.mark.slow
+def test_a_terminated_run_saves_says_so_and_goes_on(maekit_here, photos, tmp_path):
+    folder = tmp_path / "run"
+    words = [
+        "pretrain", "vit-tiny", *tiny.SIZES, "--data", photos, "--out", folder, "--batch-size", "8", "--lr", "1e-3",
+        "--workers", "1", "--checkpoint-every", "1000000", "--run.no-tensorboard",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "maekit.cli", *map(str, words), "--steps", "100000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (folder / "metrics.jsonl").exists() or not metrics.read(folder / "metrics.jsonl"):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    assert time.monotonic() - asked < 10
+    assert process.returncode == 75
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("maekit: stopped by SIGTERM after saving step ")
+    step = int(said.split("after saving step ")[1])
+    assert storage.read_facts(folder / "checkpoints" / f"step-{step}")["step"] == step
+
+    done = maekit_here(*words, "--steps", step + 2, "--resume", "--allow-drift")
+    assert done.returncode == 0, done.stderr
+    assert f"going on from step {step}" in done.stderr
+    assert metrics.last(folder / "metrics.jsonl")["step"] == step + 2

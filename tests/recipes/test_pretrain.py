@@ -1,0 +1,216 @@
+"""`maekit pretrain` as a user meets it: what it leaves, what it says, that it repeats itself, and what it refuses."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import maekit
+import tiny
+from maekit.engine import metrics
+
+WORDS = ("pretrain", "vit-tiny", *tiny.SIZES, "--batch-size", "8", "--lr", "1e-3", "--workers", "0")
+
+
+@pytest.fixture(scope="module")
+def finished(maekit_here, photos, tmp_path_factory):
+    """(the finished command, its run folder): 20 steps in passes of 4 images, validated on the same photographs."""
+    folder = tmp_path_factory.mktemp("pretrain") / "run"
+    done = maekit_here(
+        *WORDS, "--data", photos, "--out", folder, "--steps", "20", "--checkpoint-every", "8", "--json",
+        "--micro-batch-size", "4", "--val", photos, "--val-every", "4", "--optimizer.clip", "1", "--run.ema", "0.9",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done, folder
+
+
+def losses(folder):
+    return [record["loss"].hex() for record in metrics.read(Path(folder) / "metrics.jsonl")]
+
+
+def test_it_leaves_a_whole_run(finished):
+    _, folder = finished
+    names = {entry.name for entry in folder.iterdir()}
+    assert names >= {
+        "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "model.safetensors", "model_ema.safetensors",
+        "report.html", "log.txt",
+    }  # fmt: skip
+    assert "lock" not in names
+    assert not [name for name in names if name.endswith(".part")]
+    assert sorted(entry.name for entry in (folder / "checkpoints").iterdir()) == ["step-16", "step-20"]
+
+
+def test_the_last_line_is_the_answer(finished):
+    done, folder = finished
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["run"] == str(folder)
+    assert answer["steps"] == 20
+    assert answer["loss"] == metrics.last(folder / "metrics.jsonl")["loss"]
+    assert 0 <= answer["val_knn"] <= 1
+
+
+def test_every_step_has_its_line(finished):
+    _, folder = finished
+    records = metrics.read(folder / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(1, 21))
+    for record in records:
+        assert record.keys() >= {"step", "epoch", "loss", "lr", "images_per_second", "gradient_norm"}
+    assert records[-1]["epoch"] == pytest.approx(20 * 8 / 12)
+    judged = [record["step"] for record in records if "val_loss" in record]
+    assert judged == [6, 12, 18, 20]  # every four epochs of twelve images in batches of eight, and at the end
+    assert {"val_rankme", "val_knn", "val_loss_ema"} <= records[-1].keys()
+    board = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("loss")] == list(range(1, 21))
+
+
+def test_the_header_says_what_will_happen_before_it_does(finished):
+    done, _ = finished
+    header = done.stderr[: done.stderr.index("step 1/20")]
+    for words in (
+        "12 images, 2 classes", "vit_tiny_patch16_224 at 32x32x3", "0.03 M parameters", "GFLOP",
+        "8 images a step: 1 devices x 4 images x 2 passes", "0.001 at its peak, 0.032 per 256 images",
+        "20 (13.33 epochs), 1 of them warmup", "cpu, fp32",
+    ):  # fmt: skip
+        assert words in header, words
+    assert "left" in next(line for line in done.stderr.splitlines() if line.startswith("step 20/20"))
+
+
+def test_the_config_says_what_ran(finished, photos):
+    _, folder = finished
+    said = json.loads((folder / "config.json").read_text())
+    assert said["config"]["schedule"]["batch_size"] == 8
+    assert said["config"]["optimizer"]["lr"] == 1e-3
+    assert said["data"] | {"fingerprint": ""} == {
+        "source": str(photos), "images": 12, "classes": 2, "fingerprint": "",
+    }  # fmt: skip
+    assert said["computed"] == {
+        "steps": 20, "warmup_steps": 1, "lr": 1e-3, "base_lr": 0.032, "micro_batch": 4, "accumulation": 2,
+        "world_size": 1,
+    }  # fmt: skip
+    assert said["versions"]["torch"] == version("torch")
+
+
+def test_the_weights_are_a_model(finished):
+    _, folder = finished
+    model = maekit.load(folder)
+    assert model.grid == (4, 4)
+    assert model.config.width == 32
+    checkpoint = maekit.load(folder / "checkpoints" / "step-20" / "model.safetensors")
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in checkpoint.state_dict().items())
+    averaged = maekit.load(folder / "model_ema.safetensors")
+    assert not torch.equal(averaged.decoder.mask_token, model.decoder.mask_token)
+
+
+def test_a_run_repeats_itself_from_its_own_config(finished, maekit_here, tmp_path):
+    _, folder = finished
+    done = maekit_here("pretrain", folder / "config.json", "--out", tmp_path / "again", "--run.no-tensorboard")
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "again") == losses(folder)
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_the_loss_of_the_first_step_follows_from_the_seed(maekit_here, photos, finished, tmp_path):
+    _, folder = finished
+    done = maekit_here(*WORDS, "--data", photos, "--out", tmp_path / "run", "--steps", "1", "--seed", "1")
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "run")[0] != losses(folder)[0]
+
+
+def test_weights_to_continue_from(finished, maekit_here, photos, tmp_path):
+    _, folder = finished
+    done = maekit_here(
+        *WORDS, "--data", photos, "--out", tmp_path / "run", "--weights", folder, "--steps", "1", "--lr", "1e-12"
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = maekit.load(folder).state_dict(), maekit.load(tmp_path / "run").state_dict()
+    assert all(torch.allclose(value, before[name], atol=1e-6) for name, value in after.items())
+
+
+def test_images_of_one_channel_and_any_shape(maekit_here, tmp_path):
+    draw = np.random.default_rng(0)
+    for number in range(4):
+        pixels = draw.integers(0, 256, (20, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    done = maekit_here(
+        *WORDS, "--data", tmp_path, "--out", tmp_path / "run", "--steps", "2", "--model.channels", "1",
+        "--image-size", "16", "32", "--normalise", "half", "--batch-size", "4",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert maekit.load(tmp_path / "run").grid == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--image-size", "36"), 1, "height 36 is not a multiple of the 8-px patch; take 32 or 40"),
+        (("--micro-batch-size", "3"), 1, "not a multiple of 3; take a divisor of 8"),
+        (("--steps", "0"), 2, "no optimizer step"),
+        (("--device", "cuda:99"), 1, "device cuda:99"),
+        (("--data", "absent"), 1, "absent: no such file or folder"),
+    ],
+)
+def test_mistakes_get_one_line_and_leave_nothing(maekit_here, photos, tmp_path, options, code, words):
+    done = maekit_here(*WORDS, "--data", photos, "--out", tmp_path / "deep" / "run", "--steps", "2", *options)
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_images_gets_one_line(maekit_here, tmp_path):
+    done = maekit_here(*WORDS, "--data", tmp_path, "--out", tmp_path / "run", "--steps", "2")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{tmp_path}: holds no image" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_cannot_be_read_are_named_and_leave_nothing(maekit_here, tmp_path):
+    names = [f"{number}.jpg" for number in range(3)]
+    for name in names:
+        (tmp_path / name).write_text("no image")
+    done = maekit_here(*WORDS, "--data", tmp_path, "--out", tmp_path / "run", "--steps", "2")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "none of its 3 images can be read" in last
+    assert all(name in last for name in names)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/run", "/proc/run", "full"])
+def test_a_run_folder_that_cannot_be_written_gets_one_line(maekit_here, photos, tmp_path, out):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "lock").symlink_to("/dev/full")
+    done = maekit_here(*WORDS, "--data", photos, "--out", tmp_path / out, "--steps", "2")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "cannot be written" in done.stderr
+    assert [path.name for path in (tmp_path / "full").iterdir()] in (["lock"], [])
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over_unasked(finished, maekit_here, photos):
+    _, folder = finished
+    before = losses(folder)
+    done = maekit_here(*WORDS, "--data", photos, "--out", folder, "--steps", "2")
+    assert done.returncode == 1
+    assert "holds a run already; --resume continues it, --overwrite starts anew" in done.stderr
+    assert losses(folder) == before
+
+
+def test_overwriting_removes_the_old_run_and_nothing_else(maekit_here, photos, tmp_path):
+    folder = tmp_path / "run"
+    for words in (("--steps", "3"), ("--steps", "2", "--overwrite", "--run.no-tensorboard")):
+        (folder).mkdir(exist_ok=True)
+        (folder / "notes.txt").write_text("mine")
+        assert maekit_here(*WORDS, "--data", photos, "--out", folder, *words).returncode == 0
+    assert len(losses(folder)) == 2
+    assert not (folder / "tensorboard").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
