@@ -11,7 +11,7 @@ import io
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +41,23 @@ def maekit_here() -> MaekitRun:
         out, err, log = io.StringIO(), io.StringIO(), logging.getLogger("maekit")
         handlers, propagates = list(log.handlers), log.propagate
         try:
+            log.handlers = []  # so that the run's own is made anew, and writes to `err`
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = cli.main([str(word) for word in words])
         finally:
-            log.handlers, log.propagate = handlers, propagates  # the run's own writes to `err`
+            log.handlers, log.propagate = handlers, propagates
         return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A recipe run in this process leaves no handler behind."""
+    log = logging.getLogger("maekit")
+    handlers, propagates = list(log.handlers), log.propagate
+    yield
+    log.handlers, log.propagate = handlers, propagates
 
 
 @pytest.fixture(scope="session")

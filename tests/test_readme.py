@@ -1,5 +1,6 @@
 """The README's tour, run as it stands there."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_the_tour_runs_and_leaves_what_it_says(maekit_command, tmp_path):
         assert words[0] == "maekit"
         done = maekit_command(*words[1:], cwd=tmp_path, timeout=240)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
-        for option, value in zip(words, words[1:], strict=False):
+        for option, value in itertools.pairwise(words):
             if option == "--out":
                 assert (tmp_path / value).exists(), command
 

@@ -1,11 +1,11 @@
 """Costs as announced before a run, against a count by hand."""
 
+import pytest
 import torch
 
 import tiny
 from maekit.config import MaskConfig, TargetConfig
 from maekit.models.cost import forward_gflop, parameter_count
-from maekit.models.encoder import ImageEncoder
 from maekit.models.mae import MaskedAutoencoder
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -25,17 +25,21 @@ def linear(tokens, width, out):
     return 2 * tokens * width * out
 
 
-def test_a_masked_autoencoder_pays_for_visible_patches_and_hidden_queries_alone():
+@pytest.fixture
+def model():
     target = TargetConfig(pixels="raw")
-    model = MaskedAutoencoder(tiny.model_config(), target, MaskConfig(ratio=0.75), mean=MEAN, std=STD)
+    return MaskedAutoencoder(tiny.model_config(), target, MaskConfig(ratio=0.75), mean=MEAN, std=STD)
+
+
+def test_a_masked_autoencoder_pays_for_visible_patches_and_hidden_queries_alone(model):
     encoder = linear(VISIBLE, PATCH, D) + 3 * block(D, 1 + VISIBLE, 1 + VISIBLE)
     decoder = linear(1 + VISIBLE, D, DECODER) + block(DECODER, 1 + L, 1 + L) + block(DECODER, 1 + L, HIDDEN)
     assert forward_gflop(model) * 1e9 == encoder + decoder + linear(HIDDEN, DECODER, PATCH)
 
 
-def test_counting_leaves_the_model_as_it_was():
-    model = ImageEncoder(tiny.model_config(), mean=MEAN, std=STD)
+def test_counting_leaves_the_model_as_it_was(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    forward_gflop(model)
     assert parameter_count(model) == sum(value.numel() for value in before.values())
+    forward_gflop(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.device.type == "cpu" for parameter in model.parameters())

@@ -10,9 +10,9 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,46 +31,11 @@ from maekit.engine.progress import meter
 from maekit.engine.run_state import RunFolder
 from maekit.engine.schedule import Plan
 from maekit.engine.signals import StopRequest, stop_requests
+from maekit.engine.task import Batches, Task
 from maekit.errors import RunError, Stopped, TrainingError
 from maekit.randomness import key
 
 log = logging.getLogger("maekit")
-
-
-class Batch(Protocol):
-    """Images of one pass."""
-
-    @property
-    def indices(self) -> Tensor:
-        """Numbers of the images in their source."""
-
-    def __len__(self) -> int: ...
-
-    def to(self, device: torch.device) -> "Batch": ...
-
-
-class Task(Protocol):
-    """What is trained, and what makes it better."""
-
-    @property
-    def model(self) -> nn.Module:
-        """The module whose weights are trained and saved."""
-
-    def loss(self, batch: Any) -> dict[str, Tensor]:
-        """Scalars by name; `loss`, the mean over the batch, is minimised, the others are logged."""
-
-    def evaluate(self) -> dict[str, float]:
-        """What held-out images say of the model as it is; names begin with val_. Called on every rank."""
-
-    def rate_factors(self) -> dict[str, float]:
-        """Factors on the learning rate by parameter name (layer-wise decay); empty: none."""
-
-    def metadata(self) -> dict[str, str]:
-        """What stands in the header of the weights' file, enough to build the model anew."""
-
-
-Batches = Callable[[int], Iterator[Any]]
-"""From a step to the micro-batches of this rank, from that step on, in order."""
 
 
 @dataclass(frozen=True)

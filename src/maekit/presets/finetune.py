@@ -114,8 +114,8 @@ def digits() -> ClassifyConfig:
         data=DataConfig(source="digits:train", workers=0),
         augment=AugmentConfig(crop="pad", flip=0.0),
         validation=ValidationConfig(source="digits:test", crop_share=1.0, every=1e9),
-        optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05, layer_decay=0.75),
-        schedule=ScheduleConfig(steps=300, batch_size=50, micro_batch_limit=256),
+        optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.999), weight_decay=0.05, layer_decay=0.5),
+        schedule=ScheduleConfig(steps=200, batch_size=50, micro_batch_limit=256),
         run=RunConfig(device="cpu"),
     )
 

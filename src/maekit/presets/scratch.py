@@ -18,7 +18,9 @@ from maekit.config import (
 from maekit.presets import finetune, pretrain
 
 
-def _appendix(name: str, model: ModelConfig, *, epochs: float, drop_path: float, micro_batch_limit: int) -> ClassifyConfig:
+def _appendix(
+    name: str, model: ModelConfig, *, epochs: float, drop_path: float, micro_batch_limit: int
+) -> ClassifyConfig:
     """The paper's recipe for ViT from scratch (arXiv 2111.06377, appendix A.2, table 11): EMA, strong decay."""
     return ClassifyConfig(
         name=name,
@@ -87,7 +89,8 @@ def cifar() -> ClassifyConfig:
 def digits() -> ClassifyConfig:
     """The digits encoder from nothing, with the budget and augmentation of the fine-tuning preset.
 
-    Source: ours. Measured: see docs/results.md.
+    Source: ours; its learning rate is the better of two for this start, chosen like fine-tuning's (docs/log.md,
+    2026-11-24). Measured: see docs/results.md.
     """
     tuned = finetune.digits()
     return replace(
@@ -95,7 +98,7 @@ def digits() -> ClassifyConfig:
         model=pretrain.digits().model,
         classifier=replace(tuned.classifier, head_std=0.01),
         data=replace(tuned.data, normalise="half"),
-        optimizer=replace(tuned.optimizer, layer_decay=None),
+        optimizer=replace(tuned.optimizer, lr=1e-3, layer_decay=None),
     )
 
 

@@ -17,7 +17,7 @@ from maekit.data.sources import Source, open_source
 from maekit.data.sources.labelled import check_labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.data.statistics import standardisation
-from maekit.engine import loop
+from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
 from maekit.engine.schedule import Plan
@@ -115,7 +115,10 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
         model = build_model(config, train)
         model.recompute_activations(config.run.checkpoint_activations)
         task = ClassifyTask(config, model, val, world)
-        with execution.hold_folder(config.run, config.name, world) as folder:
+        with (
+            execution.hold_folder(config.run, config.name, world) as folder,
+            memory.explained(plan, config.run, model.config.image_hw, world.device),
+        ):
             execution.write_down(folder, config, train, plan)
             execution.print_header(verb, config, model, train, plan, world, folder)
             outcome = loop.train(

@@ -11,7 +11,6 @@ from maekit.config.verbs import DemoOptions
 from maekit.data.loader import BadImages, eval_batches
 from maekit.data.sources import Source, open_source
 from maekit.engine.progress import quiet
-from maekit.inference import reconstruct
 from maekit.inference.features import Features, extract
 from maekit.models import mae
 from maekit.models.mae import MaskedAutoencoder
@@ -46,7 +45,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
         "pretrained": _judge(model, train, test),
     }
     few = {"from scratch": _few_labels(options, "scratch"), "pretrained": _few_labels(options, "finetune")}
-    _report(out, config, model, test, options, judged, few)
+    _report(config, options, model, judged, few)
     print(_summary(options, judged, few, out))
     return {**answer, "probe": judged, "few_labels": few}
 
@@ -103,29 +102,26 @@ def _train_few(options: DemoOptions, verb: str, seed: int) -> dict[str, Any]:
 
 
 def _report(
-    out: Path,
-    config: PretrainConfig,
-    model: MaskedAutoencoder,
-    test: Source,
-    options: DemoOptions,
-    judged: Judged,
-    few: dict[str, list[float]],
+    config: PretrainConfig, options: DemoOptions, model: MaskedAutoencoder, judged: Judged, few: dict[str, list[float]]
 ) -> None:
+    out = Path(options.out)
+    train, test = open_source(config.data.source), open_source(config.validation.source)
     picture = pretrain.reconstruction_picture(config, model, test)
     probe_rows = [[name, *(f"{values[kind]:.3f}" for kind in _KINDS)] for name, values in judged.items()]
     few_rows = [[name, _spread(values), str(len(values))] for name, values in few.items()]
     sections = [
         page.Text(
-            "A masked autoencoder saw 1,437 scanned digits without their labels. It was shown a quarter of each "
-            "and learned to paint the rest. What its encoder made of that is judged here on 360 digits it never saw."
+            f"A masked autoencoder saw {len(train):,} scanned digits without their labels, {config.mask.ratio:.0%} of "
+            "each hidden, and learned to paint what was hidden. What its encoder made of that is judged here on "
+            f"{len(test)} digits it never saw."
         ),
         page.Heading("What it paints"),
-        page.Picture(picture, reconstruct.caption(model, "visible")),
+        page.Picture(picture, "Held-out digits: what the encoder was shown, what was painted, and the digit itself."),
         page.Heading("What its features know"),
         page.Table(
             ["encoder", *_KINDS.values()],
             probe_rows,
-            "Top-1 on the 360 test digits, from frozen features (the mean of the patch tokens). Untrained: the same "
+            f"Top-1 on the {len(test)} test digits, from frozen features (the mean of patches). Untrained: the same "
             "encoder with its initial weights.",
         ),
         page.Heading(f"Learning from {options.per_class} labels per class"),

@@ -14,7 +14,7 @@ from maekit.config import PretrainConfig, files
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.sources import Source, open_source
 from maekit.data.statistics import evenly_spread, standardisation
-from maekit.engine import loop
+from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
 from maekit.engine.evaluate import knn_predict, rankme
@@ -131,7 +131,10 @@ def run(config: PretrainConfig) -> dict[str, Any]:
         model.recompute_activations(config.run.checkpoint_activations)
         validation = Validation(config, source, held_out, world) if held_out is not None else None
         task = PretrainTask(config, model, validation)
-        with execution.hold_folder(config.run, config.name, world) as folder:
+        with (
+            execution.hold_folder(config.run, config.name, world) as folder,
+            memory.explained(plan, config.run, config.model.image_hw, world.device),
+        ):
             execution.write_down(folder, config, source, plan)
             execution.print_header("pretrain", config, model, source, plan, world, folder)
             outcome = loop.train(

@@ -21,6 +21,7 @@ from maekit.engine import loop
 from maekit.engine.distributed import World
 from maekit.engine.precision import Precision
 from maekit.engine.schedule import Plan
+from maekit.engine.task import Batches
 from maekit.inference.features import Features, extract
 from maekit.models.encoder import ImageEncoder
 from maekit.models.family import Features as Kind
@@ -260,7 +261,7 @@ def _head(kind: Callable[[int, int], nn.Module], trial: Trial, choice: Choice) -
 
 
 def _train(
-    kind: str, task: ProbeTask, batches: loop.Batches, plan: Plan, optimizer: OptimizerConfig, trial: Trial
+    kind: str, task: ProbeTask, batches: Batches, plan: Plan, optimizer: OptimizerConfig, trial: Trial
 ) -> dict[str, Any]:
     """The last record of a training that leaves nothing on disk."""
     log.info(

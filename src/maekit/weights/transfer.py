@@ -32,8 +32,8 @@ def continue_from(model: MaskedAutoencoder, weights: str) -> None:
 def copy_encoder(model: ImageEncoder, source: ImageEncoder, weights: str) -> None:
     """The encoder's weights, all of them. Raises WeightsError where the encoders differ.
 
-    Where `model` is a classifier that pools first and norms then, the final norm is not the encoder's any more: it starts
-    anew, as in arXiv 2111.06377's fine-tuning. `source` is used up.
+    Where `model` is a classifier that pools first and norms then, the final norm is not the encoder's any more: it
+    starts anew, as in arXiv 2111.06377's fine-tuning. `source` is used up.
     """
     pools_first = isinstance(model, Classifier) and model.pooling == "mean" and not model.family.norm_before_mean
     taken = isinstance(source, Classifier) and source.pooling == "mean" and not source.family.norm_before_mean

@@ -1,0 +1,61 @@
+"""Running out of memory, told so that a person knows what to change."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from maekit.config import RunConfig
+from maekit.engine.schedule import Plan
+from maekit.errors import TrainingError
+
+# How torch says it where it has no class of its own for it: CPU, cuBLAS and MPS in turn.
+_WORDS = ("can't allocate memory", "ALLOC_FAILED", "out of memory")
+
+
+@contextmanager
+def explained(plan: Plan, config: RunConfig, image_hw: tuple[int, int], device: torch.device) -> Iterator[None]:
+    """Inside the block, memory that runs out becomes a TrainingError: what was asked for, the peak, what to try.
+
+    Nothing is being written at such a moment but by a checkpoint, which is complete or absent.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        height, width = image_hw
+        raise TrainingError(
+            f"out of memory with {plan.micro_batch} images of {height}x{width} pixels a pass on {device}, "
+            f"{_peak(device)}; try {_settings(plan, config)}; the checkpoints are intact: "
+            "go on with --resume --allow-drift"
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in _WORDS)
+
+
+def _settings(plan: Plan, config: RunConfig) -> str:
+    """Two settings that take less memory, the cheaper one first."""
+    tries = ["a smaller --image-size"]
+    if not config.checkpoint_activations:
+        tries.insert(0, "--run.checkpoint-activations")
+    if plan.micro_batch > 1:
+        smaller = max(d for d in range(1, plan.micro_batch) if plan.micro_batch % d == 0)
+        tries.insert(0, f"--micro-batch-size {smaller}")
+    if len(tries) == 1:
+        tries.append("a narrower or shallower model")
+    return " or ".join(tries[:2])
+
+
+def _peak(device: torch.device) -> str:
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        return f"whose tensors took {torch.cuda.max_memory_allocated(device) / 1e9:.1f} of {total / 1e9:.1f} GB"
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    return f"this process having taken {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB"

@@ -1,0 +1,43 @@
+"""What the loop asks of whatever it trains."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Batch(Protocol):
+    """Images of one pass."""
+
+    @property
+    def indices(self) -> Tensor:
+        """Numbers of the images in their source."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device) -> "Batch": ...
+
+
+class Task(Protocol):
+    """What is trained, and what makes it better."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The module whose weights are trained and saved."""
+
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        """Scalars by name; `loss`, the mean over the batch, is minimised, the others are logged."""
+
+    def evaluate(self) -> dict[str, float]:
+        """What held-out images say of the model as it is; names begin with val_. Called on every rank."""
+
+    def rate_factors(self) -> dict[str, float]:
+        """Factors on the learning rate by parameter name (layer-wise decay); empty: none."""
+
+    def metadata(self) -> dict[str, str]:
+        """What stands in the header of the weights' file, enough to build the model anew."""
+
+
+Batches = Callable[[int], Iterator[Any]]
+"""From a step to the micro-batches of this rank, from that step on, in order."""
