@@ -127,3 +127,10 @@ def test_randaugment_is_for_three_channels_and_understood_words() -> None:
         train_transform(EVERYTHING, (32, 32)).check(1)
     with pytest.raises(UsageError, match="write it as timm does"):
         train_transform(AugmentConfig(randaugment="rnd-m9"), (32, 32))
+
+
+def test_randaugment_works_at_any_strength() -> None:
+    transform = train_transform(AugmentConfig(randaugment="rand-m10-n8-inc1"), (32, 32))
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    for index in range(50):
+        assert transform(image, 0, 0, index, 0).shape == image.shape

@@ -67,22 +67,26 @@ PARENT = """
 import os, sys, time
 from maekit.data.workers import map_in_order
 def work(seconds):
+    if seconds < 0:
+        raise ValueError("a bug in the work")
     time.sleep(seconds)
     return os.getpid()
 if __name__ == "__main__":
-    results = map_in_order(work, [0.01] * 100000, 2)
+    results = map_in_order(work, [0.01] * 1000 + [-1] * 1000, 2)
     print(*{next(results) for _ in range(8)}, flush=True)
     if sys.argv[1] == "wait":
         time.sleep(60)
+    if sys.argv[1] == "raise in work":
+        list(results)
     raise RuntimeError("a bug while results are open")
 """
 
 
-@pytest.mark.parametrize("end", ["kill", "raise"])
+@pytest.mark.parametrize("end", ["kill", "raise", "raise in work"])
 def test_workers_go_with_their_parent(tmp_path: Path, end: str) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    command = [sys.executable, str(script), "wait" if end == "kill" else "raise"]
+    command = [sys.executable, str(script), "wait" if end == "kill" else end]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
         assert parent.stdout is not None
         pids = {int(word) for word in parent.stdout.readline().split()}

@@ -55,7 +55,7 @@ def test_the_summary_names_what_matters(mixed: Path, capsys: pytest.CaptureFixtu
     printed = capsys.readouterr().out
     assert f"{mixed}/dog/text.png: not an image" in printed
     assert f"{mixed}/cat/2.png = {mixed}/dog/again.png" in printed
-    assert "2, of 4 to 6 images" in printed
+    assert "2, of 4 to 6 images each" in printed
     assert "--normalise given --mean" in printed
 
 

@@ -214,3 +214,11 @@ def test_overwriting_removes_the_old_run_and_nothing_else(maekit_here, photos, t
     assert len(losses(folder)) == 2
     assert not (folder / "tensorboard").exists()
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_warmup_that_never_ends_is_said(maekit_here, photos, tmp_path):
+    words = (*WORDS, "--data", photos, "--out", tmp_path / "run", "--epochs", "2")
+    assert "the whole run is warmup" in maekit_here(*words).stderr
+    done = maekit_here(*words, "--schedule.warmup-epochs", "1", "--overwrite")
+    assert done.returncode == 0
+    assert "the whole run is warmup" not in done.stderr

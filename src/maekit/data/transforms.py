@@ -149,9 +149,23 @@ def _randaugment(text: str, image_hw: tuple[int, int]) -> Any:
 
     settings = {"translate_const": int(min(image_hw) * 0.45), "img_mean": _RANDAUGMENT_FILL}
     try:
-        return rand_augment_transform(text, settings)
+        transform = rand_augment_transform(text, settings)
     except (AssertionError, ValueError, KeyError) as error:
         raise UsageError(
             f"augment.randaugment: {text!r} is not understood ({error or type(error).__name__}); "
             "write it as timm does, such as rand-m9-mstd0.5-inc1"
         ) from None
+    for op in transform.ops:
+        if op.aug_fn.__name__ == "posterize":
+            op.aug_fn = _Posterize(op.aug_fn)
+    return transform
+
+
+@dataclass(frozen=True)
+class _Posterize:
+    """timm's posterize, keeping at least one bit: strengths of 10 and more leave none, which Pillow 13 refuses."""
+
+    posterize: Any
+
+    def __call__(self, picture: Any, bits: int, **settings: Any) -> Any:
+        return self.posterize(picture, max(1, bits), **settings)

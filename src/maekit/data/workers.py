@@ -6,8 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.synchronize import Event
-from typing import Any, Generic, TypeVar
+from functools import partial
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Semaphore
+from typing import Any, Generic, NoReturn, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -37,19 +39,25 @@ def map_in_order(work: Callable[[T], U], items: Iterable[T], workers: int) -> It
     if workers == 0:
         yield from map(work, items)
         return
-    stop = multiprocessing.Event()
-    loader: DataLoader[Any] = DataLoader(
-        _Items(work),
-        batch_size=None,
-        sampler=_Once(items),
-        num_workers=workers,
-        collate_fn=_unchanged,
-        worker_init_fn=_Start(stop),
-        pin_memory=torch.cuda.is_initialized(),
-        generator=torch.Generator().manual_seed(0),  # else the loader draws from the global one
-    )
-    atexit.register(stop.set)
-    iterator = _iterate(loader)
+    try:
+        stop = multiprocessing.Semaphore(0)  # no Event: one that a worker died waiting for would block who sets it
+        loader: DataLoader[Any] = DataLoader(
+            _Items(work),
+            batch_size=None,
+            sampler=_Once(items),
+            num_workers=workers,
+            collate_fn=_unchanged,
+            worker_init_fn=_Start(stop),
+            pin_memory=torch.cuda.is_initialized(),
+            generator=torch.Generator().manual_seed(0),  # else the loader draws from the global one
+        )
+        iterator = _iterate(loader)
+    except OSError as error:
+        raise DataError(
+            f"processes that decode images cannot be started ({error.strerror}); try fewer --workers, or 0"
+        ) from None
+    end_workers = partial(_release, stop, workers)
+    atexit.register(end_workers)
     try:
         yield from iterator
     except RuntimeError as error:
@@ -61,7 +69,13 @@ def map_in_order(work: Callable[[T], U], items: Iterable[T], workers: int) -> It
         ) from None
     finally:
         del iterator  # ends the workers now, whoever still holds this frame
-        atexit.unregister(stop.set)
+        end_workers()  # also where an error holds the iterator: they are deaf to the signal it would send at exit
+        atexit.unregister(end_workers)
+
+
+def _release(stop: Semaphore, workers: int) -> None:
+    for _ in range(workers):
+        stop.release()
 
 
 def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -106,7 +120,7 @@ def _unchanged(result: T) -> T:
 class _Start:
     """What a worker does first."""
 
-    def __init__(self, stop: Event) -> None:
+    def __init__(self, stop: Semaphore) -> None:
         self._stop = stop
 
     def __call__(self, _: int) -> None:
@@ -114,11 +128,18 @@ class _Start:
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
+        # What a worker's queue cannot send, for want of shared memory, would be waited for without end.
+        Queue._on_queue_feeder_error = _end  # type: ignore[attr-defined]
         threading.Thread(target=self._end_with_parent, daemon=True).start()
 
     def _end_with_parent(self) -> None:
         above = os.getppid()
         parent = multiprocessing.parent_process()
-        while os.getppid() == above and parent is not None and parent.is_alive() and not self._stop.wait(1):
-            pass
-        os._exit(1)
+        while os.getppid() == above and parent is not None and parent.is_alive():
+            if self._stop.acquire(timeout=1):
+                break
+        _end()
+
+
+def _end(*_: object) -> NoReturn:
+    os._exit(1)

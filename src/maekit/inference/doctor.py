@@ -179,7 +179,7 @@ def _lines(answer: dict[str, Any], options: DataOptions) -> Iterator[tuple[str, 
     else:
         counts = answer["classes"].values()
         each = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{min(counts):,}"
-        yield "classes", f"{len(counts):,}, of {each} images"
+        yield "classes", f"{len(counts):,}, of {each} images each"
     yield "unreadable", f"{len(answer['unreadable']):,}"
     repeated = sum(len(group) - 1 for group in answer["duplicates"])
     yield "duplicates", f"{repeated:,} images repeat another's bytes"

@@ -123,6 +123,8 @@ def print_header(
     log.info("maekit %s %s", verb, config.name)
     for name, value in lines.items():
         log.info("  %-8s%s", name, value)
+    if plan.warmup_steps == plan.steps > 1:
+        log.warning("the whole run is warmup: its rate never falls; lower --schedule.warmup-epochs")
 
 
 def write_weights(folder: RunFolder, model: native.Model, averaged: Mapping[str, torch.Tensor] | None) -> None:
