@@ -168,6 +168,7 @@ def class_numbers(source: Source, classes: Sequence[str], weights: str) -> Tenso
                 f"{source.text}: {source.path(index)} has label {source.label(index)}, but {weights} knows "
                 f"{len(known)} classes, 0 to {len(known) - 1}"
             )
+        log.warning("%s names no classes; its labels are taken as the numbers of those of %s", source.text, weights)
         return torch.arange(len(found))
     number = {name: label for label, name in enumerate(known)}
     if len(found) == len(known) == len(number) and set(found) == set(known):
