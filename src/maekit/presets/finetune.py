@@ -87,6 +87,42 @@ def vit_huge() -> ClassifyConfig:
     return _official("vit-huge", base_lr=1e-3, epochs=50, layer_decay=0.75, drop_path=0.3, micro_batch_limit=32)
 
 
+def swin_tiny() -> ClassifyConfig:
+    """Swin-T after uniform or dense masking: 100 epochs, layer decay .85.
+
+    Source: layer decay, length and schedule of UM-MAE's comparison (arXiv 2205.10063); the rest is MAE's recipe.
+    Expected: 82.04 on ImageNet-1k after uniform masking, 82.20 after SimMIM's, as published. Measured: not on ImageNet.
+    """
+    return _official("swin-tiny", base_lr=5e-4, epochs=100, layer_decay=0.85, drop_path=0.1, micro_batch_limit=128)
+
+
+def swin_base() -> ClassifyConfig:
+    """Swin-B after uniform or dense masking: 100 epochs, layer decay .9.
+
+    Source: layer decay and length of SimMIM (arXiv 2111.09886); the rest is MAE's recipe. Expected: 83.5 on
+    ImageNet-1k after 100 epochs of SimMIM, 84.0 after 800, as published. Measured: not on ImageNet.
+    """
+    return _official("swin-base", base_lr=5e-4, epochs=100, layer_decay=0.9, drop_path=0.1, micro_batch_limit=64)
+
+
+def hiera_tiny() -> ClassifyConfig:
+    """Hiera-T in the official recipe for ViT-B, with layer decay .75 and 300 epochs.
+
+    Source: ours, after MAE's recipe. Expected: arXiv 2306.00989 reports 82.8 on ImageNet-1k in its own. Measured: not
+    on ImageNet.
+    """
+    return _official("hiera-tiny", base_lr=5e-4, epochs=300, layer_decay=0.75, drop_path=0.1, micro_batch_limit=128)
+
+
+def hiera_base() -> ClassifyConfig:
+    """Hiera-B in the official recipe for ViT-B, with layer decay .75.
+
+    Source: ours, after MAE's recipe. Expected: arXiv 2306.00989 reports 84.5 on ImageNet-1k in its own. Measured: not
+    on ImageNet.
+    """
+    return _official("hiera-base", base_lr=5e-4, epochs=100, layer_decay=0.75, drop_path=0.1, micro_batch_limit=64)
+
+
 def cifar() -> ClassifyConfig:
     """ViT-Ti/2 at 32 px: 100 epochs with RandAugment, Mixup and CutMix.
 
@@ -126,6 +162,10 @@ PRESETS: dict[str, Callable[[], ClassifyConfig]] = {
     "vit-base": vit_base,
     "vit-large": vit_large,
     "vit-huge": vit_huge,
+    "swin-tiny": swin_tiny,
+    "swin-base": swin_base,
+    "hiera-tiny": hiera_tiny,
+    "hiera-base": hiera_base,
     "cifar": cifar,
     "digits": digits,
 }

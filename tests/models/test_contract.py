@@ -1,0 +1,251 @@
+"""What a family promises, checked alike for every family, way of masking and size name."""
+
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+
+import tiny
+from maekit import masking, targets
+from maekit.config import ClassifierConfig, MaskConfig, ModelConfig, OptimizerConfig, TargetConfig
+from maekit.engine import optimizer
+from maekit.errors import ModelError
+from maekit.models import classifier
+from maekit.models.family import features, layer_ids
+from maekit.models.mae import MaskedAutoencoder
+from maekit.patches import split
+from maekit.randomness import keys_tensor
+
+RANDOM, ONE_IN_2X2 = MaskConfig(kind="random", ratio=0.6), MaskConfig(kind="one_in_2x2", ratio=0.75)
+LINEAR = tiny.decoder_config(kind="linear")
+WIDTHS = {
+    "vit_tiny_patch16_224": 16, "vit_small_patch16_224": 16, "vit_base_patch16_224": 16, "vit_large_patch16_224": 16,
+    "vit_huge_patch14_224": 16,
+    "swin_tiny_patch4_window7_224": 24, "swin_small_patch4_window7_224": 24, "swin_base_patch4_window7_224": 32,
+    "swin_large_patch4_window7_224": 48, "swinv2_tiny_window16_256": 24, "swinv2_base_window16_256": 32,
+    "hiera_tiny_224": 16, "hiera_small_224": 16, "hiera_base_224": 16, "hiera_large_224": 16, "hiera_huge_224": 16,
+    "hiera_small_abswin_256": 16,
+}  # fmt: skip
+"""timm's names of every size, each with the width at which it is tested."""
+
+
+def tiny_model(encoder: str, **changes) -> ModelConfig:
+    """The encoder with all its blocks, narrow, on few mask units."""
+    decoder = tiny.decoder_config(depth=1)
+    common = {"encoder": encoder, "width": WIDTHS[encoder], "decoder": decoder}
+    if encoder.startswith("vit"):
+        return ModelConfig(**{**common, "heads": 2, "patch_size": 8, "image_size": 32, **changes})
+    if encoder.startswith("swin"):
+        return ModelConfig(**{**common, "window": 16, "image_size": 128, **changes})
+    return ModelConfig(**{**common, "image_size": 128, **changes})
+
+
+def mask_for(config: ModelConfig) -> MaskConfig:
+    return ONE_IN_2X2 if config.encoder.startswith("swin") and config.swin_method == "uniform" else RANDOM
+
+
+SIZES = {name: tiny_model(name) for name in WIDTHS}
+VIT, SWIN, SWIN_V2, HIERA = (
+    "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "swinv2_tiny_window16_256", "hiera_tiny_224",
+)  # fmt: skip
+KINDS = {
+    "vit": SIZES[VIT],
+    "vit, cross decoder": tiny_model(VIT, decoder=tiny.decoder_config(kind="cross")),
+    "vit, oblong, 5 channels": tiny_model(VIT, image_size=(32, 48), channels=5),
+    "swin uniform": SIZES[SWIN],
+    "swin uniform, oblong, 1 channel": tiny_model(SWIN, image_size=(64, 128), channels=1),
+    "swin v2 uniform": SIZES[SWIN_V2],
+    "swin dense": tiny_model(SWIN, swin_method="dense", decoder=LINEAR),
+    "swin dense, oblong, 4 channels": tiny_model(
+        SWIN, swin_method="dense", decoder=LINEAR, image_size=(64, 128), channels=4
+    ),
+    "swin v2 dense": tiny_model(SWIN_V2, swin_method="dense", decoder=LINEAR),
+    "hiera": SIZES[HIERA],
+    "hiera, cross decoder": tiny_model(HIERA, decoder=tiny.decoder_config(kind="cross")),
+    "hiera, oblong, 1 channel": tiny_model(HIERA, image_size=(96, 128), channels=1),
+}
+every_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+
+
+def built(config: ModelConfig, pixels: str = "normalised") -> MaskedAutoencoder:
+    """With nothing left at zero: a Swin V2's norms begin there, and would hide what comes before them."""
+    torch.manual_seed(0)
+    half = (0.5,) * config.channels
+    model = MaskedAutoencoder(config, TargetConfig(pixels=pixels), mask_for(config), mean=half, std=half)
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def example(model: MaskedAutoencoder) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(standardised images, masks, keys) of two images."""
+    draw = torch.Generator().manual_seed(1)
+    images = torch.randn(2, model.config.channels, *model.config.image_hw, generator=draw)
+    keys = keys_tensor(0, torch.arange(2))
+    return images, masking.draw(model.mask, model.grid, keys), keys
+
+
+def over_pixels(masked: torch.Tensor, model: MaskedAutoencoder) -> torch.Tensor:
+    """[N, L] as [N, 1, H, W]."""
+    units = masked.view(len(masked), 1, *model.grid)
+    return units.repeat_interleave(model.unit[0], 2).repeat_interleave(model.unit[1], 3)
+
+
+def loss_of(model: MaskedAutoencoder, images: torch.Tensor, masked: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    prediction = model(images, masked, keys=keys)
+    target = targets.make(model.target, images, model.unit, prediction.index)
+    return targets.loss(model.target, prediction.patches, target)
+
+
+@pytest.mark.parametrize("config", SIZES.values(), ids=SIZES)
+def test_every_size_predicts_its_hidden_units_and_trains_every_parameter(config):
+    model = built(config)
+    images, masked, keys = example(model)
+    prediction = model(images, masked)
+    assert torch.equal(masked.nonzero()[:, 1].view(2, -1), prediction.index)
+    values = model.unit[0] * model.unit[1] * config.channels
+    assert prediction.patches.shape == (*prediction.index.shape, values)
+    loss_of(model, images, masked, keys).backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert without == []
+
+
+@every_kind
+def test_hidden_pixels_are_never_seen(config):
+    model = built(config).eval()
+    images, masked, _ = example(model)
+    elsewhere = torch.where(over_pixels(masked, model), torch.randn_like(images), images)
+    assert not torch.equal(images, elsewhere)
+    with torch.no_grad():
+        assert torch.equal(model(images, masked).patches, model(elsewhere, masked).patches)
+        shown = torch.where(over_pixels(masked, model), images, torch.randn_like(images))
+        assert not torch.equal(model(images, masked).patches, model(shown, masked).patches)
+
+
+@pytest.mark.parametrize("pixels", ["raw", "normalised"])
+@every_kind
+def test_the_loss_compares_hidden_pixels_alone(config, pixels):
+    model = built(config, pixels).eval()
+    images, masked, _ = example(model)
+    with torch.no_grad():
+        prediction = model(images, masked)
+
+    def loss(compared):
+        target = targets.make(model.target, compared, model.unit, prediction.index)
+        return targets.loss(model.target, prediction.patches, target)
+
+    hidden = over_pixels(masked, model)
+    assert loss(images) == loss(torch.where(hidden, images, torch.randn_like(images)))
+    assert loss(images) != loss(torch.where(hidden, torch.randn_like(images), images))
+
+
+@every_kind
+def test_recomputed_activations_are_the_same(config):
+    model = built(config)
+    gradients = []
+    for recomputes in (False, True):
+        model.recompute_activations(recomputes)
+        model.zero_grad()
+        loss_of(model, *example(model)).backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+
+
+@every_kind
+def test_masks_of_other_kinds_get_one_line(config):
+    model = built(config)
+    takes = model.family.mask_kinds(config)
+    for kind in ("random", "block", "grid", "one_in_2x2", "painted"):
+        if kind in takes:
+            model.check_mask(kind)
+        else:
+            with pytest.raises(ModelError, match=rf"^mask\.kind {kind}: {config.encoder} takes .*one_in_2x2[^\n]*$"):
+                model.check_mask(kind)
+
+
+@pytest.mark.parametrize(
+    "config", [KINDS["vit"], KINDS["swin uniform"], KINDS["swin dense"], KINDS["hiera"]], ids=lambda c: c.encoder
+)
+def test_sizes_that_do_not_fit_name_the_nearest_that_do(config):
+    side = config.image_hw[0]
+    with pytest.raises(ModelError) as caught:
+        built(replace(config, image_size=side + 3))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(side + 3) in message
+    assert str(side) in message.split(str(side + 3), 1)[1]
+
+
+@every_kind
+def test_the_encoder_is_timms_own(config):
+    """A plain timm model takes the weights and gives the features."""
+    model = built(config).eval()
+    arguments = {"embed_dim": config.width, "in_chans": config.channels, "img_size": config.image_hw, "num_classes": 0}
+    if config.encoder.startswith("vit"):
+        arguments |= {"patch_size": config.patch_size, "num_heads": config.heads, "class_token": True}
+    if config.encoder.startswith("swin"):
+        arguments["window_size"] = config.window
+    native = timm.create_model(config.encoder, **arguments).eval()
+    native.load_state_dict(model.encoder.state_dict(), strict=True)
+    images, *_ = example(model)
+    with torch.no_grad():
+        assert torch.equal(native(images), model.encoder(images))
+
+
+@every_kind
+def test_whole_images_have_features(config):
+    model = built(config).eval()
+    images, *_ = example(model)
+    with torch.no_grad():
+        pooled, patches = (features(model.encoder, images, kind) for kind in ("pooled", "patches"))
+    assert pooled.shape == (2, patches.shape[2])
+    torch.testing.assert_close(patches.mean(1), pooled)
+
+
+@every_kind
+def test_latents_of_visible_units_say_where_they_lie(config):
+    model = built(config).eval()
+    images, masked, _ = example(model)
+    visible, _ = split(masked)
+    latents = model.family.encode_visible(model.encoder, model.adapter, images, masked, visible)
+    width = model.family.latent_width(model.encoder, config)
+    if model.family.dense(config):
+        assert latents.index is None
+        assert latents.patches.shape == (2, masked.shape[1], width)
+    else:
+        assert latents.patches.shape == (*latents.index.shape, width)
+        assert torch.equal(latents.index.sort(dim=1).values, visible)
+
+
+@every_kind
+def test_layers_and_decay_cover_every_parameter(config):
+    model = built(config)
+    ids, last = layer_ids(model.encoder)
+    names = dict(model.encoder.named_parameters())
+    assert names.keys() <= ids.keys()
+    assert set(ids.values()) == set(range(last + 1))
+    for name, parameter in names.items():
+        exempt = parameter.ndim <= 1 or any(word in name for word in ("pos_embed", "token", "bias_table", "logit_scale"))
+        assert optimizer.decays(name, parameter) == (not exempt), name
+
+
+@every_kind
+def test_a_classifier_on_it_learns(config):
+    half = (0.5,) * config.channels
+    settings = ClassifierConfig(pooling="mean")
+    model = classifier.build(config, settings, ("a", "b"), mean=half, std=half, seed=0)
+    labels = torch.tensor([0, 1])
+    images = torch.randn(2, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(2))
+    images = images + labels[:, None, None, None]
+    steps = optimizer.build(OptimizerConfig(lr=1e-3), list(model.named_parameters()), 1e-3)
+    losses = []
+    for _ in range(10):
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        steps.step()
+        steps.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
