@@ -11,7 +11,7 @@ import io
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +52,10 @@ def maekit_here() -> MaekitRun:
 
 
 @pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    """A recipe run in this process leaves no handler behind."""
+def _log_as_imported() -> None:
+    """No recipe that ran in this process before, in a test or a fixture, leaves its handlers."""
     log = logging.getLogger("maekit")
-    handlers, propagates = list(log.handlers), log.propagate
-    yield
-    log.handlers, log.propagate = handlers, propagates
+    log.handlers, log.propagate = [], True
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """Folders of tensors that are complete or absent.
 
 A folder holds .safetensors files and `manifest.json`, which names every file with its size and SHA-256 (a flipped bit
-loads without a word from safetensors alone). It is written under a temporary name, flushed to the disk, then renamed:
-a reader sees the old state or the new one, whatever is killed in between. No pickle is read or written.
+loads without a word from safetensors alone), and of itself. It is written under a temporary name, flushed to the disk,
+then renamed: a reader sees the old state or the new one, whatever is killed in between. No pickle is read or written.
 """
 
 import contextlib
@@ -48,7 +48,8 @@ def write_folder(
             path = temporary / f"{name}.safetensors"
             _save(path, tensors, (metadata or {}).get(name))
             listed[path.name] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-        text = json.dumps({"files": listed, "facts": dict(facts)}, indent=1)
+        content = {"files": listed, "facts": dict(facts)}
+        text = json.dumps({**content, "sha256": _content_hash(content)}, indent=1)
         with (temporary / MANIFEST).open("w", encoding="utf-8") as manifest:
             manifest.write(text)
             _flush(manifest.fileno(), manifest)
@@ -173,13 +174,21 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         listed = {name: (int(f["bytes"]), str(f["sha256"])) for name, f in manifest["files"].items()}
         plain = all(Path(name).name == name for name in listed) and isinstance(manifest["facts"], dict)
+        digest = str(manifest["sha256"])
     except FileNotFoundError:
         raise StorageError(f"{path}: is missing, so {folder.name} is incomplete") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(f"{path}: cannot be read as a manifest ({_reason(error)})") from None
     if not plain:
         raise StorageError(f"{path}: names files outside its folder")
+    if digest != _content_hash({"files": manifest["files"], "facts": manifest["facts"]}):
+        raise StorageError(f"{path}: is altered, its content is not what its own SHA-256 says")
     return manifest
+
+
+def _content_hash(content: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON values, as hex."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _flush(descriptor: int, file: Any) -> None:

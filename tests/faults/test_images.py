@@ -145,6 +145,7 @@ def test_bombs_are_cheap(tmp_path: Path) -> None:
                     (277, 3, 6), (278, 4, 60_000), (279, 4, 4)]  # fmt: skip
     tiff = b"II*\0" + struct.pack("<IH", 8, len(tiff_entries))
     tiff += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tiff_entries) + b"\0" * 4
+    just_allowed = tiff.replace(struct.pack("<I", 60_000), struct.pack("<I", 10_000))
     header = "{'descr': '<f8', 'fortran_order': False, 'shape': (60000, 60000, 6), }".ljust(117) + "\n"
     files = {
         "bomb.png": one_bit_png(40_000, 40_000, compressed),
@@ -154,6 +155,7 @@ def test_bombs_are_cheap(tmp_path: Path) -> None:
         "bomb.jpg": bytes(jpeg),
         "bomb.tif": tiff,
         "bomb.tif6": tiff,
+        "bomb.just-allowed.tif6": just_allowed,
         "bomb.npy": b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode(),
         "warm-up.png": encode(waves(), "PNG"),
         "warm-up.jpg": encode(waves(), "JPEG"),
@@ -165,79 +167,5 @@ def test_bombs_are_cheap(tmp_path: Path) -> None:
     outcome = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert int(outcome.pop("growth")) < 200
     assert outcome.pop("bomb.frames") == "(3, 2500, 2500)"
-    assert len(outcome) == 6
+    assert len(outcome) == 7
     assert all(result.startswith("refused: ") for result in outcome.values()), outcome
-
-
-MUTATE = """
-import sys
-from pathlib import Path
-import numpy as np
-from maekit.data.decode import decode
-from maekit.errors import ImageError
-
-def mutated(data, draw):
-    data = bytearray(data)
-    for _ in range(draw.integers(1, 5)):
-        place = int(draw.integers(len(data)))
-        if (kind := draw.integers(5)) == 0:
-            data[place] = draw.integers(256)
-        elif kind == 1:
-            data[place] ^= 1 << int(draw.integers(8))
-        elif kind == 2:
-            del data[max(place, 8):]
-        elif kind == 3:
-            del data[place:place + int(draw.integers(1, 40))]
-        else:
-            data[place:place] = draw.bytes(int(draw.integers(1, 40)))
-        if len(data) < 2:
-            break
-    return bytes(data)
-
-for file in sorted(Path(sys.argv[1]).iterdir()):
-    draw = np.random.default_rng(0)
-    channels = 5 if file.suffix in (".npy", ".tif5") else 3
-    original = file.read_bytes()
-    decode(original, channels)
-    refused = 0
-    for _ in range(int(sys.argv[2])):
-        try:
-            decode(mutated(original, draw), channels)
-        except ImageError as error:
-            refused += 1
-            assert str(error) and "\\n" not in str(error), error
-    print(file.name, refused, flush=True)
-"""
-
-
-def test_the_decoder_survives_mutation(tmp_path: Path) -> None:
-    picture, deep = waves(), np.random.default_rng(0).integers(0, 65536, (24, 24, 5), dtype=np.uint16)
-    files = {
-        "a.jpg": encode(picture, "JPEG"),
-        "progressive.jpg": encode(picture, "JPEG", progressive=True, quality=30),
-        "cmyk.jpg": encode(picture.convert("CMYK"), "JPEG"),
-        "a.png": encode(picture, "PNG"),
-        "palette.png": encode(picture.quantize(30), "PNG", transparency=3),
-        "sixteen.png": encode(Image.fromarray(deep[..., 0]), "PNG"),
-        "a.gif": encode(picture, "GIF", save_all=True, append_images=[picture.rotate(90)]),
-        "a.webp": encode(picture, "WEBP"),
-        "a.bmp": encode(picture, "BMP"),
-        "a.tif": encode(picture, "TIFF"),
-        "lzw.tif": encode(picture, "TIFF", compression="tiff_lzw"),
-        "a.ppm": encode(picture, "PPM"),
-    }
-    buffer = io.BytesIO()
-    np.save(buffer, deep)
-    files["a.npy"] = buffer.getvalue()
-    tifffile = pytest.importorskip("tifffile")
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, deep, photometric="minisblack", planarconfig="contig", compression="zlib")
-    files["deep.tif5"] = buffer.getvalue()
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    command = [sys.executable, "-W", "ignore", "-c", MUTATE, str(tmp_path), "200"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]  # negative: ended by a signal
-    refused = {name: int(count) for name, count in (line.split() for line in done.stdout.splitlines())}
-    assert refused.keys() == files.keys()
-    assert min(refused.values()) > 0  # or the mutations do nothing

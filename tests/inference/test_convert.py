@@ -18,6 +18,7 @@ from maekit.weights.load import load
 PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
 GIVEN = WeightsOptions(heads=3, decoder_heads=4, image_size=32)
 
+SUFFIXES = {"facebook": ".pth", "torch-export": ".pt2"}
 ROUND_TRIPS = [
     ("facebook_mae_full", "maekit", "w.safetensors"),
     ("facebook_mae_full", "facebook", "w.pth"),
@@ -68,7 +69,8 @@ def test_encoder_of_a_masked_autoencoder(tmp_path):
 @pytest.mark.parametrize(
     ("name", "to", "part", "reason"),
     [
-        ("flyegle_mae", "facebook", "auto", "decoder.head.linear.weight, for which that layout has no place"),
+        ("flyegle_mae", "facebook", "auto", "for which that layout has no place; .*--part encoder"),
+        ("facebook_mae_full", "timm", "reconstructor", "no place for a decoder; take --part encoder"),
         ("flyegle_mae", "huggingface", "auto", "has no place"),
         ("facebook_finetuned_pooled", "huggingface", "auto", "reads the class token"),
         ("facebook_finetuned_pooled", "timm", "encoder", "norms after the mean"),
@@ -76,9 +78,10 @@ def test_encoder_of_a_masked_autoencoder(tmp_path):
     ],
 )
 def test_what_a_layout_has_no_place_for(name, to, part, reason, tmp_path):
+    out = tmp_path / f"out{SUFFIXES.get(to, '')}"
     with pytest.raises(WeightsError, match=reason):
-        converted(name, to, tmp_path / "out", part=part)
-    assert not (tmp_path / "out").exists()
+        converted(name, to, out, part=part)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -95,26 +98,49 @@ def test_what_only_maekit_has(changes, to, reason, tmp_path):
     parts = (TargetConfig(pixels="raw"), MaskConfig())
     model = native.build(Blueprint("masked_autoencoder", tiny.model_config(**changes), (0.5,) * 3, (0.5,) * 3, *parts))
     native.save(model, tmp_path / "w.safetensors")
+    out = tmp_path / f"out{SUFFIXES.get(to, '')}"
     with pytest.raises(WeightsError, match=reason):
-        convert(ConvertOptions(weights=str(tmp_path / "w.safetensors"), to=to, out=str(tmp_path / "out")))
-    assert not (tmp_path / "out").exists()
+        convert(ConvertOptions(weights=str(tmp_path / "w.safetensors"), to=to, out=str(out)))
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("to", ["maekit", "facebook", "torch-export"])
 def test_a_place_that_cannot_be_written(to, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
-        converted("facebook_mae_encoder_only", to, tmp_path / "file" / "w")
+        converted("facebook_mae_encoder_only", to, tmp_path / "file" / f"w{SUFFIXES.get(to, '')}")
 
 
-def test_a_name_that_belies_its_content(tmp_path):
-    with pytest.raises(UsageError, match=r"name it \.pth"):
-        converted("facebook_mae_full", "facebook", tmp_path / "w.safetensors")
+@pytest.mark.parametrize(
+    ("to", "name", "reason"),
+    [
+        ("facebook", "w.safetensors", r"writes one \.pth file; name it \.pth"),
+        ("torch-export", "w", r"name it \.pt2"),
+        ("onnx", "w.pth", r"name it \.onnx"),
+        ("huggingface", "w.safetensors", r"writes a folder; leave \.safetensors out"),
+        ("timm", "w.pth", r"a folder or one \.safetensors file; leave \.pth out"),
+    ],
+)
+def test_a_name_that_belies_its_content(to, name, reason, tmp_path):
+    with pytest.raises(UsageError, match=reason):
+        converted("facebook_mae_full", to, tmp_path / name)
 
 
-def test_what_timm_does_not_keep_is_said(tmp_path, caplog):
+def test_what_was_written_is_said(tmp_path, capsys):
+    answer = converted("facebook_mae_full", "timm", tmp_path / "vit")
+    assert answer["part"] == "encoder"
+    assert capsys.readouterr().out == f"{tmp_path / 'vit'}: encoder in timm layout\n"
+
+
+def test_what_timm_does_not_keep_is_said(tmp_path, capsys):
     converted("flyegle_finetuned", "timm", tmp_path / "w.safetensors")
-    assert "norm_eps: this model adds 1e-05, timm's code 1e-06" in caplog.text
+    assert "norm_eps: this model adds 1e-05, timm's code 1e-06" in capsys.readouterr().err
+
+
+def test_pushing_names_a_repository(tmp_path):
+    with pytest.raises(UsageError, match="hf:OWNER/NAME"):
+        converted("facebook_mae_full", "maekit", tmp_path / "w.safetensors", push="someone/birds")
+    assert not (tmp_path / "w.safetensors").exists()
 
 
 def test_push(tmp_path, monkeypatch):

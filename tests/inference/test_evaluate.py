@@ -1,6 +1,5 @@
 """`maekit evaluate` and the judgement under it, against scikit-learn's numbers and by hand."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,17 @@ from sklearn import metrics
 from torch import Tensor
 
 from maekit import cli
+from maekit.config.verbs import ConvertOptions
 from maekit.data.loader import Batch
 from maekit.data.sources import open_source
 from maekit.data.sources.labels import string_labels
 from maekit.engine.distributed import World
 from maekit.errors import DataError
+from maekit.inference.convert import convert
 from maekit.inference.evaluate import class_numbers, judge
 from maekit.models.classifier import Classifier
 from maekit.weights import native
+from maekit.weights.load import load
 
 
 @torch.no_grad()
@@ -194,23 +196,28 @@ def test_a_runs_weights_are_judged_as_the_run_was_validated(capsys, digits_weigh
     def loss(weights: Path, *options: object) -> float:
         return float(answer(capsys, "evaluate", "--weights", weights, "--data", "digits:test", *options)["loss"])
 
-    step = tmp_path / "checkpoints" / "step-7" / "model.safetensors"
-    step.parent.mkdir(parents=True)
-    (tmp_path / "config.json").write_text(json.dumps({"config": {"validation": {"crop_share": 1.0}}}))
-    for copy in (tmp_path / "model.safetensors", step):
-        copy.write_bytes(digits_weights.read_bytes())
+    whole, timms = tmp_path / "whole.safetensors", tmp_path / "timm"
+    model = load(digits_weights)
+    model.crop_share = 1.0
+    native.save(model, whole)
+    convert(ConvertOptions(weights=str(whole), to="timm", out=str(timms)))
+    assert loss(digits_weights) == loss(digits_weights, "--crop-share", 0.875)
     assert loss(digits_weights) != loss(digits_weights, "--crop-share", 1.0)
-    assert loss(tmp_path) == loss(step) == loss(digits_weights, "--crop-share", 1.0)
-    assert loss(tmp_path, "--crop-share", 0.875) == loss(digits_weights)
+    assert loss(whole) == loss(timms) == loss(digits_weights, "--crop-share", 1.0)
+    assert loss(whole, "--crop-share", 0.875) == loss(digits_weights)
 
 
 def test_evaluate_says_what_training_said(capsys, tmp_path: Path):
-    run = tmp_path / "run"
+    """Of the weights alone, which lie far from the run that made them."""
+    run, moved = tmp_path / "run", tmp_path / "moved.safetensors"
     words = ("--data", "digits:train", "--val", "digits:test", "--steps", 6, "--workers", 0, "--out", run)
-    trained = answer(capsys, "scratch", "digits", *words)
-    said = answer(capsys, "evaluate", "--weights", run, "--data", "digits:test")
+    trained = answer(capsys, "scratch", "digits", *words, "--validation.crop-share", 0.75)
+    (run / "model.safetensors").rename(moved)
+    said = answer(capsys, "evaluate", "--weights", moved, "--data", "digits:test")
     assert (said["top1"], said["top5"]) == (trained["val_top1"], trained["val_top5"])
     assert said["loss"] == pytest.approx(trained["val_loss"], rel=1e-6)
+    other = answer(capsys, "evaluate", "--weights", moved, "--data", "digits:test", "--crop-share", 1.0)
+    assert other["loss"] != pytest.approx(trained["val_loss"], rel=1e-5)
 
 
 def test_list_files_are_judged_as_folders_are(capsys, photos: Path, photos_weights: Path, tmp_path: Path):

@@ -228,7 +228,9 @@ def test_layers_and_decay_cover_every_parameter(config):
     assert names.keys() <= ids.keys()
     assert set(ids.values()) == set(range(last + 1))
     for name, parameter in names.items():
-        exempt = parameter.ndim <= 1 or any(word in name for word in ("pos_embed", "token", "bias_table", "logit_scale"))
+        exempt = parameter.ndim <= 1 or any(
+            word in name for word in ("pos_embed", "token", "bias_table", "logit_scale")
+        )
         assert optimizer.decays(name, parameter) == (not exempt), name
 
 

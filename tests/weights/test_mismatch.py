@@ -29,6 +29,11 @@ def shapes(kind="masked_autoencoder", channels=3, **changes):
         ({"image_size": 32}, "encoder.pos_embed is [1, 65, 32], the model's [1, 25, 32]", "--resample-positions"),
         ({"depth": 2}, "encoder.blocks.2.norm1.weight is missing", "has 2 blocks, the model's 3"),
         ({"depth": 4}, "encoder.blocks.3.norm1.weight is unexpected", "has 4 blocks, the model's 3"),
+        (
+            {"class_token": False},
+            "encoder.pos_embed is [1, 24, 32], the model's [1, 25, 32]",
+            "(class_token, register_tokens)",
+        ),
         ({"kind": "encoder"}, "decoder.mask_token is missing", "an encoder alone"),
         ({"decoder": tiny.decoder_config(width=32)}, "decoder.mask_token is [1, 1, 32]", "the decoder's width"),
     ],

@@ -116,8 +116,8 @@ class EvaluateOptions:
     confusion: str = ""
     """Write the confusion picture to this path (.svg; up to 30 classes)."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
-    """The shorter side is resized to image size / this, then the centre is taken. None: as the run that made W was
-    validated, where W lies in its folder, else 0.875."""
+    """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
+    W says so, as what maekit trained does, else 0.875."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()
@@ -135,8 +135,8 @@ class ClassifyOptions:
     top: Annotated[int, Field(ge=1)] = 5
     """Labels per image."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
-    """The shorter side is resized to image size / this, then the centre is taken. None: as the run that made W was
-    validated, where W lies in its folder, else 0.875."""
+    """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
+    W says so, as what maekit trained does, else 0.875."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()
@@ -159,8 +159,8 @@ class EmbedOptions:
     blocks: Annotated[int, Field(ge=1)] = 1
     """Mean over the outputs of so many last blocks."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
-    """The shorter side is resized to image size / this, then the centre is taken. None: as the run that made W was
-    validated, where W lies in its folder, else 0.875."""
+    """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
+    W says so, as what maekit trained does, else 0.875."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()

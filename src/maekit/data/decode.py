@@ -44,6 +44,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
+_DENSEST = 10_000  # values that a byte of a compressed array can stand for: many times what deflate and LZW reach
 
 
 def decode(data: bytes | Pixels, channels: int, *, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -205,6 +206,8 @@ def _read_tiff(data: bytes, max_pixels: int) -> Pixels:
         series = file.series[0]
         page = series.keyframe
         _guard(page.imagelength, page.imagewidth, max_pixels, series.size // (page.imagelength * page.imagewidth or 1))
+        if series.size > _DENSEST * len(data):
+            raise ImageError(f"truncated: {len(data)} bytes cannot hold an array of shape {series.shape}")
         pixels: Pixels = series.asarray().squeeze()
     return pixels
 

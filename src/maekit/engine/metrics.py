@@ -4,6 +4,8 @@ import contextlib
 import json
 import math
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ class History:
         try:
             cut_back(self._path, after_step)
             self._file = self._path.open("ab")
-            self._board = _board(folder / "tensorboard", self._path) if tensorboard else None
+            self._board = _Board(folder / "tensorboard", self._path) if tensorboard else None
         except OSError as error:
             raise StorageError(f"{error.filename or self._path}: cannot be written ({error.strerror})") from None
 
@@ -38,7 +40,7 @@ class History:
             raise StorageError(f"{self._path}: cannot be written ({error.strerror})") from None
         if self._board is not None:
             with contextlib.suppress(OSError):  # a copy, made anew when the run goes on
-                _show(self._board, record)
+                self._board.show(record)
 
     def close(self) -> None:
         if self._board is not None:
@@ -122,18 +124,31 @@ def _plain(record: Record) -> Record:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
 
 
-def _board(folder: Path, history: Path) -> Any:
-    """TensorBoard's files, written anew from the history so that both always tell the same."""
-    from torch.utils.tensorboard import SummaryWriter  # a second of imports that only training costs
+class _Board:
+    """TensorBoard's file, written anew from the history so that both always tell the same.
 
-    storage.remove(folder)
-    board = SummaryWriter(str(folder))
-    for record in _records(history):
-        _show(board, record)
-    return board
+    An event a record, at once: torch's SummaryWriter would write from a thread of its own, whose errors nobody sees to.
+    """
 
+    def __init__(self, folder: Path, history: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event  # a second of imports that only training costs
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-def _show(board: Any, record: Record) -> None:
-    for name, value in record.items():
-        if name != "step" and isinstance(value, int | float):
-            board.add_scalar(name, value, record["step"])
+        storage.remove(folder)
+        folder.mkdir()
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / name).open("wb", buffering=0)  # nothing is left to be written when it is closed
+        self._records, self._event = RecordWriter(self._file), Event
+        self._records.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+        for record in _records(history):
+            self.show(record)
+
+    def show(self, record: Record) -> None:
+        event = self._event(wall_time=time.time(), step=record["step"])
+        for name, value in record.items():
+            if name != "step" and isinstance(value, int | float):
+                event.summary.value.add(tag=name, simple_value=value)
+        self._records.write(event.SerializeToString())
+
+    def close(self) -> None:
+        self._file.close()

@@ -138,6 +138,19 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a forked process, which would otherwise hold the lock of a parent that is gone."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold a lock file; the kernel lets go of it when the process ends, however it ends."""
@@ -153,12 +166,14 @@ def _lock(path: Path) -> Iterator[None]:
             if os.path.samestat(path.stat(), os.fstat(descriptor)):
                 break
         os.close(descriptor)  # its holder removed it between the two calls
+    _held.add(descriptor)
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         path.unlink(missing_ok=True)
+        _held.discard(descriptor)
         os.close(descriptor)
 
 

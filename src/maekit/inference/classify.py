@@ -17,7 +17,7 @@ from maekit.data.sources.source import is_image_name
 from maekit.engine.distributed import choose_device
 from maekit.engine.progress import log_to_terminal
 from maekit.errors import UsageError
-from maekit.inference.one_pass import any_unreadable, crop_share, one_pass, printable, require_finite, skipped
+from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
 from maekit.weights.load import classifier
 
 _WIDE = 1000  # columns of a table that goes to a file, where nothing should be wrapped
@@ -32,10 +32,10 @@ def classify(options: ClassifyOptions) -> dict[str, Any]:
     log_to_terminal()
     source = _all_of(options.images)
     model = classifier(options.weights, options.weights_options).to(choose_device(options.device.device))
-    bad, share = any_unreadable(source), crop_share(options.weights, options.crop_share)
+    bad = any_unreadable(source)
     count = min(options.top, len(model.classes))
     images = []
-    for batch in one_pass(source, model, crop_share=share, options=options.device, bad=bad):
+    for batch in one_pass(source, model, crop_share=options.crop_share, options=options.device, bad=bad):
         with torch.no_grad():
             logits = model(model.standardise(batch.images.to(model.device)))
         require_finite(logits, options.weights)

@@ -1,20 +1,23 @@
 """Weights in one layout, written in another; a graph is run beside the model before it is believed."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 
 from maekit.config.verbs import ConvertOptions
+from maekit.engine.progress import log_to_terminal
 from maekit.errors import UsageError, WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
 from maekit.weights import export, native
 from maekit.weights.export import Graph
 from maekit.weights.facebook import FACEBOOK
-from maekit.weights.hub import push
+from maekit.weights.hub import is_repository, push
 from maekit.weights.huggingface import HUGGINGFACE
 from maekit.weights.load import load
 from maekit.weights.native import Model
@@ -33,6 +36,9 @@ _GRAPHS: dict[str, Callable[[Graph, Path], None]] = {
     "onnx": export.save_onnx,
     "torch-export": export.save_torch_export,
 }
+_FILE_SUFFIXES = {"facebook": ".pth", "onnx": ".onnx", "torch-export": ".pt2"}
+_FOLDERS_OR_FILES = ("maekit", "timm")
+_ANY_SUFFIXES = (*_FILE_SUFFIXES.values(), _SUFFIX, ".pt", ".bin")
 _BATCHES = (1, 2, 5)
 _TOLERANCE = 1e-4
 _PAPER_EPS = 1e-6
@@ -41,40 +47,62 @@ _PAPER_EPS = 1e-6
 def convert(options: ConvertOptions) -> dict[str, Any]:
     """Read W, write it as the options say: {out, to, part, ...}, and for graphs the largest difference from the model.
 
-    Raises WeightsError where W cannot be read or the layout has no place for what it holds, StorageError.
+    Raises UsageError for a name that belies its content, WeightsError where W cannot be read or the layout has no place
+    for what it holds, StorageError.
     """
-    model, path = _part(load(options.weights, options.weights_options), options), Path(options.out).expanduser()
-    _check(model, options)
+    log_to_terminal()
+    path = Path(options.out).expanduser()
+    _check_name(path, options.to)
+    if options.push and not is_repository(options.push):
+        raise UsageError(f"--push {options.push}: is written hf:OWNER/NAME")
+    model = _part(load(options.weights, options.weights_options), options)
     answer: dict[str, Any] = {"out": str(path), "to": options.to, "part": _name(model)}
     if options.to in _GRAPHS:
         graph = export.graph_of(model)
         _GRAPHS[options.to](graph, path)
-        answer["difference"] = _compare(graph, path, options.to)
+        with _removed_on_error(path):
+            answer["difference"] = _compare(graph, path, options.to)
     else:
         _WRITERS[options.to](model, path)
+        _say_what_is_lost(model, options.to)
     if options.push:
         answer["pushed"] = push(path, options.push)
-    log.info("%s: %s in %s layout", path, answer["part"], options.to)
+    _print(answer)
     return answer
 
 
-def _check(model: Model, options: ConvertOptions) -> None:
-    """Raises UsageError for a file name that would belie its content; remarks on what a layout does not keep."""
-    if options.to == "facebook" and options.out.endswith(_SUFFIX):
-        raise UsageError(f"--out {options.out}: facebook's layout is a pickled one; name it .pth")
+def _check_name(path: Path, layout: str) -> None:
+    """Raises UsageError where a file's name would belie its content."""
+    suffix, wanted = path.suffix, _FILE_SUFFIXES.get(layout)
+    if wanted and suffix != wanted:
+        raise UsageError(f"--out {path}: --to {layout} writes one {wanted} file; name it {wanted}")
+    file = suffix == _SUFFIX and layout in _FOLDERS_OR_FILES
+    if not wanted and not file and suffix in _ANY_SUFFIXES:
+        form = f"a folder or one {_SUFFIX} file" if layout in _FOLDERS_OR_FILES else "a folder"
+        raise UsageError(f"--out {path}: --to {layout} writes {form}; leave {suffix} out")
+
+
+def _say_what_is_lost(model: Model, layout: str) -> None:
     eps = model.config.norm_eps
-    if options.to in ("timm", "facebook") and eps not in (None, _PAPER_EPS):
-        log.warning(
-            "norm_eps: this model adds %g, %s's code %g; outputs will differ a little", eps, options.to, _PAPER_EPS
-        )
+    if layout in ("timm", "facebook") and eps not in (None, _PAPER_EPS):
+        log.warning("norm_eps: this model adds %g, %s's code %g; outputs will differ a little", eps, layout, _PAPER_EPS)
+
+
+def _print(answer: dict[str, Any]) -> None:
+    checked = f", checked: {answer['difference']:.1g} at most from the model" if "difference" in answer else ""
+    pushed = f", pushed to {answer['pushed']}" if "pushed" in answer else ""
+    print(f"{answer['out']}: {answer['part']} in {answer['to']} layout{checked}{pushed}")
 
 
 def _part(model: Model, options: ConvertOptions) -> Model:
-    if options.part in ("auto", _name(model)):
+    part = options.part
+    if part == "auto" and options.to == "timm" and isinstance(model, MaskedAutoencoder):
+        part = "encoder"
+    if part in ("auto", _name(model)):
         return model
-    if options.part == "encoder":
+    if part == "encoder":
         return native.encoder_of(model)
-    raise WeightsError(f"--part {options.part}: {options.weights} holds no {options.part} but {_name(model)} alone")
+    raise WeightsError(f"--part {part}: {options.weights} holds no {part} but {_name(model)} alone")
 
 
 def _name(model: Model) -> str:
@@ -86,20 +114,37 @@ def _name(model: Model) -> str:
 def _compare(graph: Graph, path: Path, layout: str) -> float:
     """The largest difference between a written graph and the model, over several sizes of batch.
 
-    Raises WeightsError where it is beyond float32's noise.
+    Raises WeightsError where it is beyond float32's noise, or the graph does not take so many images.
     """
     run = _onnx_runner(path) if layout == "onnx" else torch.export.load(path).module()
     largest = 0.0
     for images in _BATCHES:
         inputs = export.example(graph, images, seed=images)
-        with torch.no_grad():
-            expected, found = _tuple(graph(*inputs)), _tuple(run(*inputs))
+        try:
+            with torch.no_grad():
+                expected, found = _tuple(graph(*inputs)), _tuple(run(*inputs))
+        except Exception as error:  # of the runtime's own kinds
+            raise WeightsError(
+                f"--to {layout}: the graph does not take {images} images, so it is not kept ("
+                f"{shorten(str(error), 120, placeholder=' ...')})"
+            ) from None
         for one, other in zip(expected, found, strict=True):
             scale = max(1.0, float(one.abs().max()))
             largest = max(largest, float((one - other).abs().max()) / scale)
     if not largest < _TOLERANCE:
-        raise WeightsError(f"{path}: was written, but differs from the model by {largest:.3g}; do not use it")
+        raise WeightsError(f"--to {layout}: the graph differs from the model by {largest:.3g}, so it is not kept")
     return largest
+
+
+@contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    """A graph that is not the model stays out of reach, with the file of its larger tensors."""
+    try:
+        yield
+    except WeightsError:
+        for written in (path, path.with_name(f"{path.name}.data")):
+            written.unlink(missing_ok=True)
+        raise
 
 
 def _onnx_runner(path: Path) -> Callable[..., tuple[torch.Tensor, ...]]:
@@ -107,7 +152,7 @@ def _onnx_runner(path: Path) -> Callable[..., tuple[torch.Tensor, ...]]:
         import onnxruntime
     except ImportError:
         raise WeightsError(
-            f"{path}: was written, but checking it needs onnxruntime: pip install 'maekit[export]'"
+            "--to onnx: what is written is checked by onnxruntime: pip install 'maekit[export]'"
         ) from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]

@@ -24,7 +24,7 @@ from maekit.engine.distributed import choose_device
 from maekit.engine.progress import log_to_terminal
 from maekit.errors import UsageError
 from maekit.inference.features import Features, stream
-from maekit.inference.one_pass import any_unreadable, crop_share, one_pass, printable, require_finite, skipped
+from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
 from maekit.weights.load import load
 
 _ROW_GROUP_BYTES = 1 << 25
@@ -51,10 +51,10 @@ def embed(options: EmbedOptions) -> dict[str, Any]:
     storage.check_writable(out)
     source = open_source(options.data)
     model = load(options.weights, options.weights_options).to(choose_device(options.device.device))
-    bad, share = any_unreadable(source), crop_share(options.weights, options.crop_share)
+    bad = any_unreadable(source)
     images = width = 0
     with storage.replacing(out) as temporary, writing(temporary, source) as writer:
-        batches = one_pass(source, model, crop_share=share, options=options.device, bad=bad)
+        batches = one_pass(source, model, crop_share=options.crop_share, options=options.device, bad=bad)
         for features in stream(model, batches, options.tokens, blocks=options.blocks):
             require_finite(features.vectors, options.weights)
             writer.add(features)

@@ -24,7 +24,7 @@ from maekit.data.sources import Source, open_source
 from maekit.engine.distributed import World, choose_device
 from maekit.engine.progress import log_to_terminal
 from maekit.errors import DataError, UsageError
-from maekit.inference.one_pass import any_unreadable, crop_share, one_pass, printable, require_finite, skipped
+from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
 from maekit.models.classifier import Classifier
 from maekit.weights.load import classifier
 
@@ -130,8 +130,8 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> dict[str, Any]:
     source = open_source(options.data)
     numbers = class_numbers(source, model.classes, options.weights)
     model.to(choose_device(options.device.device))
-    bad, share = any_unreadable(source), crop_share(options.weights, options.crop_share)
-    batches = one_pass(source, model, crop_share=share, options=options.device, bad=bad)
+    bad = any_unreadable(source)
+    batches = one_pass(source, model, crop_share=options.crop_share, options=options.device, bad=bad)
     evaluation = judge(model, _renumbered(batches, numbers))
     require_finite(evaluation.losses, options.weights)
     table = _class_table(evaluation)

@@ -67,6 +67,7 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
         "dtype": sorted(source.dtypes),
         "mean": list(blueprint.mean),
         "std": list(blueprint.std),
+        "crop_share": blueprint.crop_share,
         "pooling": blueprint.pooling,
         "classes": list(blueprint.classes),
         "can": list(_CAN[blueprint.kind]),
@@ -118,8 +119,8 @@ def _mismatches(source: Stored, layout: Layout, blueprint: Blueprint, options: I
     with torch.device("meta"):
         pixels = standardisation(config.model.channels)  # makes no tensor
         wanted = native.build(Blueprint("masked_autoencoder", config.model, *pixels, config.target, config.mask))
-    shapes = {name: tuple(tensor.shape) for name, tensor in layout.tensors(source, blueprint).items()}
-    found = mismatch.compare(shapes, {name: tuple(tensor.shape) for name, tensor in wanted.state_dict().items()})
+    tensors = layout.tensors(source, blueprint)
+    found = mismatch.compare(mismatch.shapes(tensors), mismatch.shapes(wanted.state_dict()))
     return found.lines() if found else []
 
 
@@ -131,6 +132,8 @@ def _print(answer: dict[str, Any]) -> None:
 
 
 def _text(name: str, value: Any) -> str:
+    if name == "mismatches":
+        return f"\n{'':<12}".join(value)
     if name == "classes" and value:
         more = f" and {len(value) - _NAMED_CLASSES} more" if len(value) > _NAMED_CLASSES else ""
         return f"{len(value)}: {', '.join(value[:_NAMED_CLASSES])}{more}"
@@ -139,5 +142,10 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {text}" for key, text in value.items())
     if isinstance(value, list):
-        return ("; " if name in ("needs", "assumed", "mismatches") else ", ").join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) else value or ""
+        return ("; " if name in ("needs", "assumed") else ", ").join(map(_plain, value))
+    return f"{value:,}" if isinstance(value, int) else _plain(value or "")
+
+
+def _plain(value: Any) -> str:
+    """Without the digits that float32 adds."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

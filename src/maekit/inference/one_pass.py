@@ -1,6 +1,5 @@
 """Every image of a source once, as evaluation sees it: resized, in order, with a bar, unreadable ones left out."""
 
-import json
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -11,22 +10,24 @@ from maekit.data.sources import Source
 from maekit.engine.progress import counter
 from maekit.errors import WeightsError
 from maekit.models.encoder import ImageEncoder
-from maekit.weights.find import find
 
 _CROP_SHARE = 0.875
 
 
 def one_pass(
-    source: Source, model: ImageEncoder, *, crop_share: float, options: DeviceOptions, bad: BadImages
+    source: Source, model: ImageEncoder, *, crop_share: float | None, options: DeviceOptions, bad: BadImages
 ) -> Iterator[Batch]:
-    """Batches of all images at the model's size. Raises DataError where more are unreadable than `bad` tolerates."""
+    """Batches of all images at the model's size. Raises DataError where more are unreadable than `bad` tolerates.
+
+    crop_share: of the centre crop. None: the model's own, else 0.875.
+    """
     few = options.workers is None and len(source) <= options.batch_size  # a process would take longer to start
     batches = eval_batches(
         source,
         indices=None,
         image_hw=model.config.image_hw,
         channels=model.config.channels,
-        crop_share=crop_share,
+        crop_share=crop_share or model.crop_share or _CROP_SHARE,
         batch_size=options.batch_size,
         workers=0 if few else options.workers,
         bad=bad,
@@ -35,19 +36,6 @@ def one_pass(
         for batch in batches:
             yield batch
             count(int(batch.indices[-1]) + 1)
-
-
-def crop_share(weights: str, given: float | None) -> float:
-    """What is given, else the share with which the run that W lies in was validated, else 0.875."""
-    if given is not None:
-        return given
-    folder = find(weights).absolute().parent
-    for run in (folder, folder.parent.parent):  # W lies in the run's folder, or in its checkpoints/step-N/
-        try:
-            return float(json.loads((run / "config.json").read_text())["config"]["validation"]["crop_share"])
-        except (OSError, ValueError, KeyError, TypeError):  # no config, or that of something else
-            continue
-    return _CROP_SHARE
 
 
 def any_unreadable(source: Source) -> BadImages:

@@ -13,7 +13,8 @@ from maekit.models.standardise import Standardise
 class ImageEncoder(nn.Module):
     """A native timm encoder (`encoder`) that knows its images: what weights without decoder and head become.
 
-    Attributes a user may rely on: `encoder`, `config`, `family`, `standardise`.
+    Attributes a user may rely on: `encoder`, `config`, `family`, `standardise`, and `crop_share`, with which it was
+    validated (the shorter side resized to image size / this, then the centre taken), None where that is not known.
     Raises ModelError where the sizes in the config do not fit each other.
     """
 
@@ -27,6 +28,7 @@ class ImageEncoder(nn.Module):
         self.family = family_of(config.encoder)
         self.encoder = self.family.build(config, drop_path=drop_path)
         self.standardise = Standardise(mean, std)
+        self.crop_share: float | None = None
 
     def features(self, images: Tensor, kind: Kind = "pooled", *, blocks: int = 1) -> Tensor:
         """Features of whole images [N, C, H, W] standardised; see `maekit.models.family.features`."""

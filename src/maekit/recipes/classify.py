@@ -165,6 +165,7 @@ def build_model(config: ClassifyConfig, train: Source) -> Classifier:
     if settings.train_positions and isinstance(positions := getattr(model.encoder, "pos_embed", None), Tensor):
         positions.requires_grad_(True)
     _freeze(model, settings.freeze_blocks)
+    model.crop_share = config.validation.crop_share
     return model
 
 

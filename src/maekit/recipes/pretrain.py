@@ -80,10 +80,8 @@ class Validation:
         held_out = self._features(model, self._held_out)
         said = {"val_loss": float(sums[0] / sums[1]), "val_rankme": rankme(held_out.vectors)}
         if self._classes:
-            memory = self._features(model, self._train)
-            predicted = knn_predict(
-                memory.vectors, memory.labels, held_out.vectors, k=_NEIGHBOURS, classes=self._classes
-            )
+            known = self._features(model, self._train)
+            predicted = knn_predict(known.vectors, known.labels, held_out.vectors, k=_NEIGHBOURS, classes=self._classes)
             said["val_knn"] = float((predicted == held_out.labels).double().mean())
         return said
 
@@ -126,6 +124,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
         plan = Plan.of(config.optimizer, config.schedule, len(source), world.size)
         mean, std = standardisation(config.data, source, config.model.channels)
         model = mae.build(config, mean, std)
+        model.crop_share = config.validation.crop_share
         if config.weights:
             continue_from(model, config.weights)
         model.recompute_activations(config.run.checkpoint_activations)

@@ -23,7 +23,8 @@ _LAYOUT = 1
 class Blueprint:
     """A masked autoencoder (with target and mask), a classifier (with pooling and classes) or an encoder alone.
 
-    ignored: tensors of the file that the model knowingly does without. assumed: what the file does not tell and how it
+    crop_share: of the centre crop it was validated with, where known. ignored: tensors of the file that the model
+    knowingly does without. assumed: what the file does not tell and how it
     is taken. needed: options that must say what cannot be assumed; the model can be described, not built.
     """
 
@@ -35,6 +36,7 @@ class Blueprint:
     mask: MaskConfig | None = None
     pooling: Pooling | None = None
     classes: tuple[str, ...] = ()
+    crop_share: float | None = None
     ignored: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
@@ -58,12 +60,23 @@ class Blueprint:
             facts |= {"target": files.to_dict(self.target), "mask": files.to_dict(self.mask)}
         elif self.kind == "classifier":
             facts |= {"pooling": self.pooling, "classes": self.classes}
+        if self.crop_share is not None:
+            facts["crop_share"] = self.crop_share
         return json.dumps(facts)
 
 
 def mask_of(ratio: Any) -> MaskConfig:
     """Random masks of the ratio that a file states, or of the paper's where it states none that can be."""
     return MaskConfig(ratio=ratio) if isinstance(ratio, float) and 0 < ratio < 1 else MaskConfig()
+
+
+def share_of(value: Any) -> float | None:
+    """The share of a centre crop that a file states. Raises ValueError where it is none."""
+    if value is None:
+        return None
+    if not 0 < float(value) <= 1:
+        raise ValueError(f"a centre crop cannot take {value} of the image")
+    return float(value)
 
 
 def standardisation(
@@ -94,6 +107,7 @@ def _parse(facts: dict[str, Any], origin: str) -> Blueprint:
         model=files.from_dict(ModelConfig, facts["model"], origin),
         mean=tuple(map(float, facts["mean"])),
         std=tuple(map(float, facts["std"])),
+        crop_share=share_of(facts.get("crop_share")),
     )
     if kind == "encoder":
         return plain

@@ -9,6 +9,7 @@ Y classes.
 """
 
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -92,8 +93,17 @@ Graph = EncoderGraph | ClassifierGraph | ReconstructorGraph
 
 
 def graph_of(model: native.Model) -> Graph:
-    """The graph of the whole of a model, in eval mode."""
+    """The graph of the whole of a model, in eval mode.
+
+    Raises WeightsError for a Hiera or a packed Swin with its decoder: traced, they keep the numbers of the example.
+    """
     if isinstance(model, MaskedAutoencoder):
+        family = model.family.name
+        if family == "hiera" or (family == "swin" and not model.family.dense(model.config)):
+            raise WeightsError(
+                f"{model.config.encoder}: a graph of it with its decoder would take one number of images or patches "
+                "alone; --part encoder leaves the decoder out"
+            )
         return ReconstructorGraph(model).eval()
     return (ClassifierGraph(model) if isinstance(model, Classifier) else EncoderGraph(model)).eval()
 
@@ -114,6 +124,8 @@ def metadata(graph: Graph) -> dict[str, str]:
     """What a user of the graph needs beside it: standardisation, classes, patches; values are JSON."""
     mean, std = graph.model.standardise.values()
     facts: dict[str, Any] = {"mean": mean, "std": std, "input": "pixels in [0, 1], less mean, divided by std"}
+    if graph.model.crop_share is not None:
+        facts["crop_share"] = graph.model.crop_share
     if isinstance(graph, ClassifierGraph):
         facts["classes"] = graph.model.classes
     if isinstance(graph, ReconstructorGraph):
@@ -132,7 +144,7 @@ def save_onnx(graph: Graph, path: Path) -> None:
         import onnxscript  # noqa: F401
     except ImportError:
         raise WeightsError("--to onnx: needs packages that are not installed: pip install 'maekit[export]'") from None
-    with _explained("onnx"):
+    with _explained("onnx", graph), _plain_attention(graph):
         program = torch.onnx.export(
             graph,
             example(graph, 3),
@@ -151,7 +163,7 @@ def save_onnx(graph: Graph, path: Path) -> None:
 
 def save_torch_export(graph: Graph, path: Path) -> None:
     """Write the graph as torch.export's program; metadata is the extra file maekit.json. Raises as `save_onnx`."""
-    with _explained("torch-export"):
+    with _explained("torch-export", graph):
         program = torch.export.export(graph, example(graph, 3), dynamic_shapes=_free_sizes(graph))
     with _replacing(path) as temporary:
         torch.export.save(program, temporary, extra_files={"maekit.json": json.dumps(metadata(graph))})
@@ -166,15 +178,37 @@ def _free_sizes(graph: Graph) -> dict[str, dict[int, torch.export.Dim]]:
 
 
 @contextmanager
-def _explained(layout: str) -> Iterator[None]:
+def _explained(layout: str, graph: Graph) -> Iterator[None]:
     """Tracing without the tracer's remarks, and its failure in one line."""
+    tracer = logging.getLogger("torch")
+    level = tracer.level
+    tracer.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # the tracer raises what the traced code and its own passes raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"--to {layout}: this model cannot be traced ({reason[:200]})") from None
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        other = "; --part encoder leaves the decoder out" if isinstance(graph, ReconstructorGraph) else ""
+        raise WeightsError(f"--to {layout}: this model cannot be traced ({reason[:200]}){other}") from None
+    finally:
+        tracer.setLevel(level)
+
+
+@contextmanager
+def _plain_attention(graph: Graph) -> Iterator[None]:
+    """timm's attention in matrix products: ONNX's own takes four dimensions, and Hiera's has five."""
+    fused: list[Any] = [module for module in graph.modules() if getattr(module, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """The Hugging Face hub: weights from repositories and to them. `hf:OWNER/NAME`, or `hf:OWNER/NAME@REVISION`."""
 
 from pathlib import Path
+from textwrap import shorten
 
 from maekit.errors import WeightsError
 from maekit.weights.stored import FILES
 
 _PREFIX = "hf:"
+_CHECK = "check the name, the network, and HF_TOKEN for what is not public"
 
 
 def is_repository(weights: str | Path) -> bool:
@@ -26,7 +28,7 @@ def download(weights: str) -> Path:
             if any((folder / name).is_file() for name in FILES):
                 return folder
     except Exception as error:  # whatever the hub's client and its transports raise
-        raise WeightsError(f"{weights}: cannot be downloaded ({_reason(error)})") from None
+        raise WeightsError(f"{weights}: cannot be downloaded ({_reason(error)}); {_CHECK}") from None
     raise WeightsError(f"{weights}: the repository holds none of {', '.join(FILES)}")
 
 
@@ -37,8 +39,6 @@ def push(path: Path, repository: str) -> str:
     """
     import huggingface_hub
 
-    if not is_repository(repository):
-        raise WeightsError(f"--push {repository}: is written hf:OWNER/NAME")
     name, hub = repository.removeprefix(_PREFIX), huggingface_hub.HfApi()
     try:
         hub.create_repo(name, exist_ok=True)
@@ -46,8 +46,8 @@ def push(path: Path, repository: str) -> str:
             return str(hub.upload_folder(repo_id=name, folder_path=path))
         return str(hub.upload_file(repo_id=name, path_or_fileobj=path, path_in_repo=path.name))
     except Exception as error:  # whatever the hub's client and its transports raise
-        raise WeightsError(f"{repository}: cannot be pushed to ({_reason(error)})") from None
+        raise WeightsError(f"{repository}: cannot be pushed to ({_reason(error)}); {_CHECK}") from None
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return shorten(str(error), 200, placeholder=" ...") or type(error).__name__

@@ -212,7 +212,7 @@ def _kind_of(model: "Model", encoder: dict[str, Any]) -> dict[str, Any]:
     if isinstance(model, Classifier):
         if model.pooling != "class":
             raise WeightsError(
-                "--to huggingface: ViTForImageClassification reads the class token, this classifier the mean; take timm"
+                "--to huggingface: ViTForImageClassification reads the class token, this classifier the mean; --to timm"
             )
         labels = dict(enumerate(model.classes))
         numbers = {label: number for number, label in labels.items()}
@@ -222,10 +222,10 @@ def _kind_of(model: "Model", encoder: dict[str, Any]) -> dict[str, Any]:
         return {"architectures": ["ViTModel"], "model_type": "vit"}
     decoder = model.config.decoder
     if not isinstance(encoder["image_size"], int) or not isinstance(encoder["patch_size"], int):
-        raise WeightsError("--to huggingface: ViTMAEForPreTraining takes square images and patches only; take maekit")
+        raise WeightsError("--to huggingface: ViTMAEForPreTraining takes square images and patches only; --to maekit")
     if decoder.norm_eps != encoder["layer_norm_eps"]:
         raise WeightsError(
-            "--to huggingface: ViTMAEForPreTraining has one norm_eps for encoder and decoder; take maekit"
+            "--to huggingface: ViTMAEForPreTraining has one norm_eps for encoder and decoder; --to maekit"
         )
     return {
         "architectures": ["ViTMAEForPreTraining"],

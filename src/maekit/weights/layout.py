@@ -1,6 +1,6 @@
 """What a layout of weights must offer, and renaming, which is most of what layouts differ in.
 
-A further layout is one file with one object of this protocol, and one line in `maekit.weights.load`.
+A further layout is one file with one object of this protocol, and one line in `maekit.weights.layouts`.
 """
 
 import re
@@ -61,9 +61,12 @@ def check_is_papers(tensors: Iterable[str], layout: str) -> None:
     names = list(tensors)
     foreign = next((name for name in names if not _PAPER.fullmatch(name)), None)
     if foreign is not None:
-        raise WeightsError(f"--to {layout}: this model has {foreign}, for which that layout has no place; take maekit")
+        other = " or --part encoder" if foreign.startswith("decoder.") else ""
+        raise WeightsError(
+            f"--to {layout}: this model has {foreign}, for which that layout has no place; take --to maekit{other}"
+        )
     if "encoder.cls_token" not in names:
-        raise WeightsError(f"--to {layout}: that layout's models have a class token, this one has none; take maekit")
+        raise WeightsError(f"--to {layout}: its models have a class token, this one has none; take --to maekit")
 
 
 def _replaced(name: str, prefixes: Iterable[tuple[str, str]]) -> str:

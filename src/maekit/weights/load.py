@@ -29,13 +29,15 @@ def load(weights: str | Path, options: WeightsOptions | None = None) -> native.M
     source = stored.read(find(weights))
     layout, blueprint = identify(source, options)
     if blueprint.needed:
-        raise WeightsError(f"{weights}: in {layout.name} layout; please give {' and '.join(blueprint.needed)}")
+        raise WeightsError(
+            f"{weights}: in {layout.name} layout; please give {' and '.join(blueprint.needed)}. Where a verb has no "
+            "such option, take what maekit convert --to maekit makes of it"
+        )
     for remark in blueprint.assumed:
         log.warning("%s: %s", weights, remark)
     blueprint, tensors = adapt(blueprint, layout.tensors(source, blueprint), options, str(weights))
     model = native.build(blueprint)
-    state = model.state_dict()
-    found, wanted = ({name: tuple(t.shape) for name, t in named.items()} for named in (tensors, state))
+    found, wanted = mismatch.shapes(tensors), mismatch.shapes(model.state_dict())
     mismatch.check(found, wanted, f"{weights} ({layout.name} layout, read as {blueprint.model.encoder})")
     model.load_state_dict(tensors)
     return model.eval()
@@ -46,7 +48,10 @@ def reconstructor(weights: str | Path, options: WeightsOptions | None = None) ->
     model = load(weights, options)
     if isinstance(model, MaskedAutoencoder):
         return model
-    raise WeightsError(f"{weights}: holds {_what(model)}, which has no decoder, so it cannot reconstruct")
+    raise WeightsError(
+        f"{weights}: holds {_what(model)}, which has no decoder, so it cannot reconstruct; take pretrained weights "
+        "that still have theirs"
+    )
 
 
 def classifier(weights: str | Path, options: WeightsOptions | None = None) -> Classifier:

@@ -6,11 +6,16 @@ Names are those of maekit's own layout: `encoder.` and timm's names, `decoder.`,
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from maekit.errors import WeightsError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _NAMED = 10
-_FIRST_IN_BLOCK = re.compile(r"encoder\.(layers\.\d+\.)?blocks\.\d+\.norm1\.weight")
+_BLOCK = re.compile(r"encoder\.((layers\.\d+\.)?blocks\.\d+)\.")
+_TOKENS = {"encoder.cls_token", "encoder.reg_token"}
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -36,6 +41,11 @@ class Mismatch:
         ]
         more = [f"and {len(every) - _NAMED} more"] if len(every) > _NAMED else []
         return [*every[:_NAMED], *more, f"likely fix: {self.fix}"]
+
+
+def shapes(tensors: "Mapping[str, Tensor]", prefix: str = "") -> Shapes:
+    """The tensors' shapes, by their names with a prefix."""
+    return {prefix + name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def compare(found: Shapes, wanted: Shapes) -> Mismatch:
@@ -68,10 +78,15 @@ def _likely_fix(
             return f"take the preset or --encoder of width {width}"
         if tuple(patch) != other[2:]:
             return f"set the model's patch size to the file's, {'x'.join(map(str, patch))} px"
-        return f"the file's images have {channels} channels: --channels {other[1]} inflates or averages the embedding"
+        return (
+            f"the file's images have {channels} channels: maekit convert with --channels {other[1]} inflates or "
+            "averages the embedding"
+        )
+    if _TOKENS & {*missing, *unexpected}:
+        return "give the model the class and register tokens that the file has (class_token, register_tokens)"
     positions = {"encoder.pos_embed", "decoder.positions"}
     if misshaped and misshaped <= positions:
-        return "positions of another image size: --image-size and --resample-positions resample them"
+        return "positions of another image size: maekit convert with --image-size, --resample-positions resamples them"
     if misshaped and all(name.startswith("head.") for name in misshaped):
         return f"the file has {found['head.bias'][0]} classes" if "head.bias" in found else "another number of classes"
     depth, depth_wanted = _depth(found), _depth(wanted)
@@ -94,7 +109,7 @@ def _fix_of_names(misshaped: set[str], missing: tuple[str, ...], unexpected: tup
 
 
 def _depth(shapes: Shapes) -> int:
-    return sum(_FIRST_IN_BLOCK.fullmatch(name) is not None for name in shapes)
+    return len({found[1] for found in map(_BLOCK.match, shapes) if found})
 
 
 def _tops(names: tuple[str, ...]) -> set[str]:

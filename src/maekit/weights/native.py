@@ -4,6 +4,7 @@ One .safetensors file. Keys: `encoder.` and timm's names, `decoder.`, `adapter.`
 header's `maekit` entry is the model's `Blueprint` as JSON.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,12 +23,12 @@ Model = MaskedAutoencoder | Classifier | ImageEncoder
 
 def blueprint_of(model: Model) -> Blueprint:
     """The description from which the model can be built."""
-    mean, std = model.standardise.values()
+    plain = Blueprint("encoder", model.config, *model.standardise.values(), crop_share=model.crop_share)
     if isinstance(model, MaskedAutoencoder):
-        return Blueprint("masked_autoencoder", model.config, mean, std, target=model.target, mask=model.mask)
+        return replace(plain, kind="masked_autoencoder", target=model.target, mask=model.mask)
     if isinstance(model, Classifier):
-        return Blueprint("classifier", model.config, mean, std, pooling=model.pooling, classes=model.classes)
-    return Blueprint("encoder", model.config, mean, std)
+        return replace(plain, kind="classifier", pooling=model.pooling, classes=model.classes)
+    return plain
 
 
 def build(blueprint: Blueprint) -> Model:
@@ -35,28 +36,31 @@ def build(blueprint: Blueprint) -> Model:
 
     Raises ModelError where the sizes in the blueprint do not fit each other.
     """
-    config, mean, std = blueprint.model, blueprint.mean, blueprint.std
     with torch.random.fork_rng(devices=[]):
-        if blueprint.kind == "masked_autoencoder":
-            assert blueprint.target is not None
-            assert blueprint.mask is not None
-            return MaskedAutoencoder(config, blueprint.target, blueprint.mask, mean=mean, std=std)
-        if blueprint.kind == "classifier":
-            assert blueprint.pooling is not None
-            return Classifier(
-                config, ClassifierConfig(pooling=blueprint.pooling), blueprint.classes, mean=mean, std=std
-            )
-        return ImageEncoder(config, mean=mean, std=std)
+        model = _build(blueprint)
+    model.crop_share = blueprint.crop_share
+    return model
+
+
+def _build(blueprint: Blueprint) -> Model:
+    config, mean, std = blueprint.model, blueprint.mean, blueprint.std
+    if blueprint.kind == "masked_autoencoder":
+        assert blueprint.target is not None
+        assert blueprint.mask is not None
+        return MaskedAutoencoder(config, blueprint.target, blueprint.mask, mean=mean, std=std)
+    if blueprint.kind == "classifier":
+        assert blueprint.pooling is not None
+        return Classifier(config, ClassifierConfig(pooling=blueprint.pooling), blueprint.classes, mean=mean, std=std)
+    return ImageEncoder(config, mean=mean, std=std)
 
 
 def encoder_of(model: Model) -> ImageEncoder:
     """The encoder of a model alone, in eval mode. WeightsError where the model's head took the encoder's norm."""
     if isinstance(model, Classifier) and not isinstance(model.norm, torch.nn.Identity):
         raise WeightsError(
-            "this classifier norms after the mean, so its encoder has no norm; take the whole classifier"
+            "--part encoder: this classifier norms after the mean, so its encoder has no norm; take all of it"
         )
-    mean, std = model.standardise.values()
-    encoder = build(Blueprint("encoder", model.config, mean, std))
+    encoder = build(replace(blueprint_of(model), kind="encoder"))
     encoder.encoder.load_state_dict(model.encoder.state_dict())
     return encoder.eval()
 

@@ -28,6 +28,7 @@ FILES = ("model.safetensors", INDEX, "pytorch_model.bin")
 
 _CONTAINERS = ("model", "state_dict")
 _SHORT = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.float64": "F64"}
+_GRAPHS = (".onnx", ".pt2")
 _WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 
 
@@ -71,6 +72,8 @@ def read(path: Path) -> Stored:
     """What the file at `path` holds. Raises WeightsError where it is neither .safetensors nor a file of tensors."""
     if path.name == INDEX or path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.suffix in _GRAPHS:
+        raise WeightsError(f"{path}: is an exported graph, which maekit does not read; take what it was made from")
     return _read_pickled(path)
 
 

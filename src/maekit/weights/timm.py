@@ -16,7 +16,7 @@ from maekit.config import ModelConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights import vit_sizes
-from maekit.weights.blueprint import NO_DECODER, Blueprint, standardisation
+from maekit.weights.blueprint import NO_DECODER, Blueprint, Pooling, share_of, standardisation
 from maekit.weights.layout import Prefixes, renamed, to_theirs
 from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import Described, Told
@@ -55,26 +55,27 @@ class _Timm:
         describe = {"vit": _describe_vit, "swin": _describe_swin, "hiera": _describe_hiera}[kind]
         found = describe(stored, options, card)
         head = "head.weight" if kind == "vit" else "head.fc.weight"
-        common = (found.model, *card.standardisation(found.model.channels))
+        plain = Blueprint(
+            "encoder",
+            found.model,
+            *card.standardisation(found.model.channels),
+            crop_share=share_of(card.pretrained.get("crop_pct")),
+            needed=tuple(found.needed),
+        )
         if head not in stored.shapes:
             if "fc_norm.weight" in stored.shapes:
                 raise WeightsError(
                     f"{stored.path}: its norm follows the mean (fc_norm), but there is no head; maekit has that "
                     "order in classifiers only"
                 )
-            return Blueprint("encoder", *common, needed=tuple(found.needed))
+            return plain
         pooled = kind != "vit" or "fc_norm.weight" in stored.shapes
         if not pooled and card.arguments.get("global_pool", "token") != "token":
             raise WeightsError(
                 f"{stored.path}: pools by {card.arguments['global_pool']} after its norm; maekit has no such ViT"
             )
-        return Blueprint(
-            "classifier",
-            *common,
-            pooling="mean" if pooled else "class",
-            classes=card.classes(stored.shapes[head][0]),
-            needed=tuple(found.needed),
-        )
+        pooling: Pooling = "mean" if pooled else "class"
+        return replace(plain, kind="classifier", pooling=pooling, classes=card.classes(stored.shapes[head][0]))
 
     def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
         names = _names(_family(stored), classifier=blueprint.kind == "classifier")
@@ -83,15 +84,15 @@ class _Timm:
     def write(self, model: "Model", path: Path) -> None:
         """One `.safetensors` where the path ends so, else a folder that `timm.create_model("local-dir:...")` opens.
 
-        Which model it is, its arguments and pretrained config stand in the file's metadata, or in config.json. Of a
-        masked autoencoder the encoder is written. Raises WeightsError, StorageError.
+        Which model it is, its arguments and pretrained config stand in the file's metadata, or in config.json.
+        Raises WeightsError for a masked autoencoder, StorageError.
         """
         from maekit import storage  # brings torch
         from maekit.models.mae import MaskedAutoencoder
         from maekit.weights import native
 
         if isinstance(model, MaskedAutoencoder):
-            model = native.encoder_of(model)
+            raise WeightsError("--to timm: that layout has no place for a decoder; take --part encoder")
         names = _names(model.family.name, classifier=hasattr(model, "head"))
         tensors = {to_theirs(name, names): tensor for name, tensor in model.state_dict().items()}
         card = _card(model, "head.weight" if "head.weight" in tensors else "head.fc.weight")
@@ -155,6 +156,7 @@ def _card(model: "Model", head: str) -> dict[str, Any]:
             "input_size": [config.channels, *config.image_hw],
             "fixed_input_size": True,
             "interpolation": "bicubic",
+            **({} if model.crop_share is None else {"crop_pct": model.crop_share}),
             "mean": mean,
             "std": std,
             "num_classes": len(classes),

@@ -2,17 +2,13 @@
 
 import logging
 
-from torch import nn
-
-from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.encoder import ImageEncoder
 from maekit.models.mae import MaskedAutoencoder
+from maekit.weights import mismatch
 from maekit.weights.load import load
 
 log = logging.getLogger("maekit")
-
-_NAMED = 3
 
 
 def continue_from(model: MaskedAutoencoder, weights: str) -> None:
@@ -26,7 +22,7 @@ def continue_from(model: MaskedAutoencoder, weights: str) -> None:
         log.info("%s: has no decoder; the decoder starts from nothing", weights)
         return
     for part in ("decoder", "adapter"):
-        _copy(getattr(model, part), getattr(source, part), f"{weights}: its {part}")
+        _copy(part, source, model, f"{weights}: its {part}")
 
 
 def copy_encoder(model: ImageEncoder, source: ImageEncoder, weights: str) -> None:
@@ -42,24 +38,10 @@ def copy_encoder(model: ImageEncoder, source: ImageEncoder, weights: str) -> Non
     if model.standardise.values() != source.standardise.values():
         log.warning("%s: was trained with pixels standardised otherwise (mean, std %s)", weights,
                     source.standardise.values())  # fmt: skip
-    _copy(model.encoder, source.encoder, f"{weights}: its encoder ({source.config.encoder})")
+    _copy("encoder", source, model, f"{weights}: its encoder ({source.config.encoder})")
 
 
-def _copy(target: nn.Module, source: nn.Module, what: str) -> None:
-    wanted, given = target.state_dict(), source.state_dict()
-    differing = [
-        f"{name} is {_shape(given, name)} there, {_shape(wanted, name)} here"
-        for name in sorted({*wanted, *given})
-        if name not in wanted or name not in given or wanted[name].shape != given[name].shape
-    ]
-    if differing:
-        more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
-        raise WeightsError(
-            f"{what} does not fit this config: {'; '.join(differing[:_NAMED])}{more}; take the preset, image size and "
-            "patch size it was trained with"
-        )
+def _copy(part: str, source: ImageEncoder, model: ImageEncoder, what: str) -> None:
+    given, target = getattr(source, part).state_dict(), getattr(model, part)
+    mismatch.check(mismatch.shapes(given, f"{part}."), mismatch.shapes(target.state_dict(), f"{part}."), what)
     target.load_state_dict(given)
-
-
-def _shape(tensors: dict[str, object], name: str) -> str:
-    return str(list(getattr(tensors[name], "shape", []))) if name in tensors else "absent"

@@ -13,6 +13,7 @@ from maekit.config import DecoderConfig, ModelConfig
 from maekit.config.model import Positions
 from maekit.config.schema import Size, size
 from maekit.config.verbs import WeightsOptions
+from maekit.errors import WeightsError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -64,6 +65,7 @@ def describe(encoder: Shapes, options: WeightsOptions, told: Told, decoder: Deco
     width, channels, height, breadth = encoder["patch_embed.proj.weight"]
     depth, patch = blocks(encoder, "blocks."), (height, breadth)
     heads, known = options.heads or told.heads, _HEADS.get(width)
+    _check_heads("--heads", heads, width)
     published = _NAMES.get((width, depth, *patch)) if heads in (None, known) else None
     name = options.encoder or published or _ANY_SIZE
     sizes: dict[str, Any] = {}
@@ -93,12 +95,18 @@ def describe_decoder(
 ) -> DecoderConfig:
     """The config of a decoder; what it lacks is added to `needed`."""
     known = options.decoder_heads or told.decoder_heads or _DECODER_HEADS.get(width)
+    _check_heads("--decoder-heads", known, width)
     if known is None:
         needed.append(NEEDS_DECODER_HEADS)
     heads = known or 1  # a stand-in: nothing is built while they are needed
     eps = {} if told.norm_eps is None else {"norm_eps": told.norm_eps}
     positions = "sincos" if width % 4 == 0 else "learned"
     return DecoderConfig(kind="self", width=width, depth=depth, heads=heads, **{"positions": positions, **eps, **rest})
+
+
+def _check_heads(option: str, heads: int | None, width: int) -> None:
+    if heads and width % heads:
+        raise WeightsError(f"{option} {heads}: does not divide the width, {width}")
 
 
 def own_image_size(encoder: Shapes, patch: tuple[int, int], options: WeightsOptions, told: Told) -> Size | None:

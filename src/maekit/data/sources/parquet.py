@@ -45,6 +45,8 @@ class ParquetSource:
         self._file_starts = {file: int(self._group_starts[groups.index((file, 0))]) for file, _ in groups}
         label = _find(schema, features, "ClassLabel", _LABEL_NAMES)
         self._labels, self.classes = self._read_labels(label, features)
+        if len(self._labels) != len(self):
+            raise DataError(f"{text}: is damaged: {len(self):,} rows are announced, there are {len(self._labels):,}")
         self._cache: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -62,13 +64,15 @@ class ParquetSource:
 
     def read(self, index: int) -> bytes:
         group = self._group(index)
-        row = self._rows(group)[index - int(self._group_starts[group])].as_py()
-        if not isinstance(row, dict):
-            row = {"bytes": row}
-        if row.get("bytes") is not None:
-            return bytes(row["bytes"])
-        if row.get("path"):
-            return read_file(self._files[self._groups[group][0]].parent / row["path"])
+        try:
+            row = self._rows(group)[index - int(self._group_starts[group])].as_py()
+        except (IndexError, UnicodeDecodeError):
+            raise ImageError("its row is damaged") from None
+        image, path = (row.get("bytes"), row.get("path")) if isinstance(row, dict) else (row, None)
+        if isinstance(image, bytes):
+            return image
+        if isinstance(path, str) and path:
+            return read_file(self._files[self._groups[group][0]].parent / path)
         raise ImageError("the row holds no image")
 
     def fingerprint(self) -> str:
@@ -116,7 +120,10 @@ class ParquetSource:
                 chunks += file.read(columns=[column], use_threads=False).column(0).chunks
         values = pa.chunked_array(chunks)
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-            return string_labels(values.to_pylist())
+            try:
+                return string_labels(values.to_pylist())
+            except UnicodeDecodeError:
+                raise DataError(f"{self.text}: column {column} is damaged: not all of it is text") from None
         if not pa.types.is_integer(values.type):
             raise DataError(f"{self.text}: column {column} holds {values.type}; labels are integers or strings")
         return integer_labels(self.text, values.fill_null(-1).to_numpy(), features.get(column, {}).get("names"))
@@ -153,6 +160,6 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).split("\n", 1)[0]
         raise DataError(f"{path}: not a readable parquet file ({reason})") from None

@@ -83,12 +83,20 @@ def _index(shard: Path) -> list[_Sample]:
     try:
         kept = json.loads(beside.read_text(encoding="utf-8"))
         if {name: kept[name] for name in state} == state:
-            return [(name, offset, size, label) for name, offset, size, label in kept["samples"]]
-    except (OSError, ValueError, KeyError, TypeError):
+            return [_checked(*sample, end=status.st_size) for sample in kept["samples"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # none yet, or a damaged one
     samples = _scan(shard)
     _keep(beside, {**state, "samples": samples})
     return samples
+
+
+def _checked(name: str, offset: int, size: int, label: int | str | None, *, end: int) -> _Sample:
+    """A sample of an index, if it can be one. ValueError else."""
+    numbers = type(offset) is int and type(size) is int and 0 <= offset <= offset + size <= end
+    if not numbers or not isinstance(name, str) or not isinstance(label, int | str | None):
+        raise ValueError
+    return name, offset, size, label
 
 
 def _keep(beside: Path, index: dict[str, Any]) -> None:
