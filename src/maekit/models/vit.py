@@ -21,6 +21,7 @@ from maekit.models.family import Latents
 from maekit.patches import check_divides, take, take_patches
 
 _MASKS = frozenset({"random", "block", "grid", "one_in_2x2", "painted"})
+_FOREIGN = ("window", "swin_method", "secondary_ratio")
 
 
 class _ViT:
@@ -32,8 +33,9 @@ class _ViT:
 
     def build(self, config: ModelConfig, *, drop_path: float = 0.0) -> VisionTransformer:
         """See `Family.build`. Initialised as arXiv 2111.06377's released code does: see `initialise`."""
-        if config.window is not None:
-            raise ModelError(f"model.window: {config.encoder} has no attention windows; leave it out")
+        foreign = config.changed(*_FOREIGN)
+        if foreign:
+            raise ModelError(f"model.{foreign[0]}: {config.encoder} has no such option; leave it out")
         overrides: dict[str, Any] = {
             "patch_size": None if config.patch_size is None else size(config.patch_size),
             "embed_dim": config.width,

@@ -103,7 +103,7 @@ def swin_base() -> ClassifyConfig:
 def hiera_tiny() -> ClassifyConfig:
     """Hiera-T from nothing, in Swin's recipe.
 
-    Source: ours; arXiv 2306.00989 has none without pretraining. Measured: not on ImageNet.
+    Source: ours. Measured: not on ImageNet.
     """
     return _as_swin(finetune.hiera_tiny(), hierarchical.hiera_tiny().model, 0.2)
 
@@ -111,7 +111,7 @@ def hiera_tiny() -> ClassifyConfig:
 def hiera_base() -> ClassifyConfig:
     """Hiera-B from nothing, in Swin's recipe.
 
-    Source: ours; arXiv 2306.00989 has none without pretraining. Measured: not on ImageNet.
+    Source: ours. Measured: not on ImageNet.
     """
     return _as_swin(finetune.hiera_base(), hierarchical.hiera_base().model, 0.3)
 
