@@ -30,17 +30,7 @@ PUBLISHED = "IcarusWizard/MAE, ViT-Ti/2: 74.13 from scratch, 89.77 after 2,000 e
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="parquet of the training images, hub layout")
-    parser.add_argument("--val", required=True, help="parquet of the test images")
-    parser.add_argument("--every", type=int, default=1, help="take every so-manieth image of both; 1: all")
-    parser.add_argument("--model", default="", help="options of pretraining and scratch that shape the network")
-    parser.add_argument("--pretrain", default="", help="options of pretraining")
-    parser.add_argument("--supervised", default="", help="options of fine-tuning and scratch alike")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--work", default="runs/cifar", help="folder of the runs")
-    parser.add_argument("--out", default="")
-    options = parser.parse_args()
+    options = arguments(__doc__, "runs/cifar").parse_args()
     work = Path(options.work)
     data, images = part_of(options.data, options.every, work / "train.parquet")
     val, held_out = part_of(options.val, options.every, work / "test.parquet")
@@ -78,6 +68,21 @@ def main() -> None:
         f"| {name} | {said['steps']} | {said['loss']:.4f} | {said['minutes']:.1f} |" for name, said in answers.items()
     ]
     write_result("cifar10", "cuda" if torch.cuda.is_available() else "cpu", lines, options.out)
+
+
+def arguments(description: str, work: str) -> argparse.ArgumentParser:
+    """The options of a comparison between starts; work: where its runs go by default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="parquet of the training images, hub layout")
+    parser.add_argument("--val", required=True, help="parquet of the test images")
+    parser.add_argument("--every", type=int, default=1, help="take every so-manieth image of both; 1: all")
+    parser.add_argument("--model", default="", help="options of pretraining and scratch that shape the network")
+    parser.add_argument("--pretrain", default="", help="options of pretraining")
+    parser.add_argument("--supervised", default="", help="options of fine-tuning and scratch alike")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--work", default=work, help="folder of the runs")
+    parser.add_argument("--out", default="")
+    return parser
 
 
 def part_of(path: str, every: int, out: Path) -> tuple[str, int]:

@@ -8,12 +8,11 @@ Both starts of a family have the same network, labels, steps and augmentation. O
 On a CPU, narrow networks, a part of the images and few steps; the result file says so.
 """
 
-import argparse
 import shlex
 from pathlib import Path
 
 import torch
-from cifar import maekit, part_of, spread
+from cifar import arguments, maekit, part_of, spread
 from results import write_result
 
 FAMILIES = {
@@ -25,17 +24,8 @@ FAMILIES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="parquet of the training images, hub layout")
-    parser.add_argument("--val", required=True, help="parquet of the test images")
-    parser.add_argument("--every", type=int, default=1, help="take every so-manieth image of both; 1: all")
+    parser = arguments(__doc__, "runs/families")
     parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--model", default="", help="options of pretraining and scratch that shape the network")
-    parser.add_argument("--pretrain", default="", help="options of pretraining")
-    parser.add_argument("--supervised", default="", help="options of fine-tuning and scratch alike")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--work", default="runs/families", help="folder of the runs")
-    parser.add_argument("--out", default="")
     options = parser.parse_args()
     work = Path(options.work)
     data, images = part_of(options.data, options.every, work / "train.parquet")

@@ -8,9 +8,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-import tiny
 from maekit import masking, presets, targets
-from maekit.config import ClassifierConfig, MaskConfig, ModelConfig, OptimizerConfig, TargetConfig
+from maekit.config import ClassifierConfig, ModelConfig, OptimizerConfig, TargetConfig
 from maekit.engine import optimizer
 from maekit.errors import ModelError, WeightsError
 from maekit.models import classifier
@@ -21,71 +20,8 @@ from maekit.randomness import keys_tensor
 from maekit.weights import export, native
 from maekit.weights.load import load
 from maekit.weights.timm import TIMM
+from tiny_families import HIERA, KINDS, ONE_IN_2X2, PUBLISHED, SIZES, SWIN, VIT, mask_for
 
-RANDOM, ONE_IN_2X2 = MaskConfig(kind="random", ratio=0.6), MaskConfig(kind="one_in_2x2", ratio=0.75)
-LINEAR = tiny.decoder_config(kind="linear")
-WIDTHS = {
-    "vit_tiny_patch16_224": 16, "vit_small_patch16_224": 16, "vit_base_patch16_224": 16, "vit_large_patch16_224": 16,
-    "vit_huge_patch14_224": 16,
-    "swin_tiny_patch4_window7_224": 24, "swin_small_patch4_window7_224": 24, "swin_base_patch4_window7_224": 32,
-    "swin_large_patch4_window7_224": 48, "swinv2_tiny_window16_256": 24, "swinv2_base_window16_256": 32,
-    "hiera_tiny_224": 16, "hiera_small_224": 16, "hiera_base_224": 16, "hiera_large_224": 16, "hiera_huge_224": 16,
-    "hiera_small_abswin_256": 16,
-}  # fmt: skip
-"""timm's names of every size, each with the width at which it is tested."""
-
-
-def tiny_model(encoder: str, **changes) -> ModelConfig:
-    """The encoder with all its blocks, narrow, on few mask units."""
-    decoder = tiny.decoder_config(depth=1)
-    common = {"encoder": encoder, "width": WIDTHS[encoder], "decoder": decoder}
-    if encoder.startswith("vit"):
-        return ModelConfig(**{**common, "heads": 2, "patch_size": 8, "image_size": 32, **changes})
-    if encoder.startswith("swin"):
-        return ModelConfig(**{**common, "window": 16, "image_size": 128, **changes})
-    return ModelConfig(**{**common, "image_size": 128, **changes})
-
-
-def mask_for(config: ModelConfig) -> MaskConfig:
-    return ONE_IN_2X2 if config.encoder.startswith("swin") and config.swin_method == "uniform" else RANDOM
-
-
-SIZES = {name: tiny_model(name) for name in WIDTHS}
-VIT, SWIN, SWIN_V2, HIERA = (
-    "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "swinv2_tiny_window16_256", "hiera_tiny_224",
-)  # fmt: skip
-KINDS = {
-    "vit": SIZES[VIT],
-    "vit, cross decoder": tiny_model(VIT, decoder=tiny.decoder_config(kind="cross")),
-    "vit, oblong, 5 channels": tiny_model(VIT, image_size=(32, 48), channels=5),
-    "swin uniform": SIZES[SWIN],
-    "swin uniform, oblong, 1 channel": tiny_model(SWIN, image_size=(64, 128), channels=1),
-    "swin v2 uniform": SIZES[SWIN_V2],
-    "swin dense": tiny_model(SWIN, swin_method="dense", decoder=LINEAR),
-    "swin dense, oblong, 4 channels": tiny_model(
-        SWIN, swin_method="dense", decoder=LINEAR, image_size=(64, 128), channels=4
-    ),
-    "swin v2 dense": tiny_model(SWIN_V2, swin_method="dense", decoder=LINEAR),
-    "hiera": SIZES[HIERA],
-    "hiera, cross decoder": tiny_model(HIERA, decoder=tiny.decoder_config(kind="cross")),
-    "hiera, oblong, 1 channel": tiny_model(HIERA, image_size=(96, 128), channels=1),
-}
-PUBLISHED = {
-    "vit-tiny": (16, 14, 192),
-    "vit-small": (16, 14, 384),
-    "vit-base": (16, 14, 768),
-    "vit-large": (16, 14, 1024),
-    "vit-huge": (14, 16, 1280),
-    "vit-tiny-flyegle": (16, 14, 192),
-    "vit-base-flyegle": (16, 14, 768),
-    "swin-tiny": (16, 16, 384),
-    "swin-base": (16, 16, 512),
-    "swin-tiny-simmim": (32, 6, 768),
-    "swin-base-simmim": (32, 6, 1024),
-    "hiera-tiny": (32, 7, 768),
-    "hiera-base": (32, 7, 768),
-}
-"""Presets at ImageNet's sizes: pixels of a mask unit's side, units in a row, width of the latents."""
 every_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 
 
