@@ -1,6 +1,6 @@
 """Images per second and peak memory of a Swin training step: uniform and dense masked pretraining, and supervised.
 
-    python benchmarks/swin.py --encoder swin_tiny_patch4_window7_224 --image-size 256 --batch-size 8
+    python benchmarks/swin.py --image-size 256 --batch-size 8 --rounds 5
 
 Synthetic images, float32 or bf16, the same optimizer for all, in turn; each trains at the windows of its preset.
 """
