@@ -26,6 +26,8 @@ import pyarrow.parquet as pq
 import torch
 from results import write_result
 
+from maekit.data.sources import open_source
+
 PUBLISHED = "IcarusWizard/MAE, ViT-Ti/2: 74.13 from scratch, 89.77 after 2,000 epochs of MAE. arXiv 2402.03752: 96.41."
 
 
@@ -73,8 +75,10 @@ def main() -> None:
 def arguments(description: str, work: str) -> argparse.ArgumentParser:
     """The options of a comparison between starts; work: where its runs go by default."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="parquet of the training images, hub layout")
-    parser.add_argument("--val", required=True, help="parquet of the test images")
+    parser.add_argument(
+        "--data", required=True, help="training images: parquet in hub layout, any source with --every 1"
+    )
+    parser.add_argument("--val", required=True, help="test images, likewise")
     parser.add_argument("--every", type=int, default=1, help="take every so-manieth image of both; 1: all")
     parser.add_argument("--model", default="", help="options of pretraining and scratch that shape the network")
     parser.add_argument("--pretrain", default="", help="options of pretraining")
@@ -86,10 +90,10 @@ def arguments(description: str, work: str) -> argparse.ArgumentParser:
 
 
 def part_of(path: str, every: int, out: Path) -> tuple[str, int]:
-    """(a parquet file with every `every`-th row, its rows)."""
-    table = pq.read_table(path)
+    """(a parquet file with every `every`-th row, its rows); with 1 the source itself, which may be of any kind."""
     if every == 1:
-        return path, len(table)
+        return path, len(open_source(path))
+    table = pq.read_table(path)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = table.take(pa.array(range(0, len(table), every)))
     pq.write_table(part, out, row_group_size=500)

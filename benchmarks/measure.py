@@ -1,5 +1,6 @@
 """Timing steps in turn, and their peak memory."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,9 +29,13 @@ def alternate(steps: Mapping[str, Step], *, rounds: int, per_round: int, device:
 
 
 def rate(images: int, seconds: list[float]) -> str:
-    """Images per second: the median, and the quartiles."""
+    """Images per second: the median, and the quartiles, to three digits."""
     low, _, high = quantiles(seconds, n=4)
-    return f"{images / median(seconds):.2f} ({images / high:.2f} to {images / low:.2f})"
+    return f"{_digits(images / median(seconds))} ({_digits(images / high)} to {_digits(images / low)})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 def wait(device: str) -> None:
@@ -39,22 +44,23 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def matrix_rate(device: str, precision: str, rounds: int = 4) -> float:
-    """FLOP per second of a square matrix product, the best of a few, the right matrix as it lies and transposed.
+def matrix_products(device: str, precision: str) -> tuple[dict[str, Step], float]:
+    """Square matrix products to time beside the steps, by name, and the FLOP of one.
 
-    A linear layer's is transposed; without bf16 instructions torch's CPU product is many times faster so.
+    The right matrix is as it lies, or transposed, as a linear layer's is: without bf16 instructions torch's product on
+    a CPU is many times faster so. The floor is the faster.
     """
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    size = 8192 if device.startswith("cuda") else 2048
+    size = 8192 if device.startswith("cuda") else 1024
     left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-    fastest = float("inf")
-    for factor in [right, right.T] * rounds:
-        wait(device)
-        began = time.perf_counter()
-        left @ factor
-        wait(device)
-        fastest = min(fastest, time.perf_counter() - began)
-    return 2 * size**3 / fastest
+
+    def plain() -> None:
+        left @ right
+
+    def transposed() -> None:
+        left @ right.T
+
+    return {"product": plain, "transposed product": transposed}, 2.0 * size**3
 
 
 def peak_megabytes(make: Callable[[], Step], device: str) -> float:

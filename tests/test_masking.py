@@ -1,15 +1,21 @@
 """Masks: how many patches they hide, where, and that they depend on an image's key alone."""
 
+import runpy
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from maekit.config import MaskConfig
 from maekit.errors import ModelError
 from maekit.masking import choose, draw, hidden_count
 from maekit.randomness import keys_tensor
 
+DOCS = Path(__file__).parents[1] / "docs"
 KINDS = ("random", "block", "grid", "one_in_2x2")
 sides = st.integers(1, 20)
 
@@ -105,6 +111,19 @@ def test_blocks_hide_neighbours_together():
 def test_ratios_and_grids_that_do_not_fit_are_refused(config, grid, words):
     with pytest.raises(ModelError, match=words):
         hidden_count(config, grid)
+
+
+def test_the_pictures_of_the_document_are_what_the_code_draws(tmp_path, monkeypatch):
+    script = runpy.run_path(str(DOCS / "draw_masks.py"))
+    monkeypatch.setitem(script["main"].__globals__, "FOLDER", tmp_path)
+    script["main"]()
+    drawn = sorted(path.name for path in tmp_path.iterdir())
+    assert drawn
+    for name in drawn:
+        with Image.open(tmp_path / name) as new, Image.open(DOCS / "pictures" / name) as kept:
+            assert new.size == kept.size
+            difference = np.abs(np.asarray(new.convert("RGB"), int) - np.asarray(kept.convert("RGB"), int))
+            assert difference.mean() < 1, f"{name}: run python docs/draw_masks.py"  # fonts may differ in a few pixels
 
 
 def test_choosing_some_of_the_hidden_keeps_their_order_and_treats_all_alike():

@@ -12,6 +12,12 @@ WIDTHS = {
     "swin_large_patch4_window7_224": 48, "swinv2_tiny_window16_256": 24, "swinv2_base_window16_256": 32,
     "hiera_tiny_224": 16, "hiera_small_224": 16, "hiera_base_224": 16, "hiera_large_224": 16, "hiera_huge_224": 16,
     "hiera_small_abswin_256": 16,
+    "swin_base_patch4_window12_384": 32, "swin_large_patch4_window12_384": 48, "swin_s3_tiny_224": 24,
+    "swin_s3_small_224": 24, "swin_s3_base_224": 24, "swinv2_tiny_window8_256": 24, "swinv2_small_window8_256": 24,
+    "swinv2_small_window16_256": 24, "swinv2_base_window8_256": 32, "swinv2_base_window12_192": 32,
+    "swinv2_base_window12to16_192to256": 32, "swinv2_base_window12to24_192to384": 32, "swinv2_large_window12_192": 48,
+    "swinv2_large_window12to16_192to256": 48, "swinv2_large_window12to24_192to384": 48, "hiera_base_plus_224": 16,
+    "hiera_base_abswin_256": 16,
 }  # fmt: skip
 """timm's names of every size, each with the width at which it is tested."""
 

@@ -91,6 +91,7 @@ def test_colour_policy(data: bytes | np.ndarray, expected: list[list[int]]) -> N
         (Image.new("CMYK", (1, 1), (0, 0, 0, 255)), 1, [[0]]),
         (Image.new("RGBA", (1, 1), (1, 2, 3, 4)), 4, [[1, 2, 3, 4]]),
         (Image.new("RGB", (1, 1), (1, 2, 3)), 4, [[1, 2, 3, 255]]),
+        (Image.new("CMYK", (1, 1), (255, 0, 0, 0)), 4, [[0, 255, 255, 255]]),
     ],
 )
 def test_one_and_four_channels(picture: Image.Image, channels: int, expected: list[list[int]]) -> None:
@@ -98,7 +99,7 @@ def test_one_and_four_channels(picture: Image.Image, channels: int, expected: li
     assert colours(decode(encode(picture, kind), channels)) == expected
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation: int, kind: str) -> None:
     corners = Image.new("RGB", (48, 32), "black")
@@ -184,6 +185,23 @@ class TestArrays:
             tifffile.imwrite(buffer, array, photometric="minisblack", planarconfig=layout)
             image = decode(buffer.getvalue(), channels)
             assert image.permute(1, 2, 0).numpy() == pytest.approx(values / 65535, abs=1e-6)
+
+    @pytest.mark.parametrize("mode", ["L", "RGB"])
+    def test_tif_of_fewer_channels_becomes_four(self, mode: str) -> None:
+        image = decode(encode(Image.new(mode, (2, 3), "white"), "TIFF"), 4)
+        assert (image.shape, image.unique().tolist()) == ((4, 3, 2), [255])
+
+    def test_tif_of_many_channels_is_turned(self) -> None:
+        tifffile = pytest.importorskip("tifffile")
+        values = np.random.default_rng(0).integers(0, 256, (4, 6, 5), dtype=np.uint8)
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, values, photometric="minisblack", planarconfig="contig", extratags=[(274, 3, 1, 6)])
+        turned = decode(buffer.getvalue(), 5).permute(1, 2, 0).numpy()
+        assert (turned == np.rot90(values, -1)).all()
+
+    def test_grey_of_sixteen_bits_becomes_three_channels(self) -> None:
+        image = decode(npy(np.full((2, 3), 65535, dtype=np.uint16)), 3)
+        assert (image.dtype, image.shape, image.unique().tolist()) == (torch.float32, (3, 2, 3), [1.0])
 
     def test_result_can_be_written_to(self) -> None:
         decode(np.zeros((4, 4), dtype=np.uint8), 1).fill_(3)

@@ -122,6 +122,21 @@ def test_evaluation_takes_the_centre_of_the_shorter_side() -> None:
     assert (eval_transform((224, 224), 0.875)(image) == 200).all()
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 100_000), (3, 100_000, 1)])
+def test_a_long_thin_image_is_cut_before_it_is_enlarged(shape: tuple[int, int, int]) -> None:
+    image = torch.zeros(shape, dtype=torch.uint8)  # whole, at 256 px a row, it would be 20 GB
+    image[:, shape[1] // 2 - 1 : shape[1] // 2 + 1, shape[2] // 2 - 1 : shape[2] // 2 + 1] = 255
+    centre = eval_transform((224, 224), 0.875)(image)
+    assert centre.shape == (3, 224, 224)
+    assert centre[:, 112, 112].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("option", [{"scale": (0.9, 0.2)}, {"ratio": (2.0, 0.5)}])
+def test_ranges_upside_down_are_refused(option: dict[str, tuple[float, float]]) -> None:
+    with pytest.raises(UsageError, match=r"is no range; the smaller comes first$"):
+        train_transform(AugmentConfig(**option), (32, 32))
+
+
 def test_randaugment_is_for_three_channels_and_understood_words() -> None:
     with pytest.raises(UsageError, match="works on 3 channels"):
         train_transform(EVERYTHING, (32, 32)).check(1)

@@ -69,6 +69,28 @@ def test_every_size_predicts_its_hidden_units_and_trains_every_parameter(config)
     assert without == []
 
 
+@pytest.mark.parametrize("module", ["swin_transformer", "swin_transformer_v2", "hiera"])
+def test_every_size_that_timm_has_is_among_them(module):
+    assert set(timm.list_models(module=module)) == {name for name in SIZES if _module_of(name) == module}
+
+
+def _module_of(name):
+    return timm.model_entrypoint(name).__module__.rsplit(".", 1)[-1]
+
+
+def test_a_swin_that_never_sees_a_mask_takes_its_own_sizes():
+    config = replace(SIZES[SWIN], image_size=224, window=7)
+    assert family_of(SWIN).build(config).patch_embed.grid_size == (56, 56)
+    with pytest.raises(ModelError, match="uniform"):
+        family_of(SWIN).build(config, masked=True)
+
+
+def test_a_patch_of_one_value_cannot_be_normalised():
+    config = replace(SIZES[VIT], patch_size=1, image_size=4, channels=1)
+    with pytest.raises(ModelError, match=r"^target.pixels: .* take raw$"):
+        MaskedAutoencoder(config, TargetConfig(pixels="normalised"), mask_for(config), mean=(0.5,), std=(0.5,))
+
+
 def test_presets_at_imagenet_size_are_all_known():
     assert presets.PRETRAIN.keys() - PUBLISHED.keys() == {"cifar", "digits"}
 
@@ -147,7 +169,7 @@ def test_sizes_that_do_not_fit_name_the_nearest_that_do(kind, axis):
     family, sides = family_of(config.encoder), list(config.image_hw)
     sides[axis] += 3
     with pytest.raises(ModelError) as caught:
-        family.build(replace(config, image_size=tuple(sides)))
+        family.build(replace(config, image_size=tuple(sides)), masked=True)
     message = str(caught.value)
     assert "\n" not in message
     assert str(sides[axis]) in message
@@ -155,7 +177,7 @@ def test_sizes_that_do_not_fit_name_the_nearest_that_do(kind, axis):
     assert config.image_hw[axis] in proposed
     for side in proposed:
         sides[axis] = side
-        family.build(replace(config, image_size=tuple(sides)))
+        family.build(replace(config, image_size=tuple(sides)), masked=True)
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,8 @@ def test_initial_weights_are_the_papers():
         ({"predicted_share": 0.5}, "belong to kind cross"),
         ({"kind": "cross", "feature_maps": 6}, "feature_maps: 6 of an encoder of 5 blocks"),
         ({"width": 18}, "multiple of 4, not 18"),
+        ({"kind": "linear", "predicted_share": 0.5}, "predicted_share: kind linear has no such option"),
+        ({"kind": "linear", "head": "norm_conv_transpose"}, "head: kind linear has no such option"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes, words):

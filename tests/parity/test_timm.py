@@ -27,7 +27,9 @@ MODELS = {
     ),
     "swin": ("swin_tiny_patch4_window7_224", {"img_size": 224, "embed_dim": 12}, WeightsOptions()),
     "swinv2": ("swinv2_tiny_window8_256", {"img_size": 64, "embed_dim": 12, "window_size": 8},
-               WeightsOptions(image_size=64)),
+               WeightsOptions(image_size=64, encoder="swinv2_tiny_window8_256")),
+    "swinv2, window 16": ("swinv2_tiny_window16_256", {"img_size": 128, "embed_dim": 12},
+                          WeightsOptions(image_size=128, encoder="swinv2_tiny_window16_256")),
     "hiera": ("hiera_tiny_224", {"img_size": 64, "embed_dim": 8}, WeightsOptions()),
 }  # fmt: skip
 
@@ -66,6 +68,13 @@ def test_encoder_in(case, tmp_path):
     save_file(theirs.state_dict(), tmp_path / "in.safetensors")
     ours = load(tmp_path / "in.safetensors", options)
     assert all(torch.equal(value, ours.encoder.state_dict()[key]) for key, value in theirs.state_dict().items())
+
+
+def test_the_window_of_a_swin_v2_is_never_guessed(tmp_path):
+    theirs = random_model("swinv2_tiny_window16_256", {"img_size": 64, "embed_dim": 12}, classes=0)
+    save_file(theirs.state_dict(), tmp_path / "in.safetensors")
+    with pytest.raises(WeightsError, match=r"please give --encoder .*window"):
+        load(tmp_path / "in.safetensors")
 
 
 def test_one_file_says_what_it_is(tmp_path):

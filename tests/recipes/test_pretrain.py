@@ -183,6 +183,23 @@ def test_images_that_cannot_be_read_are_named_and_leave_nothing(maekit_here, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_unlabelled_images_among_the_held_out_and_a_file_that_is_no_image(maekit_here, photos, tmp_path):
+    files = sorted(photos.rglob("*.jpg"))[:8] or sorted(path for path in photos.rglob("*") if path.is_file())[:8]
+    lines = [f"{path}, {number % 2}" if number % 3 else str(path) for number, path in enumerate(files)]
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    (tmp_path / "list.txt").write_text("\n".join([*lines, f"{bad}, 1"]))
+    source = ("--data", tmp_path / "list.txt", "--val", tmp_path / "list.txt")
+    done = maekit_here(*WORDS, *source, "--out", tmp_path / "run", "--steps", "4", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["unreadable"] == 1
+    assert 0 <= answer["val_knn"] <= 1
+    named = [line for line in done.stderr.splitlines() if "bad.png: cannot be used" in line]
+    assert len(named) == 3  # training, held out, the report's picture: not once a validation
+    assert "1 images of" in done.stderr
+
+
 @pytest.mark.parametrize("out", ["file", "file/run", "/proc/run", "full"])
 def test_a_run_folder_that_cannot_be_written_gets_one_line(maekit_here, photos, tmp_path, out):
     (tmp_path / "file").write_text("in the way")

@@ -108,7 +108,7 @@ _REWORDINGS = (
     (r" Got errors:.*", ""),
     (r"^Error parsing ", ""),
     (r"no type matching (\S+|INT\|\{INT INT\}) could be instantiated from \[(.*?)\]\.?", r"expects \1, got \2"),
-    (r"(\w+): \d+ validation errors? for \w+ (\w+) \w+ should (.*?) \[type=.*?input_value=(.*?), input_type.*",
+    (r"(\w+): \d+ validation errors? for \w+ (\w+)\S* \w+ should (.*?) \[type=.*?input_value=(.*?), input_type.*",
      r"\1.\2: should \3, got \4"),
     (r"invalid literal for int\(\) with base 10: (.*)", r"expects a whole number, got \1"),
     (r"could not convert string to float: (.*)", r"expects a number, got \1"),

@@ -37,9 +37,9 @@ class AugmentConfig:
     crop: Literal["random", "pad", "center", "none"] = "random"
     """random: random resized crop. pad: pad by an eighth, crop at random (small images). center: resize, then the
     middle. none: resize to the exact size."""
-    scale: tuple[float, float] = (0.2, 1.0)
+    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.2, 1.0)
     """crop random: share of the image's area that is kept."""
-    ratio: tuple[float, float] = (0.75, 1.3333333333333333)
+    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.75, 1.3333333333333333)
     """crop random: width over height of the kept part."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability of a horizontal flip."""

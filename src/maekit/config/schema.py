@@ -2,13 +2,14 @@
 
 from typing import Annotated, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
-__all__ = ["Annotated", "Field", "Size", "config", "size"]
+__all__ = ["POSITIVE", "Annotated", "Field", "Size", "config", "size"]
 
-Size = int | tuple[int, int]
 T = TypeVar("T")
+Size = int | tuple[int, int]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -24,3 +25,13 @@ def config(cls: type[T]) -> type[T]:
 def size(value: Size) -> tuple[int, int]:
     """(height, width) of a size written as one number or two."""
     return (value, value) if isinstance(value, int) else value
+
+
+def _positive(value: Size | None) -> Size | None:
+    if value is not None and min(size(value)) < 1:
+        raise PydanticCustomError("size", "Input should be 1 or more")
+    return value
+
+
+POSITIVE = AfterValidator(_positive)
+"""The bound of a Size, which a Field cannot say in one line for both its forms."""

@@ -41,6 +41,7 @@ Pixels = NDArray[Any]
 # Others that Pillow knows are left out: some start programs (EPS), none holds photographs.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
 _ORIENTATION = 0x0112  # the EXIF tag
+_SAMPLES_PER_PIXEL = 277  # the TIFF tag
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
@@ -83,8 +84,8 @@ def _decode(data: bytes | Pixels, channels: int, max_pixels: int) -> Pixels:
         raise ImageError("the file is empty")
     if data.startswith(_NPY):
         return _from_array(_read_npy(data, max_pixels), channels)
-    if channels not in (1, 3) and data.startswith(_TIFF):
-        return _from_array(_read_tiff(data, max_pixels), channels)
+    if channels not in (1, 3) and data.startswith(_TIFF) and not (channels == 4 and _is_picture(data)):
+        return _read_tiff(data, channels, max_pixels)
     if channels not in (1, 3, 4):
         raise ImageError(f"such a file cannot hold {channels} channels; keep these images as .npy or .tif")
     return _read_picture(data, channels, max_pixels)
@@ -108,11 +109,23 @@ def _guard(height: int, width: int, max_pixels: int, channels: int = 1) -> None:
 def _read_picture(data: bytes, channels: int, max_pixels: int) -> Pixels:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _guard(image.height, image.width, max_pixels)
+        if image.format == "TIFF":
+            image.load()  # which turns the picture itself, and forgets its orientation
         orientation = _orientation(image)
         pixels = _fast_jpeg(data, image, channels)
         if pixels is None:
             pixels = np.asarray(_in_colours(image, channels))
     return _oriented(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
+
+
+def _is_picture(data: bytes) -> bool:
+    """Whether Pillow knows a TIFF as something that becomes four channels by the policy, not as an array of four."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            samples = getattr(image, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 1)
+            return image.mode == "CMYK" or samples < 4
+    except UnidentifiedImageError:
+        return False
 
 
 def _fast_jpeg(data: bytes, image: Image.Image, channels: int) -> Pixels | None:
@@ -197,7 +210,7 @@ def _read_npy(data: bytes, max_pixels: int) -> Pixels:
     return values.reshape(shape, order="F" if fortran_order else "C")
 
 
-def _read_tiff(data: bytes, max_pixels: int) -> Pixels:
+def _read_tiff(data: bytes, channels: int, max_pixels: int) -> Pixels:
     try:
         import tifffile
     except ImportError:
@@ -208,8 +221,9 @@ def _read_tiff(data: bytes, max_pixels: int) -> Pixels:
         _guard(page.imagelength, page.imagewidth, max_pixels, series.size // (page.imagelength * page.imagewidth or 1))
         if series.size > _DENSEST * len(data):
             raise ImageError(f"truncated: {len(data)} bytes cannot hold an array of shape {series.shape}")
-        pixels: Pixels = series.asarray().squeeze()
-    return pixels
+        pixels = _from_array(series.asarray().squeeze(), channels)
+        tag = page.tags.get(_ORIENTATION)
+    return _oriented(pixels, 1 if tag is None else int(tag.value))
 
 
 def _from_array(values: Pixels, channels: int) -> Pixels:
@@ -221,9 +235,10 @@ def _from_array(values: Pixels, channels: int) -> Pixels:
     if values.shape[-1] != channels:
         if values.shape[0] == channels:
             values = values.transpose(1, 2, 0)
-        elif channels in (1, 3) and values.shape[-1] in (1, 3) and values.dtype == np.uint8:
-            grey_or_rgb = Image.fromarray(values[:, :, 0] if values.shape[-1] == 1 else np.ascontiguousarray(values))
-            values = np.asarray(grey_or_rgb.convert("L" if channels == 1 else "RGB")).reshape(*values.shape[:2], -1)
+        elif channels == 3 and values.shape[-1] == 1:
+            values = values.repeat(3, axis=2)
+        elif channels == 1 and values.shape[-1] == 3 and values.dtype == np.uint8:
+            values = np.asarray(Image.fromarray(np.ascontiguousarray(values)).convert("L"))[:, :, None]
         else:
             raise ImageError(f"an array of shape {values.shape}, where {channels} channels are asked for")
     if values.dtype == np.uint8:

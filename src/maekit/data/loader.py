@@ -71,33 +71,37 @@ class BadImages:
     """Images of one source that cannot be read: named once each in the log, tolerated up to a share.
 
     A share above 0 always tolerates ten, so that a small folder with a few broken files can be used; 0 tolerates none.
-    Each rank counts what it meets itself.
+    Each rank counts, and tolerates, what it meets itself.
     """
 
     def __init__(self, source: Source, share: float) -> None:
-        self._source = source
+        self.source = source
         self._tolerated = max(int(share * len(source)), _ALWAYS_TOLERATED) if share else 0
         self._reasons: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._reasons)
 
+    def indices(self) -> list[int]:
+        """Their numbers in the source, in order."""
+        return sorted(self._reasons)
+
     def found(self) -> list[tuple[str, str]]:
         """(path, reason) of each, by their order in the source."""
-        return [(self._source.path(index), reason) for index, reason in sorted(self._reasons.items())]
+        return [(self.source.path(index), reason) for index, reason in sorted(self._reasons.items())]
 
     def add(self, index: int, reason: str) -> None:
         """Note an image, once. Raises DataError with the list where they are too many, or all."""
         if index in self._reasons:
             return
         self._reasons[index] = reason
-        _log.warning("%s: cannot be used: %s", self._source.path(index), reason)
-        total = len(self._source)
+        _log.warning("%s: cannot be used: %s", self.source.path(index), reason)
+        total = len(self.source)
         if len(self) == total:
-            raise DataError(f"{self._source.text}: none of its {total} images can be read: {self.summary()}")
+            raise DataError(f"{self.source.text}: none of its {total} images can be read: {self.summary()}")
         if len(self) > self._tolerated:
             raise DataError(
-                f"{self._source.text}: {len(self)} of {total} images cannot be read, more than the {self._tolerated} "
+                f"{self.source.text}: {len(self)} of {total} images cannot be read, more than the {self._tolerated} "
                 f"that data.bad_share tolerates: {self.summary()}"
             )
 
@@ -230,12 +234,17 @@ class _EvaluationWork:
         return _Loaded(_batch(self.source, images, shown) if images else None, bad)
 
 
-def _batch(source: Source, images: list[Tensor], samples: list[Sample]) -> Batch:
+def stack(images: list[Tensor]) -> Tensor:
+    """Images [C, H, W] of one size → [N, C, H, W]: uint8, or float32 in [0, 1] where any of them is."""
     if any(image.is_floating_point() for image in images):
         images = [image if image.is_floating_point() else image.float() / 255 for image in images]
+    return torch.stack(images)
+
+
+def _batch(source: Source, images: list[Tensor], samples: list[Sample]) -> Batch:
     labels = [source.label(sample.index) for sample in samples]
     return Batch(
-        images=torch.stack(images),
+        images=stack(images),
         labels=torch.tensor([-1 if label is None else label for label in labels]),
         indices=torch.tensor([sample.index for sample in samples]),
         epochs=torch.tensor([sample.epoch for sample in samples]),

@@ -20,6 +20,7 @@ from maekit.randomness import global_seeds, numpy_generator
 
 _AUGMENT = 0x617567  # keeps these draws apart from masks, which have the same seed, epoch, index and view
 _RANDAUGMENT_FILL = (124, 116, 104)  # ImageNet's mean, where rotation and shear uncover nothing
+_WIDEST = 4  # times what is asked for: more of a long thin image is cut away before it is resized, not after
 _NOISE_MEAN, _NOISE_STD = 0.5, 0.25  # of erased pixels
 
 
@@ -35,7 +36,7 @@ def eval_transform(image_hw: tuple[int, int], crop_share: float) -> "EvalTransfo
 
 @dataclass
 class TrainTransform:
-    """See `train_transform`. Raises UsageError where RandAugment, which is for RGB, is set and cannot be."""
+    """See `train_transform`. Raises UsageError for ranges upside down and a RandAugment that is not understood."""
 
     augment: AugmentConfig
     image_hw: tuple[int, int]
@@ -43,6 +44,10 @@ class TrainTransform:
     _erase: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        for name in ("scale", "ratio"):
+            low, high = getattr(self.augment, name)
+            if low > high:
+                raise UsageError(f"augment.{name}: {low:g} to {high:g} is no range; the smaller comes first")
         if self.augment.randaugment:
             self._randaugment = _randaugment(self.augment.randaugment, self.image_hw)
         if self.augment.erase:
@@ -113,6 +118,10 @@ def _cover_and_centre(image: Tensor, cover: tuple[int, int], centre: tuple[int, 
     """Resize, keeping proportions, to the smallest size that covers `cover`, then take the `centre`."""
     height, width = image.shape[-2:]
     scale = max(cover[0] / height, cover[1] / width)
+    most = [max(1, math.ceil(_WIDEST * side / scale)) for side in cover]
+    if height > most[0] or width > most[1]:
+        image = functional.center_crop(image, [min(height, most[0]), min(width, most[1])])
+        height, width = image.shape[-2:]
     size = (max(cover[0], int(height * scale)), max(cover[1], int(width * scale)))
     centred: Tensor = functional.center_crop(_resize(image, size, interpolation), list(centre))
     return centred
@@ -152,8 +161,8 @@ def _randaugment(text: str, image_hw: tuple[int, int]) -> Any:
         transform = rand_augment_transform(text, settings)
     except (AssertionError, ValueError, KeyError) as error:
         raise UsageError(
-            f"augment.randaugment: {text!r} is not understood ({error or type(error).__name__}); "
-            "write it as timm does, such as rand-m9-mstd0.5-inc1"
+            f"augment.randaugment: {text!r} is not understood ({str(error) or type(error).__name__}); "
+            "write it as timm does, such as rand-m9-mstd0.5-inc1, or '' for none"
         ) from None
     for op in transform.ops:
         if op.aug_fn.__name__ == "posterize":

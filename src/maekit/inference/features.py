@@ -22,6 +22,11 @@ class Features:
     labels: Tensor
     indices: Tensor
 
+    def labelled(self) -> "Features":
+        """Those of the images that have a label."""
+        known = self.labels >= 0
+        return Features(self.vectors[known], self.labels[known], self.indices[known])
+
 
 def stream(
     model: ImageEncoder, batches: Iterable[Batch], kind: Kind = "pooled", *, blocks: int = 1

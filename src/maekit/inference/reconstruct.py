@@ -15,6 +15,7 @@ from torch import Tensor
 from maekit import masking, patches, targets
 from maekit.config.verbs import ReconstructOptions
 from maekit.data.decode import decode
+from maekit.data.loader import stack
 from maekit.data.sources import open_images, open_source
 from maekit.data.sources.source import is_image_name
 from maekit.data.statistics import evenly_spread
@@ -108,7 +109,7 @@ def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
     out = Path(options.out)
     picture.check_writable(out)
     model = reconstructor(options.weights, options.weights_options).to(choose_device(options.device.device))
-    images = torch.stack([image for text in options.images for image in _read(text, model, options.rows)])
+    images = stack([image for text in options.images for image in _read(text, model, options.rows)])
     masked = _masks(model, len(images), options)
     pictured = rows(model, images, masked, statistics=options.statistics)
     picture.save(picture.grid(pictured, caption=caption(model, options.statistics)), out)

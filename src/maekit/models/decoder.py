@@ -19,6 +19,7 @@ from maekit.models.family import Latents
 from maekit.models.vit import initialise
 from maekit.patches import take
 
+_OF_BLOCKS = ("positions", "head", "predicted_share", "feature_maps")  # what a linear decoder has not
 _FLYEGLE_EPS = 1e-12  # of the norm over predicted values, whatever the blocks have
 
 
@@ -42,6 +43,10 @@ def build(
     Raises ModelError where its sizes do not fit each other.
     """
     if config.kind == "linear":
+        plain = DecoderConfig(kind="linear")
+        foreign = [name for name in _OF_BLOCKS if getattr(config, name) != getattr(plain, name)]
+        if foreign:
+            raise ModelError(f"model.decoder.{foreign[0]}: kind linear has no such option; leave it out")
         return LinearDecoder(encoder_width, patch_values)
     if config.width % config.heads:
         raise ModelError(f"model.decoder.heads: {config.heads} do not divide the decoder's width {config.width}")
@@ -103,7 +108,8 @@ class CrossDecoder(nn.Module):
     """CrossMAE's decoder (arXiv 2401.14391): each hidden patch asks the visible latents, not the other hidden ones.
 
     A prediction depends on no other prediction, so any share of the hidden patches can be left out. With feature maps,
-    each block reads a mixture, by learned weights, of the outputs of several encoder blocks.
+    each block reads a mixture, by learned weights, of the outputs of several encoder blocks. They come through the
+    encoder's own norm, so that it is trained; the released code mixes them raw, with a norm for each decoder block.
     """
 
     def __init__(

@@ -1,5 +1,7 @@
 """An encoder with what is needed to use it: its config, its family, and how its images are standardised."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,9 @@ class ImageEncoder(nn.Module):
     Raises ModelError where the sizes in the config do not fit each other.
     """
 
+    masked: ClassVar[bool] = False
+    """Whether the encoder has to take images that are partly hidden, too."""
+
     def __init__(
         self, config: ModelConfig, *, mean: tuple[float, ...], std: tuple[float, ...], drop_path: float = 0.0
     ) -> None:
@@ -26,7 +31,7 @@ class ImageEncoder(nn.Module):
             raise ModelError(f"mean and std: {len(mean)} values for images of {config.channels} channels")
         self.config = config
         self.family = family_of(config.encoder)
-        self.encoder = self.family.build(config, drop_path=drop_path)
+        self.encoder = self.family.build(config, drop_path=drop_path, masked=self.masked)
         self.standardise = Standardise(mean, std)
         self.crop_share: float | None = None
 

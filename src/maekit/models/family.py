@@ -58,12 +58,13 @@ class Family(Protocol):
     def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
         """Masks it takes: names of `MaskConfig.kind`, and "painted" for any mask with equal counts."""
 
-    def build(self, config: ModelConfig, *, drop_path: float = 0.0) -> nn.Module:
+    def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> nn.Module:
         """The native timm model without classifier (num_classes=0), untrained, initialised as its paper says.
 
-        Deterministic under torch.manual_seed; nothing is downloaded. Raises ModelError, in one line with what to
-        change, for names, sizes or options of the config that this family cannot take (an image size that units or
-        windows do not divide names the nearest sizes that work; options of other families must be at their defaults).
+        masked: whether it has to take images with hidden patches, which may allow fewer sizes. Deterministic under
+        torch.manual_seed; nothing is downloaded. Raises ModelError, in one line with what to change, for names, sizes
+        or options of the config that this family cannot take (an image size that units or windows do not divide names
+        the nearest sizes that work; options of other families must be at their defaults).
         """
 
     def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:

@@ -67,7 +67,7 @@ class _Hiera:
     def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
         return _MASKS
 
-    def build(self, config: ModelConfig, *, drop_path: float = 0.0) -> Hiera:
+    def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> Hiera:
         """See `Family.build`. Initialised as the paper's released masked autoencoder, which `initialise` is too."""
         foreign = config.changed(*_FOREIGN)
         if foreign:

@@ -37,6 +37,8 @@ class MaskedAutoencoder(ImageEncoder):
     Raises ModelError where the sizes in the config do not fit each other, or a mask is not the family's.
     """
 
+    masked = True
+
     def __init__(
         self,
         config: ModelConfig,
@@ -52,6 +54,8 @@ class MaskedAutoencoder(ImageEncoder):
         self.grid = grid_of(self.family, self.encoder, config)
         self.adapter = self.family.adapter(self.encoder, config)
         self.check_mask(mask.kind)
+        if target.pixels == "normalised" and self.unit[0] * self.unit[1] * config.channels == 1:
+            raise ModelError("target.pixels: a patch of one value has no deviation to normalise by; take raw")
         if (config.decoder.kind == "linear") != self.family.dense(config):
             fits = "linear" if self.family.dense(config) else "self or cross"
             raise ModelError(f"model.decoder.kind: this encoder needs {fits}, not {config.decoder.kind}")

@@ -82,7 +82,7 @@ class _Swin:
             return frozenset({"random", "block", "grid", "one_in_2x2", "painted"})
         return frozenset({"one_in_2x2"})
 
-    def build(self, config: ModelConfig, *, drop_path: float = 0.0) -> Swin:
+    def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> Swin:
         """See `Family.build`. Initialised as arXiv 2103.14030's released code does, which is timm's default."""
         _refuse_options(config)
         try:
@@ -94,7 +94,7 @@ class _Swin:
             heads = stage.blocks[0].attn.num_heads
             if stage.blocks[0].dim % heads:
                 raise ModelError(f"model.width: {config.width} is not a multiple of the encoder's {heads} heads")
-        _check_image(encoder, config)
+        _check_image(encoder, config, packed=masked and not self.dense(config))
         return encoder
 
     def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:
@@ -194,19 +194,19 @@ def _unit(encoder: Swin, *, dense: bool) -> tuple[int, int]:
     return height << merges, width << merges
 
 
-def _check_image(encoder: Swin, config: ModelConfig) -> None:
+def _check_image(encoder: Swin, config: ModelConfig, *, packed: bool) -> None:
     """Raises ModelError, with sizes that work, where units or windows do not divide a side of the image."""
-    dense = config.swin_method == "dense"
-    for axis, (side, unit) in enumerate(zip(config.image_hw, _unit(encoder, dense=dense), strict=True)):
+    for axis, (side, unit) in enumerate(zip(config.image_hw, _unit(encoder, dense=not packed), strict=True)):
         patch = encoder.patch_embed.patch_size[axis]
-        fit = _Fit(unit if dense else 4 * unit, patch, even=not dense)
+        fit = _Fit(4 * unit if packed else unit, patch, even=packed)
         if fit.takes(side, [stage.blocks[0].window_size[axis] for stage in encoder.layers]):
             continue
         name, windows = ("height", "width")[axis], _windows(config, patch)
         sizes = "/".join(map(str, sorted(set(windows))))
+        encoder_name = f"{config.encoder} (uniform)" if packed else config.encoder
         raise ModelError(
-            f"model.image_size: {config.encoder} ({config.swin_method}) takes no {name} of {side} px with windows of "
-            f"{sizes} patches; take {fit.nearest(side, windows)}"
+            f"model.image_size: {encoder_name} takes no {name} of {side} px with windows of {sizes} patches; "
+            f"take {fit.nearest(side, windows)}"
         )
 
 

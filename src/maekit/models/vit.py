@@ -31,7 +31,7 @@ class _ViT:
     def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
         return _MASKS
 
-    def build(self, config: ModelConfig, *, drop_path: float = 0.0) -> VisionTransformer:
+    def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> VisionTransformer:
         """See `Family.build`. Initialised as arXiv 2111.06377's released code does: see `initialise`."""
         foreign = config.changed(*_FOREIGN)
         if foreign:

@@ -14,7 +14,7 @@ from maekit.config import ClassifyConfig, files
 from maekit.config.verbs import WeightsOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.sources import Source, open_source
-from maekit.data.sources.labelled import check_labelled_pair
+from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.data.statistics import standardisation
 from maekit.engine import loop, memory
@@ -41,6 +41,7 @@ class ClassifyTask:
 
     def __init__(self, config: ClassifyConfig, model: Classifier, val: Source, world: World) -> None:
         self.config, self.model, self._val, self._world = config, model, val, world
+        self._bad = BadImages(val, config.data.bad_share)
         mix = config.mix
         self._mixup = None
         if mix.mixup or mix.cutmix:
@@ -85,7 +86,7 @@ class ClassifyTask:
             crop_share=self.config.validation.crop_share,
             batch_size=self.config.schedule.micro_batch_limit,
             workers=self.config.data.workers,
-            bad=BadImages(self._val, self.config.data.bad_share),
+            bad=self._bad,
             rank=self._world.rank,
             world_size=self._world.size,
         )
@@ -107,7 +108,7 @@ def scratch(config: ClassifyConfig) -> dict[str, Any]:
 
 def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
     with execution.join_world(config.run) as world:
-        train, val = labelled_pair(config.data.source, config.validation.source)
+        train, val = labelled_pair(open_source(config.data.source), open_source(config.validation.source))
         if config.per_class is not None:
             train = few_per_class(train, config.per_class, config.run.seed)
         plan = Plan.of(config.optimizer, config.schedule, len(train), world.size)
@@ -115,6 +116,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
         model = build_model(config, train)
         model.recompute_activations(config.run.checkpoint_activations)
         task = ClassifyTask(config, model, val, world)
+        bad = BadImages(train, config.data.bad_share)
         with (
             execution.hold_folder(config.run, config.name, world) as folder,
             memory.explained(plan, config.run, model.config.image_hw, world.device),
@@ -123,7 +125,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
             execution.print_header(verb, config, model, train, plan, world, folder)
             outcome = loop.train(
                 task,
-                lambda start: execution.training_batches(config, model.config, train, plan, start, world),
+                lambda start: execution.training_batches(config, model.config, train, plan, start, world, bad),
                 plan=plan,
                 optimizer=config.optimizer,
                 config=config.run,
@@ -133,17 +135,11 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
                 evaluate_every=execution.steps_of(config.validation.every or 1.0, plan),
                 best_by="val_top1",
             )
+            unreadable = execution.count_unreadable(bad, world)
             if folder is not None:
                 execution.write_weights(folder, model, outcome.averaged)
                 page.write(folder.path / "report.html", f"maekit {verb} {config.name}", page.run_sections(folder.path))
-            return execution.answer(folder, outcome)
-
-
-def labelled_pair(train: str, val: str) -> tuple[Source, Source]:
-    """Two labelled sources of the same classes. Raises DataError where they are not."""
-    sources = open_source(train), open_source(val)
-    check_labelled_pair(*sources)
-    return sources
+            return execution.answer(folder, outcome, unreadable)
 
 
 def build_model(config: ClassifyConfig, train: Source) -> Classifier:

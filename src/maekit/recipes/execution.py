@@ -53,7 +53,7 @@ def hold_folder(config: RunConfig, name: str, world: World) -> Iterator[RunFolde
 
 
 def training_batches(
-    config: Any, model: ModelConfig, source: Source, plan: Plan, start: int, world: World
+    config: Any, model: ModelConfig, source: Source, plan: Plan, start: int, world: World, bad: BadImages
 ) -> Iterator[Batch]:
     """This rank's micro-batches from step `start` on, by the data, augment and run groups of a recipe's config."""
     return train_batches(
@@ -69,7 +69,7 @@ def training_batches(
         total_steps=plan.steps,
         rank=world.rank,
         world_size=world.size,
-        bad=BadImages(source, config.data.bad_share),
+        bad=bad,
     )
 
 
@@ -136,10 +136,19 @@ def write_weights(folder: RunFolder, model: native.Model, averaged: Mapping[str,
         storage.write_tensors(folder.path / "model_ema.safetensors", averaged, native.metadata(model))
 
 
-def answer(folder: RunFolder | None, outcome: Outcome) -> dict[str, Any]:
-    """What the command line says at the end: {run, steps, loss, ...}."""
+def count_unreadable(bad: BadImages, world: World) -> int:
+    """How many images any process could not read; all processes ask together. Since the start, or the resuming."""
+    (indices,) = world.gather_rows(torch.tensor(bad.indices(), dtype=torch.int64))
+    count = len(indices.unique())
+    if count:
+        log.warning("%d images of %s could not be read; log.txt names them", count, bad.source.text)
+    return count
+
+
+def answer(folder: RunFolder | None, outcome: Outcome, unreadable: int) -> dict[str, Any]:
+    """What the command line says at the end: {run, steps, unreadable, loss, ...}."""
     values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
-    return {"run": str(folder.path) if folder else None, "steps": outcome.step, **values}
+    return {"run": str(folder.path) if folder else None, "steps": outcome.step, "unreadable": unreadable, **values}
 
 
 def _versions() -> dict[str, str]:

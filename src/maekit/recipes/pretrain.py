@@ -13,6 +13,7 @@ from maekit import masking, targets
 from maekit.config import PretrainConfig, files
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.sources import Source, open_source
+from maekit.data.sources.labelled import RelabelledSource
 from maekit.data.statistics import evenly_spread, standardisation
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
@@ -65,10 +66,18 @@ class PretrainTask:
 class Validation:
     """Whether pretraining works, seen on held-out images: reconstruction loss, RankMe, and kNN where labels exist."""
 
-    def __init__(self, config: PretrainConfig, train: Source, held_out: Source, world: World) -> None:
-        self._config, self._train, self._held_out, self._world = config, train, held_out, world
-        both = train.classes is not None and train.classes == held_out.classes
-        self._classes = len(train.classes) if train.classes and both else 0
+    def __init__(
+        self, config: PretrainConfig, train: Source, held_out: Source, world: World, bad: BadImages | None = None
+    ) -> None:
+        """bad: what is known of the training images."""
+        self._config, self._train, self._world = config, train, world
+        known = held_out.classes is not None and set(held_out.classes) <= {*(train.classes or ())}
+        self._classes = len(train.classes) if train.classes and known else 0
+        self._held_out: Source = held_out
+        if train.classes and known:
+            self._held_out = RelabelledSource(held_out, train.classes)
+        self._bad = bad or BadImages(train, config.data.bad_share)
+        self._bad_held_out = BadImages(held_out, config.data.bad_share)
 
     def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
         """val_loss, val_rankme, and val_knn where training and held-out images have the same classes."""
@@ -81,8 +90,12 @@ class Validation:
         said = {"val_loss": float(sums[0] / sums[1]), "val_rankme": rankme(held_out.vectors)}
         if self._classes:
             known = self._features(model, self._train)
-            predicted = knn_predict(known.vectors, known.labels, held_out.vectors, k=_NEIGHBOURS, classes=self._classes)
-            said["val_knn"] = float((predicted == held_out.labels).double().mean())
+            known, held_out = known.labelled(), held_out.labelled()
+            if len(known.labels) and len(held_out.labels):
+                predicted = knn_predict(
+                    known.vectors, known.labels, held_out.vectors, k=_NEIGHBOURS, classes=self._classes
+                )
+                said["val_knn"] = float((predicted == held_out.labels).double().mean())
         return said
 
     def _loss(self, model: MaskedAutoencoder, batch: Batch) -> Tensor:
@@ -106,7 +119,7 @@ class Validation:
             crop_share=self._config.validation.crop_share,
             batch_size=self._config.schedule.micro_batch_limit,
             workers=self._config.data.workers,
-            bad=BadImages(source, self._config.data.bad_share),
+            bad=self._bad if source is self._train else self._bad_held_out,
             rank=self._world.rank,
             world_size=self._world.size,
         )
@@ -128,7 +141,8 @@ def run(config: PretrainConfig) -> dict[str, Any]:
         if config.weights:
             continue_from(model, config.weights)
         model.recompute_activations(config.run.checkpoint_activations)
-        validation = Validation(config, source, held_out, world) if held_out is not None else None
+        bad = BadImages(source, config.data.bad_share)
+        validation = Validation(config, source, held_out, world, bad) if held_out is not None else None
         task = PretrainTask(config, model, validation)
         with (
             execution.hold_folder(config.run, config.name, world) as folder,
@@ -138,7 +152,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
             execution.print_header("pretrain", config, model, source, plan, world, folder)
             outcome = loop.train(
                 task,
-                lambda start: execution.training_batches(config, config.model, source, plan, start, world),
+                lambda start: execution.training_batches(config, config.model, source, plan, start, world, bad),
                 plan=plan,
                 optimizer=config.optimizer,
                 config=config.run,
@@ -147,10 +161,11 @@ def run(config: PretrainConfig) -> dict[str, Any]:
                 facts={"identity": identity(files.to_dict(config), source.fingerprint())},
                 evaluate_every=None if validation is None else _evaluate_every(config, plan),
             )
+            unreadable = execution.count_unreadable(bad, world)
             if folder is not None:
                 execution.write_weights(folder, model, outcome.averaged)
                 write_report(folder.path, config, model, held_out or source)
-            return execution.answer(folder, outcome)
+            return execution.answer(folder, outcome, unreadable)
 
 
 def _evaluate_every(config: PretrainConfig, plan: Plan) -> int:

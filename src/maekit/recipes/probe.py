@@ -15,7 +15,7 @@ from rich.table import Table
 from maekit.config import ProbeConfig, ProbeOptions, RunConfig
 from maekit.data.loader import Batch
 from maekit.data.sources import Source, open_source
-from maekit.data.sources.labelled import check_labelled_pair
+from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.engine import logistic
 from maekit.engine.distributed import World
@@ -65,7 +65,7 @@ def judge(
     val_images. The first row is that of the first choice, never of the best. Raises DataError for sources that cannot
     be compared, or too few images; ModelError where the encoder has not the features asked for.
     """
-    check_labelled_pair(train, val)
+    train, val = labelled_pair(train, val)
     if config.per_class is not None:
         train = few_per_class(train, config.per_class, config.seed)
     _check_neighbours(config, len(train))

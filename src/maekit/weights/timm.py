@@ -189,7 +189,10 @@ def _describe_swin(stored: Stored, options: WeightsOptions, card: _Card) -> Desc
             fields["window"] = (isqrt(table[0]) + 1) // 2
     if width not in sizes:
         fields["width"] = width
-    return _described(name, fields, card.image_size() or options.image_size or (256 if second else 224))
+    found = _described(name, fields, card.image_size() or options.image_size or (256 if second else 224))
+    if second and not card.architecture and not found.needed:
+        found.needed.append(f"--encoder (the tensors of a Swin V2 do not tell its window: a timm name, such as {name})")
+    return found
 
 
 def _describe_hiera(stored: Stored, options: WeightsOptions, card: _Card) -> Described:

@@ -1,5 +1,6 @@
 """A folder of class folders, or of unlabelled images at any depth."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 from maekit.data.sources.labels import as_label
 from maekit.data.sources.source import Names, file_size, fingerprint, is_image_name, read_file
 from maekit.errors import DataError
+
+_log = logging.getLogger("maekit")
 
 
 class FolderSource:
@@ -26,6 +29,9 @@ class FolderSource:
         tops = sorted({parts[0] for parts in found if len(parts) > 1})
         labelled = len(tops) > 1 and all(len(parts) > 1 for parts in found)
         self.classes = tuple(tops) if labelled else None
+        if len(tops) > 1 and not labelled:
+            beside = next(parts[0] for parts in found if len(parts) == 1)
+            _log.warning("%s: images are unlabelled, as %s lies beside the %d subfolders", text, beside, len(tops))
         number = {name: label for label, name in enumerate(tops)}
         self._labels = np.array([number[parts[0]] if labelled else -1 for parts in found], dtype=np.int64)
         self._names = Names("/".join(parts) for parts in found)

@@ -23,9 +23,10 @@ def integer_labels(
 ) -> tuple[Labels, Classes]:
     """Numbers that are labels already, negative ones being none; without names, the classes go by number.
 
-    Raises DataError, naming the source by its text, for a label beyond the names, or beyond reason.
+    Raises DataError, naming the source by its text, for what is no integer, and for a label beyond the names, or
+    beyond reason.
     """
-    labels = np.maximum(np.asarray(numbers, dtype=np.int64), -1)
+    labels = np.maximum(_integers(text, numbers), -1)
     largest = int(labels.max(initial=-1))
     if largest >= (MOST_CLASSES if names is None else len(names)):
         known = f"{len(names)} classes are named" if names is not None else f"{MOST_CLASSES - 1:,} is the largest"
@@ -33,6 +34,22 @@ def integer_labels(
     if largest < 0:
         return labels, None
     return labels, tuple(names if names is not None else map(str, range(largest + 1)))
+
+
+def _integers(text: str, numbers: Sequence[int] | Labels) -> Labels:
+    try:
+        values = np.asarray(numbers)
+    except ValueError:  # lists of different lengths
+        raise DataError(f"{text}: a label is a list; labels are integers or strings") from None
+    if not values.size:
+        return values.astype(np.int64)
+    if values.ndim != 1 or values.dtype.kind not in "biu":
+        odd = next((v for v in numbers if isinstance(v, bool) or not isinstance(v, int | np.integer)), None)
+        what = f"an integer of more than 64 bits ({max(numbers, key=abs)})" if odd is None else repr(odd)
+        raise DataError(f"{text}: a label is {what:.60}; labels are integers or strings, below {MOST_CLASSES:,}")
+    if values.dtype == np.uint64:
+        values = np.minimum(values, np.uint64(np.iinfo(np.int64).max))
+    return values.astype(np.int64)
 
 
 def string_labels(words: Sequence[str | None]) -> tuple[Labels, Classes]:

@@ -9,6 +9,8 @@ from maekit.data.sources.source import Names, file_size, fingerprint, read_file
 from maekit.errors import DataError
 
 _LABELLED = re.compile(r"(.*),\s*([+-]?\d{1,18})")
+_LOOKED_AT = 1 << 16  # bytes in which a file that is not text shows it, so that a huge one is not read
+_PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _HEADER = re.compile(r"path\s*,\s*label", re.IGNORECASE)
 
 
@@ -49,11 +51,15 @@ def open_list(text: str, file: Path) -> ListSource:
     cannot be read as text.
     """
     try:
-        content = file.read_bytes()
+        with file.open("rb") as opened:
+            content = opened.read(_LOOKED_AT)
+            if b"\0" not in content:
+                content += opened.read()
     except OSError as error:
         raise DataError(f"{text}: cannot be read ({error.strerror})") from None
     if b"\0" in content:
-        raise DataError(f"{text}: neither a list file, as it is not text, nor any other source that is known")
+        packed = "; unpack it, or pack its images as .tar" if file.suffix in _PACKED else ""
+        raise DataError(f"{text}: neither a list file, as it is not text, nor any other source that is known{packed}")
     lines = [line.strip() for line in content.decode("utf-8-sig", "surrogateescape").split("\n")]
     if _HEADER.fullmatch(lines[0]):
         del lines[0]

@@ -118,7 +118,10 @@ class ParquetSource:
         for path in self._files:
             with _opened(path) as file:
                 chunks += file.read(columns=[column], use_threads=False).column(0).chunks
-        values = pa.chunked_array(chunks)
+        try:  # files may keep integers of different widths
+            values = pa.chunked_array([c.cast(pa.int64()) if pa.types.is_integer(c.type) else c for c in chunks])
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"{self.text}: column {column} cannot be read as labels ({error})") from None
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
             try:
                 return string_labels(values.to_pylist())

@@ -6,6 +6,7 @@ A sample is a run of files whose names agree up to the first dot: `000017.jpg` a
 import json
 import logging
 import os
+import re
 import tarfile
 from collections.abc import Sequence
 from itertools import groupby
@@ -19,6 +20,7 @@ from maekit.data.sources.source import Names, fingerprint, is_image_name
 from maekit.errors import DataError, ImageError
 
 INDEX_SUFFIX = ".maekit-index.json"
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LABEL_KEYS = ("label", "cls", "class")  # of a sample's .json
 
 _log = logging.getLogger("maekit")
@@ -157,6 +159,6 @@ def _label(content: bytes, ending: str) -> int | str | None:
             return None
         known = [values[key] for key in _LABEL_KEYS if key in values] if isinstance(values, dict) else []
         value = known[0] if known else None
-    if isinstance(value, str) and value.removeprefix("-").isdecimal():
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
     return value if isinstance(value, int | str) and not isinstance(value, bool) else None
