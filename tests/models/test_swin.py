@@ -274,7 +274,9 @@ def test_sizes_that_do_not_fit_name_sizes_that_do(config):
     for side, window in hints:
         sides = [int(side)] * 2 if config.image_hw[1 - axis] != int(side) else list(config.image_hw)
         sides[axis] = int(side)
-        SWIN.build(replace(config, image_size=tuple(sides), window=int(window) if window else config.window), masked=True)
+        SWIN.build(
+            replace(config, image_size=tuple(sides), window=int(window) if window else config.window), masked=True
+        )
 
 
 @pytest.mark.parametrize(

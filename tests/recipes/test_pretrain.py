@@ -149,6 +149,13 @@ def test_images_of_one_channel_and_any_shape(maekit_here, tmp_path):
     [
         (("--image-size", "36"), 1, "height 36 is not a multiple of the 8-px patch; take 32 or 40"),
         (("--micro-batch-size", "3"), 1, "not a multiple of 3; take a divisor of 8"),
+        (("--image-size", "32", "0"), 2, "model.image_size: should be 1 or more, got (32, 0)"),
+        (("--augment.scale", "5", "6"), 2, "augment.scale: should be less than or equal to 1, got 5.0"),
+        (
+            ("--augment.ratio", "2", "1"),
+            2,
+            "augment.ratio: should be a range, the smaller number first",
+        ),
         (("--steps", "0"), 2, "no optimizer step"),
         (("--device", "cuda:99"), 1, "device cuda:99"),
         (("--data", "absent"), 1, "absent: no such file or folder"),

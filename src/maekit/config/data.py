@@ -4,7 +4,10 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import Annotated, Field, config
+from maekit.config.schema import RISING, Annotated, Field, config
+
+_Share = Annotated[float, Field(gt=0, le=1)]
+_Ratio = Annotated[float, Field(gt=0)]
 
 
 @config
@@ -37,9 +40,9 @@ class AugmentConfig:
     crop: Literal["random", "pad", "center", "none"] = "random"
     """random: random resized crop. pad: pad by an eighth, crop at random (small images). center: resize, then the
     middle. none: resize to the exact size."""
-    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.2, 1.0)
+    scale: Annotated[tuple[_Share, _Share], RISING] = (0.2, 1.0)
     """crop random: share of the image's area that is kept."""
-    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.75, 1.3333333333333333)
+    ratio: Annotated[tuple[_Ratio, _Ratio], RISING] = (0.75, 1.3333333333333333)
     """crop random: width over height of the kept part."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability of a horizontal flip."""

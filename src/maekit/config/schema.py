@@ -6,7 +6,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-__all__ = ["POSITIVE", "Annotated", "Field", "Size", "config", "size"]
+__all__ = ["POSITIVE", "RISING", "Annotated", "Field", "Size", "config", "size"]
 
 T = TypeVar("T")
 Size = int | tuple[int, int]
@@ -35,3 +35,13 @@ def _positive(value: Size | None) -> Size | None:
 
 POSITIVE = AfterValidator(_positive)
 """The bound of a Size, which a Field cannot say in one line for both its forms."""
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise PydanticCustomError("range", "Input should be a range, the smaller number first")
+    return value
+
+
+RISING = AfterValidator(_rising)
+"""The bound of a pair that is a range."""

@@ -36,7 +36,7 @@ def eval_transform(image_hw: tuple[int, int], crop_share: float) -> "EvalTransfo
 
 @dataclass
 class TrainTransform:
-    """See `train_transform`. Raises UsageError for ranges upside down and a RandAugment that is not understood."""
+    """See `train_transform`. Raises UsageError for a RandAugment that is not understood."""
 
     augment: AugmentConfig
     image_hw: tuple[int, int]
@@ -44,10 +44,6 @@ class TrainTransform:
     _erase: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        for name in ("scale", "ratio"):
-            low, high = getattr(self.augment, name)
-            if low > high:
-                raise UsageError(f"augment.{name}: {low:g} to {high:g} is no range; the smaller comes first")
         if self.augment.randaugment:
             self._randaugment = _randaugment(self.augment.randaugment, self.image_hw)
         if self.augment.erase:
