@@ -40,8 +40,8 @@ def main() -> None:
     sources = ["--data", data, "--val", val]
     lines = [
         f"{images:,} training images, {held_out:,} test images ({options.data}) at {options.image_size} px.",
-        "Each family is pretrained once; seeds are those of supervised training. No setting was chosen on the test",
-        "images, and the last weights are judged, not the best.",
+        "Each family is pretrained once; seeds are those of supervised training. The last weights are judged, not the",
+        "best.",
         "",
         "| family | scratch, top-1 | fine-tuned, top-1 | seeds |",
         "|---|---|---|---|",
