@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from maekit.config import AugmentConfig, DataConfig
-from maekit.data.loader import BadImages, Batch, eval_batches, train_batches
+from maekit.data.loader import BadImages, Batch, eval_batches, train_batches, stack
 from maekit.data.sources import Source, open_source
 from maekit.errors import DataError, UsageError
 
@@ -192,3 +192,9 @@ def test_floating_point_and_eight_bit_images_share_a_batch(tmp_path: Path) -> No
     batch = evaluated(open_source(str(tmp_path)), channels=5)[0]
     assert batch.images.dtype == torch.float32
     assert batch.images.flatten().tolist() == pytest.approx([0.2] * batch.images.numel())
+
+
+def test_images_of_eight_and_of_more_bits_are_stacked_on_one_scale() -> None:
+    eight, more = torch.full((1, 2, 2), 255, dtype=torch.uint8), torch.full((1, 2, 2), 0.5)
+    assert stack([eight, eight]).dtype == torch.uint8
+    assert stack([eight, more]).flatten(1).unique(dim=1).tolist() == [[1.0], [0.5]]

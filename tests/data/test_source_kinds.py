@@ -55,6 +55,15 @@ class TestFolder:
         assert source.classes is None
         assert {source.label(index) for index in range(len(source))} == {None}
 
+    def test_an_image_that_makes_class_folders_unlabelled_is_named(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in ("preview.png", "a/2.png", "b/3.png"):
+            place(tmp_path / name)
+        with caplog.at_level(logging.WARNING, logger="maekit"):
+            open_source(str(tmp_path))
+        assert "preview.png lies beside the 2 subfolders" in caplog.text
+
     def test_a_link_in_a_circle_ends(self, tmp_path: Path) -> None:
         place(tmp_path / "a/1.png")
         (tmp_path / "a/again").symlink_to(tmp_path)
@@ -102,6 +111,8 @@ class TestList:
         assert "holds no image" in refusal(tmp_path / "list.txt")
         (tmp_path / "list.bin").write_bytes(b"\0\1")
         assert "not text" in refusal(tmp_path / "list.bin")
+        (tmp_path / "images.zip").write_bytes(b"PK\3\4\0\0")
+        assert refusal(tmp_path / "images.zip").endswith("unpack it, or pack its images as .tar")
         (tmp_path / "list.txt").write_text("a.png, 123456789")
         assert "label 123456789" in refusal(tmp_path / "list.txt")
 
