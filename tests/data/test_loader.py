@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from maekit.config import AugmentConfig, DataConfig
-from maekit.data.loader import BadImages, Batch, eval_batches, train_batches, stack
+from maekit.data.loader import BadImages, Batch, eval_batches, stack, train_batches
 from maekit.data.sources import Source, open_source
 from maekit.errors import DataError, UsageError
 
