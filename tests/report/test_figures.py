@@ -123,3 +123,18 @@ def test_heat_takes_a_class_without_images():
 def test_heat_refuses_labels_that_do_not_fit():
     with pytest.raises(ValueError, match="3 labels"):
         figures.heat([[1, 0], [0, 1]], ["a", "b", "c"])
+
+
+def test_a_first_spike_does_not_flatten_the_rest():
+    losses = [40.0, *(1 - number / 200 for number in range(99))]
+    steps = list(range(100))
+    cut = figures.curve({"loss": (steps, losses)}, xlabel="step", ylabel="loss", cut_start=True)
+    assert "the first values, up to 40, lie above this picture" in cut
+    calm = figures.curve({"loss": (steps[1:], losses[1:])}, xlabel="step", ylabel="loss", cut_start=True)
+    assert "lie above" not in calm
+
+
+def test_a_spike_that_comes_later_is_shown_whole():
+    losses = [*(1 - number / 200 for number in range(99)), 40.0]
+    drawn = figures.curve({"loss": (list(range(100)), losses)}, xlabel="step", ylabel="loss", cut_start=True)
+    assert "lie above" not in drawn

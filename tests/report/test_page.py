@@ -147,6 +147,21 @@ def test_a_run_is_told_by_facts_loss_learning_rate_and_throughput(tmp_path: Path
     Reader(render("A run", sections))
 
 
+def test_a_run_says_how_far_it_came_how_long_it_took_and_on_what(tmp_path: Path):
+    run = make_run(tmp_path, [step(1), step(4, images_per_second=64.0), step(30, images_per_second=128.0)])
+    written = json.loads((run / "config.json").read_text())
+    written["computed"] = {"steps": 120}
+    written["config"]["schedule"] |= {"batch_size": 64, "epochs": 800}
+    written["hardware"] = {"device": "cpu", "name": "x86_64", "processes": 2, "cores": 2}
+    (run / "config.json").write_text(json.dumps(written))
+    told = facts(run_sections(run))
+    assert told["steps done"] == "30 of 120"
+    assert told["epochs done"] == "3 of 12"
+    assert "800" not in told.values()
+    assert told["time in steps"] == "16.1 s"  # 1 step at 900, 3 at 64 and 26 at 128 images a second
+    assert told["hardware"] == "2 × cpu, x86_64, 2 CPU cores"
+
+
 def test_validation_is_drawn_where_there_is_any(tmp_path: Path):
     lines = [step(number) for number in range(1, 21)]
     lines += [{"step": 10, "val_loss": 0.4, "val_knn": 0.5, "val_top1": 0.6, "val_rankme": 30.5}]

@@ -83,6 +83,16 @@ class Evaluation:
         pairs = self.labels * classes + self.guesses[:, 0]
         return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
 
+    def table(self) -> dict[str, dict[str, Any]]:
+        """{top1, images} by class, top1 None without images; a name that several share is followed by their numbers."""
+        occurrences = Counter(self.classes)
+        counts = (part.tolist() for part in self.per_class())
+        table = {}
+        for number, (name, images, right) in enumerate(zip(self.classes, *counts, strict=True)):
+            unique = name if occurrences[name] == 1 else f"{name} ({number})"
+            table[unique] = {"top1": right / images if images else None, "images": images}
+        return table
+
     @property
     def _right(self) -> Tensor:
         return self.guesses[:, 0] == self.labels
@@ -134,7 +144,7 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> dict[str, Any]:
     batches = one_pass(source, model, crop_share=options.crop_share, options=options.device, bad=bad)
     evaluation = judge(model, _renumbered(batches, numbers))
     require_finite(evaluation.losses, options.weights)
-    table = _class_table(evaluation)
+    table = evaluation.table()
     _print(evaluation, table, unlabelled=len(source) - len(bad) - evaluation.images, unreadable=len(bad))
     if picture is not None:
         storage.write_text(picture, heat(evaluation.confusion().numpy(), [printable(name) for name in model.classes]))
@@ -205,15 +215,13 @@ def _check_picture(path: Path) -> None:
     storage.check_writable(path)
 
 
-def _class_table(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
-    """{top1, images} by class; a name that several classes share is followed by their numbers."""
-    occurrences = Counter(evaluation.classes)
-    counts = (part.tolist() for part in evaluation.per_class())
-    table = {}
-    for number, (name, images, right) in enumerate(zip(evaluation.classes, *counts, strict=True)):
-        unique = name if occurrences[name] == 1 else f"{name} ({number})"
-        table[unique] = {"top1": right / images if images else None, "images": images}
-    return table
+def shown_classes(classes: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of a table that a person reads: all of up to 30 classes, else the worst ten that have images."""
+    rows = list(classes.items())
+    if len(rows) <= DRAWN_CLASSES:
+        return rows
+    seen = [row for row in rows if row[1]["images"]]
+    return sorted(seen, key=lambda row: (row[1]["top1"], -row[1]["images"]))[:_WORST]
 
 
 def _print(evaluation: Evaluation, classes: dict[str, dict[str, Any]], *, unlabelled: int, unreadable: int) -> None:
@@ -221,10 +229,8 @@ def _print(evaluation: Evaluation, classes: dict[str, dict[str, Any]], *, unlabe
     left_out = "".join(f", {count} {what} left out" for what, count in counts.items() if count)
     shares = f"top-1 {evaluation.top1:.2%}  top-5 {evaluation.top5:.2%}  loss {evaluation.loss:.4f}"
     print(f"{shares}  {evaluation.images} images{left_out}")
-    rows = list(classes.items())
-    if len(rows) > DRAWN_CLASSES:
-        seen = [row for row in rows if row[1]["images"]]
-        rows = sorted(seen, key=lambda row: (row[1]["top1"], -row[1]["images"]))[:_WORST]
+    rows = shown_classes(classes)
+    if len(rows) < len(classes):
         print(f"the worst {len(rows)} of {len(classes)} classes; --json has all:")
     table = Table("class", box=None, pad_edge=False)
     table.add_column("top-1", justify="right")

@@ -22,13 +22,13 @@ from maekit.engine.distributed import World
 from maekit.engine.drift import identity
 from maekit.engine.schedule import Plan
 from maekit.errors import UsageError
-from maekit.inference.evaluate import judge
+from maekit.inference.evaluate import Evaluation, judge
 from maekit.models import classifier
 from maekit.models.classifier import Classifier
 from maekit.models.family import layer_ids
 from maekit.randomness import global_seeds
 from maekit.recipes import execution
-from maekit.report import page
+from maekit.report import judgement, page
 from maekit.weights import native
 from maekit.weights.load import load
 from maekit.weights.transfer import copy_encoder
@@ -49,6 +49,8 @@ class ClassifyTask:
                 mix.mixup, mix.cutmix, label_smoothing=mix.smoothing, num_classes=len(model.classes)
             )  # fmt: skip
         self._soft_loss = SoftTargetCrossEntropy()
+        self.judged: Evaluation | None = None
+        """The last validation; of the averaged weights where there are any."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean cross-entropy of a batch."""
@@ -63,7 +65,7 @@ class ClassifyTask:
 
     def evaluate(self) -> dict[str, float]:
         """val_top1, val_top5 and val_loss over the held-out images."""
-        said = judge(self.model, self._val_batches(), self._world)
+        said = self.judged = judge(self.model, self._val_batches(), self._world)
         return {"val_top1": said.top1, "val_top5": said.top5, "val_loss": said.loss}
 
     def rate_factors(self) -> dict[str, float]:
@@ -121,7 +123,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
             execution.hold_folder(config.run, config.name, world) as folder,
             memory.explained(plan, config.run, model.config.image_hw, world.device),
         ):
-            execution.write_down(folder, config, train, plan)
+            execution.write_down(folder, config, train, plan, world)
             execution.print_header(verb, config, model, train, plan, world, folder)
             outcome = loop.train(
                 task,
@@ -136,9 +138,13 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
                 best_by="val_top1",
             )
             unreadable = execution.count_unreadable(bad, world)
+            if task.judged is None or config.run.ema is not None:  # not yet judged as they are written
+                model.eval()
+                task.evaluate()
             if folder is not None:
                 execution.write_weights(folder, model, outcome.averaged)
-                page.write(folder.path / "report.html", f"maekit {verb} {config.name}", page.run_sections(folder.path))
+                sections = [*judgement.sections(task.judged), *page.run_sections(folder.path)]
+                page.write(folder.path / "report.html", f"maekit {verb} {config.name}", sections)
             return execution.answer(folder, outcome, unreadable)
 
 

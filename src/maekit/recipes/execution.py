@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -78,8 +79,8 @@ def steps_of(epochs: float, plan: Plan) -> int:
     return max(1, round(epochs * plan.images / plan.batch_size))
 
 
-def write_down(folder: RunFolder | None, config: Any, source: Source, plan: Plan) -> None:
-    """config.json: what runs, on which data, with which versions."""
+def write_down(folder: RunFolder | None, config: Any, source: Source, plan: Plan, world: World) -> None:
+    """config.json: what runs, on which data, on which hardware, with which versions."""
     if folder is None:
         return
     folder.write_config(
@@ -90,6 +91,7 @@ def write_down(folder: RunFolder | None, config: Any, source: Source, plan: Plan
             "computed": {"steps": plan.steps, "warmup_steps": plan.warmup_steps, "lr": plan.lr, "base_lr": plan.base_lr,
                          "micro_batch": plan.micro_batch, "accumulation": plan.accumulation,
                          "world_size": plan.world_size},
+            "hardware": _hardware(world),
             "versions": _versions(),
             "git": _git_state(),
             "command": sys.argv,
@@ -149,6 +151,13 @@ def answer(folder: RunFolder | None, outcome: Outcome, unreadable: int) -> dict[
     """What the command line says at the end: {run, steps, unreadable, loss, ...}."""
     values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
     return {"run": str(folder.path) if folder else None, "steps": outcome.step, "unreadable": unreadable, **values}
+
+
+def _hardware(world: World) -> dict[str, Any]:
+    """The device of a process, how many processes there are, and the cores of the machine of the first."""
+    on_gpu = world.device.type == "cuda"
+    name = torch.cuda.get_device_name(world.device) if on_gpu else platform.processor() or platform.machine()
+    return {"device": world.device.type, "name": name, "processes": world.size, "cores": os.cpu_count()}
 
 
 def _versions() -> dict[str, str]:

@@ -148,7 +148,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
             execution.hold_folder(config.run, config.name, world) as folder,
             memory.explained(plan, config.run, config.model.image_hw, world.device),
         ):
-            execution.write_down(folder, config, source, plan)
+            execution.write_down(folder, config, source, plan, world)
             execution.print_header("pretrain", config, model, source, plan, world, folder)
             outcome = loop.train(
                 task,

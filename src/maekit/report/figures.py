@@ -42,12 +42,16 @@ _SETTINGS: dict[Any, Any] = {
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
-def curve(series: Series, *, xlabel: str, ylabel: str, log: bool = False, smooth: int = 1) -> str:
+def curve(
+    series: Series, *, xlabel: str, ylabel: str, log: bool = False, smooth: int = 1, cut_start: bool = False
+) -> str:
     """Lines over a common x axis.
 
     series: name → (x, y) of equal length; values that are not finite leave a gap. log: logarithmic y axis. smooth:
     points of a centred moving mean, drawn strong over the faint raw line; lines of less than ten times as many points
-    stay raw. Of a longer line than 800 points, neighbours are drawn as their mean, so the figure stays small.
+    stay raw. cut_start: where the first twentieth of the points stands so high that it would flatten the rest, the y
+    axis ends below it, and says what it leaves out. Of a longer line than 800 points, neighbours are drawn as their
+    mean, so the figure stays small.
     """
     with mpl.rc_context(_SETTINGS):
         figure, axes = _axes(height=3.1)
@@ -66,6 +70,8 @@ def curve(series: Series, *, xlabel: str, ylabel: str, log: bool = False, smooth
             axes.yaxis.set_minor_locator(AutoMinorLocator(2))
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.margins(x=0.02)
+        if cut_start and not log:
+            _cut_start(axes, [np.asarray(y, float) for _, y in series.values()])
         if len(series) > 1:
             _legend(axes, columns=len(series))
         return _svg(figure)
@@ -136,6 +142,23 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     axes.set_axisbelow(True)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     return figure, axes
+
+
+def _cut_start(axes: Axes, lines: Sequence[NDArray[np.float64]]) -> None:
+    """End the y axis below the first twentieth of each line, where that would take two thirds of the height or more."""
+    starts = [line[: max(1, len(line) // 20)] for line in lines]
+    rest = np.concatenate([line[len(start) :] for line, start in zip(lines, starts, strict=True)])
+    rest = rest[np.isfinite(rest)]
+    peak = max((float(start[np.isfinite(start)].max(initial=-np.inf)) for start in starts), default=-np.inf)
+    if len(rest) < 10:
+        return
+    low, high = float(rest.min()), float(rest.max())
+    span = high - low
+    if not span > 0 or peak - high < 2 * span:
+        return
+    axes.set_ylim(low - 0.05 * span, high + 0.15 * span)
+    words = f"the first values, up to {peak:.3g}, lie above this picture"
+    axes.annotate(words, (0.02, 0.98), xycoords="axes fraction", va="top", size=9, color=_QUIET_INK)
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -193,8 +193,6 @@ _FACTS = {
     "batch size": "schedule.batch_size",
     "learning rate": "optimizer.lr",
     "learning rate per 256": "optimizer.base_lr",
-    "epochs": "schedule.epochs",
-    "steps": "schedule.steps",
     "seed": "run.seed",
     "precision": "run.precision",
 }
@@ -220,7 +218,7 @@ def run_sections(run: Path) -> list[Section]:
         return [*sections, Text("No step has been logged yet.")]
     window = max(1, max(len(steps) for steps, _ in losses.values()) // 50)
     strong = f" Strong line: moving mean of {window} logged steps." if window > 1 else ""
-    loss = figures.curve(losses, xlabel="step", ylabel="loss", smooth=window)
+    loss = figures.curve(losses, xlabel="step", ylabel="loss", smooth=window, cut_start=True)
     sections.append(Figure(loss, f"Loss, {' and '.join(losses)}.{strong}"))
     sections += _validation(records)
     for key, label, smooth in (("lr", "learning rate", 1), ("images_per_second", "images per second", window)):
@@ -255,14 +253,54 @@ def _measure(key: str) -> str:
 def _facts(ran: Mapping[str, Any], records: Sequence[Record]) -> dict[str, str]:
     values = {name: _option(ran["config"], path) for name, path in _FACTS.items()}
     facts = {name: _words(value) for name, value in values.items() if value not in (None, "")}
-    for name, key, form in (("steps done", "step", ",.0f"), ("last logged loss", "loss", ".4g")):
-        _, logged = _points(records, key)
-        if logged:
-            facts[name] = format(logged[-1], form)
+    facts |= _progress(ran, records) | _hardware(ran)
     versions = ran.get("versions")
     if isinstance(versions, dict):
         facts |= {name: str(version) for name, version in versions.items()}
     return facts
+
+
+def _progress(ran: Mapping[str, Any], records: Sequence[Record]) -> dict[str, str]:
+    """How far the run came of what was planned, and how long its steps took."""
+    facts = {}
+    steps, epochs = (_points(records, key)[1] for key in ("step", "epoch"))
+    planned = _option(ran, "computed.steps")
+    if steps:
+        facts["steps done"] = f"{steps[-1]:,.0f}" + (f" of {planned:,}" if planned else "")
+    if epochs:
+        whole = f" of {epochs[-1] * planned / steps[-1]:.4g}" if planned else ""
+        facts["epochs done"] = f"{epochs[-1]:.4g}{whole}"
+    if _points(records, "loss")[1]:
+        facts["last logged loss"] = f"{_points(records, 'loss')[1][-1]:.4g}"
+    seconds = _seconds(records, _option(ran, "config.schedule.batch_size"))
+    if seconds:
+        facts["time in steps"] = _duration(seconds)
+    return facts
+
+
+def _seconds(records: Sequence[Record], batch_size: Any) -> float:
+    """Of all logged steps together, by their rates; validation and saving are not in it. 0 where they do not tell."""
+    steps, rates = _points(records, "images_per_second")
+    if not isinstance(batch_size, int) or 0 in rates:
+        return 0.0
+    lengths = (step - before for step, before in zip(steps, [0, *steps], strict=False))
+    return sum(length * batch_size / rate for length, rate in zip(lengths, rates, strict=True))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _hardware(ran: Mapping[str, Any]) -> dict[str, str]:
+    """What the run ran on, where its config says so."""
+    said = ran.get("hardware")
+    if not isinstance(said, dict):
+        return {}
+    devices = f"{said.get('processes', 1)} × " if said.get("processes", 1) != 1 else ""
+    return {"hardware": f"{devices}{said.get('device')}, {said.get('name')}, {said.get('cores')} CPU cores"}
 
 
 def _option(config: Any, path: str) -> Any:
