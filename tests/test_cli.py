@@ -113,3 +113,17 @@ def test_config_files_explain_what_is_wrong(capsys, tmp_path, text, expected):
     assert err.count("\n") == 1
     assert str(path) in err
     assert expected in err
+
+
+def test_json_holds_no_number_that_json_does_not_know(monkeypatch, capsys):
+    answer = {"loss": float("inf"), "classes": {"a": {"top1": float("nan")}}, "rows": [(1.0, float("-inf"))]}
+    monkeypatch.setitem(cli.VERBS, "evaluate", lambda _: answer)
+    assert cli.main(["evaluate", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert said == {"loss": None, "classes": {"a": {"top1": None}}, "rows": [[1.0, None]]}
+
+
+def test_the_package_is_a_command_too():
+    done = subprocess.run([sys.executable, "-m", "maekit", "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("maekit ")

@@ -2,13 +2,16 @@
 
 import contextlib
 import json
+import math
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from inspect import cleandoc
 from typing import Any, NoReturn
 
-from maekit.errors import MaekitError, UsageError
+from maekit.errors import MaekitError, Stopped, UsageError
 
 Answer = dict[str, Any]
 
@@ -29,18 +32,39 @@ def main(words: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             answer = verb(words[1:])
         if as_json:
-            print(json.dumps(answer))
+            print(json.dumps(_finite(answer), allow_nan=False))
         return 0
     except MaekitError as error:
         if debug:
             raise
         print(f"maekit: {' '.join(str(error).split())}", file=sys.stderr)
+        if isinstance(error, Stopped) and error.run:
+            print(f"go on with: {_resuming(words, error.run)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("maekit: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
+
+
+def _resuming(words: list[str], run: str) -> str:
+    """The command that goes on with a run that was stopped."""
+    kept = [word for word in words if word != "--overwrite"]
+    if not any(word == "--out" or word.startswith("--out=") for word in kept):
+        kept += ["--out", run]
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    command = f"torchrun --nproc-per-node {processes} -m maekit" if processes > 1 else "maekit"
+    return f"{command} {shlex.join(kept if '--resume' in kept else [*kept, '--resume'])}"
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity: they become null."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _take(words: list[str], flag: str) -> bool:

@@ -49,3 +49,8 @@ class Stopped(MaekitError):  # noqa: N818 - stopping when asked is no error
     """Stopped by a signal after saving; `--resume` continues."""
 
     exit_code = 75
+
+    def __init__(self, message: str, run: str = "") -> None:
+        """run: the run folder that was saved to."""
+        super().__init__(message)
+        self.run = run

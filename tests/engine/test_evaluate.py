@@ -45,3 +45,13 @@ def test_a_low_temperature_listens_to_the_nearest_alone(digits):
 def test_rankme_counts_directions():
     assert evaluate.rankme(torch.ones(8, 5)) == pytest.approx(1, abs=1e-3)
     assert evaluate.rankme(torch.eye(6)) == pytest.approx(6, abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_neighbours_are_judged_in_float32_whatever_precision_surrounds_them(dtype):
+    features = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 4
+    plain = evaluate.knn_predict(features, labels, features, k=5, classes=4)
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(evaluate.knn_predict(features, labels, features, k=5, classes=4), plain)
+        assert torch.isfinite(torch.tensor(evaluate.rankme(features.bfloat16())))

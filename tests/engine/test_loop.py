@@ -109,6 +109,29 @@ def test_a_signal_saves_and_a_resumed_run_has_the_same_history(number, tmp_path)
     assert losses[0] == losses[1]
 
 
+def test_a_signal_is_obeyed_between_passes_and_the_step_it_cut_short_leaves_no_trace(tmp_path, capfd):
+    plan = plan_of(6, batch_size=16, micro_batch=4)
+    run(ToyTask(), plan, tmp_path / "whole")
+    with pytest.raises(Stopped, match="after saving step 2"):  # 36 is seen in the second of step 2's four passes
+        run(ToyTask(signals={36: signal.SIGTERM}), plan, tmp_path / "run")
+    assert "SIGTERM: saves after the pass that is under way" in capfd.readouterr().err
+    run(ToyTask(), plan, tmp_path / "run", resume=True)
+    for name in ("model", "optimizer"):
+        files = [tmp_path / run / "checkpoints" / "step-6" / f"{name}.safetensors" for run in ("whole", "run")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_signal_in_the_first_step_saves_what_the_run_began_with(tmp_path):
+    plan = plan_of(6, batch_size=16, micro_batch=4)
+    with pytest.raises(Stopped, match="after saving step 0") as stopped:
+        run(ToyTask(signals={0: signal.SIGUSR1}), plan, tmp_path / "run")
+    assert stopped.value.run == str(tmp_path / "run")
+    run(ToyTask(), plan, tmp_path / "whole")
+    run(ToyTask(), plan, tmp_path / "run", resume=True)
+    files = [tmp_path / run / "checkpoints" / "step-6" / "model.safetensors" for run in ("whole", "run")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 @pytest.mark.parametrize("optimizer", [SGD, ADAMW, replace(ADAMW, name="lars")], ids=lambda config: config.name)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_going_on_from_a_checkpoint_changes_nothing(optimizer, precision, tmp_path):

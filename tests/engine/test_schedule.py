@@ -39,7 +39,26 @@ def test_flyegles_rate_is_absolute():
     assert Plan.of(preset.optimizer, preset.schedule, images=10_000).lr == 1.2e-3
 
 
-@given(steps=st.integers(1, 500), warmup=st.floats(0, 800))
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ScheduleConfig(epochs=1, batch_size=4096, warmup_epochs=5),  # one step, at the rate a warmup begins with
+        ScheduleConfig(steps=1, epochs=10, batch_size=4, warmup_epochs=10),
+    ],
+)
+def test_a_run_in_which_no_step_can_have_a_rate_above_zero_is_refused(schedule):
+    with pytest.raises(UsageError, match="no step of this run would have a learning rate above 0"):
+        Plan.of(LR, schedule, images=6)
+
+
+def test_the_highest_rate_is_what_a_step_has():
+    whole = Plan.of(LR, ScheduleConfig(steps=10, epochs=10, batch_size=4, warmup_epochs=4), images=4)
+    assert whole.highest_rate == max(map(whole.learning_rate, range(10))) == whole.lr
+    warmup = Plan.of(LR, ScheduleConfig(epochs=3, batch_size=4, warmup_epochs=5), images=4)
+    assert warmup.highest_rate == max(map(warmup.learning_rate, range(3))) < warmup.lr
+
+
+@given(steps=st.integers(2, 500), warmup=st.floats(0, 800))
 def test_warmup_keeps_its_share_of_a_run_of_other_length(steps, warmup):
     schedule = ScheduleConfig(epochs=800, steps=steps, batch_size=64, warmup_epochs=warmup)
     plan = Plan.of(LR, schedule, images=1000)

@@ -1,6 +1,7 @@
 """SIGTERM and SIGUSR1: save, leave with code 75 within seconds, go on with --resume; twice: leave at once."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -61,8 +62,11 @@ def test_a_terminated_run_saves_says_so_and_goes_on(maekit_here, photos, tmp_pat
     assert time.monotonic() - asked < 10
     assert process.returncode == 75
     assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("maekit: stopped by SIGTERM after saving step ")
-    step = int(said.split("after saving step ")[1])
+    *_, answered, stopped, resuming = said.splitlines()
+    assert answered.startswith("SIGTERM: saves after the pass that is under way")
+    assert stopped.startswith("maekit: stopped by SIGTERM after saving step ")
+    assert resuming == f"go on with: maekit {shlex.join([*map(str, words), '--steps', '100000', '--resume'])}"
+    step = int(stopped.split("after saving step ")[1])
     assert storage.read_facts(folder / "checkpoints" / f"step-{step}")["step"] == step
 
     done = maekit_here(*words, "--steps", step + 2, "--resume", "--allow-drift")

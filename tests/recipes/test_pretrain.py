@@ -240,6 +240,15 @@ def test_overwriting_removes_the_old_run_and_nothing_else(maekit_here, photos, t
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_run_cannot_reach_is_said_before_it_begins(maekit_here, photos, tmp_path):
+    words = (*WORDS, "--data", photos, "--out", tmp_path / "run", "--steps", "2", "--batch-size", "64")
+    said = maekit_here(*words).stderr
+    assert "a batch of 64 is more than the 12 images" in said
+    assert "2 steps are few to learn from" in said
+    assert "about " in said
+    assert "for 2 steps" in said
+
+
 def test_a_warmup_that_never_ends_is_said(maekit_here, photos, tmp_path):
     words = (*WORDS, "--data", photos, "--out", tmp_path / "run", "--epochs", "2")
     assert "the whole run is warmup" in maekit_here(*words).stderr

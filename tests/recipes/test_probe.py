@@ -210,6 +210,21 @@ def test_the_command_prints_a_table_and_answers_in_json(capsys, weights):
     assert "k 20" in captured.err
 
 
+def test_images_are_cropped_as_the_weights_were_validated_unless_told_otherwise(encoder):
+    train, val = open_source("digits:train"), open_source("digits:test")
+    few = {"kinds": ("knn",), "per_class": 10, "workers": 0}
+
+    def top1(**more):
+        return probe.judge(encoder, train, val, ProbeConfig(**few, **more))["rows"]
+
+    assert top1() == top1(crop_share=0.875)
+    encoder.crop_share = 1.0
+    try:
+        assert top1() == top1(crop_share=1.0) != top1(crop_share=0.875)
+    finally:
+        encoder.crop_share = None
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [

@@ -43,8 +43,9 @@ class ProbeConfig:
     token_memory: Annotated[float, Field(ge=0)] = 4.0
     """attentive: gigabytes that the training images' patch tokens may take, twice that for a moment. More than this,
     and they are computed anew in every pass."""
-    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
-    """The shorter side is resized to image size / this, then the centre is taken."""
+    crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
+    """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
+    W says so, as what maekit trained does, else 0.875."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Fixes what is held out, few-shot draws, order, crops and initial weights."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -27,6 +27,13 @@ def knn_predict_each(
     memory: Tensor, labels: Tensor, features: Tensor, *, ks: Sequence[int], temperature: float = 0.07, classes: int
 ) -> dict[int, Tensor]:
     """`knn_predict` for several k, the neighbours being found once: k → [N] int64, on the memory's device."""
+    with torch.autocast(memory.device.type, enabled=False):  # votes need float32 whatever surrounds them
+        return _knn_predict_each(memory, labels, features, ks, temperature, classes)
+
+
+def _knn_predict_each(
+    memory: Tensor, labels: Tensor, features: Tensor, ks: Sequence[int], temperature: float, classes: int
+) -> dict[int, Tensor]:
     memory = F.normalize(memory.float(), dim=1)
     predicted: dict[int, list[Tensor]] = {k: [] for k in ks}
     for part in features.split(max(1, _CHUNK_ENTRIES // len(memory))):

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maekit import storage
 from maekit.config import OptimizerConfig, RunConfig
-from maekit.engine import metrics
+from maekit.engine import memory, metrics
 from maekit.engine import optimizer as optimizers
 from maekit.engine.distributed import World
 from maekit.engine.drift import refuse_drift
 from maekit.engine.ema import Ema
 from maekit.engine.metrics import History, Record
 from maekit.engine.precision import Precision
-from maekit.engine.progress import meter
+from maekit.engine.progress import log_estimate, meter
 from maekit.engine.run_state import RunFolder
 from maekit.engine.schedule import Plan
 from maekit.engine.signals import StopRequest, stop_requests
@@ -86,7 +86,8 @@ def train(
         shown.advance(start)
         loop.restart_clock(start)
         for step, group in enumerate(_groups(stream, plan.accumulation), start):
-            loop.step(step, group)
+            if not loop.step(step, group, request):
+                loop.stop_after(step, request)
             done = step + 1
             last = done == plan.steps
             evaluates = evaluate_every is not None and (done % evaluate_every == 0 or last)
@@ -105,7 +106,7 @@ def train(
                 loop.save(done)
                 loop.restart_clock(done)
             if stops:
-                raise Stopped(f"stopped by {request.signal or 'a signal to another process'} after saving step {done}")
+                loop.stop_after(done, request)
         return Outcome(plan.steps, record, loop.averaged())
 
 
@@ -162,15 +163,18 @@ class _Loop:
         self.best: float | None = None
         self.gradient_norm = torch.zeros((), device=world.device)
         self.clock = (time.perf_counter(), 0)
+        self.saved = -1
+        self.estimated = False
 
-    def step(self, step: int, group: list[Any]) -> None:
-        """One optimizer step over the micro-batches of `group`."""
+    def step(self, step: int, group: list[Any], request: StopRequest) -> bool:
+        """One optimizer step over the micro-batches of `group`; False where a signal cut it short, which undoes it."""
         images = sum(len(batch) for batch in group)
         self.recent[step] = [index for batch in group for index in batch.indices.tolist()]
         self.losses = {}
         for number, batch in enumerate(group):
             torch.manual_seed(key(self.config.seed, step, self.world.rank, number) >> 1)
             last = number == len(group) - 1
+            began = time.perf_counter()
             held = isinstance(self.forward, DistributedDataParallel) and not last
             with self.forward.no_sync() if held else contextlib.nullcontext():  # type: ignore[operator]
                 with self.precision.autocast():
@@ -179,12 +183,34 @@ class _Loop:
                 self.precision.scaler.scale(losses["loss"] * share).backward()
             for name, value in losses.items():
                 self.losses[name] = self.losses.get(name, 0) + value.detach() * share
+            self.estimate(step, began)
+            if not last and self.must_stop(request):
+                self.optimizer.zero_grad(set_to_none=True)
+                return False
         self._update(step)
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(step)
         if self.world.device.type == "cpu":
             self._check_finite()
+        return True
+
+    def estimate(self, step: int, began: float) -> None:
+        """After the first pass, say how long the run will take by it."""
+        if self.estimated:
+            return
+        self.estimated = True
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize()
+        log_estimate(time.perf_counter() - began, self.plan, step, memory.peak(self.world.device))
+
+    def stop_after(self, done: int, request: StopRequest) -> NoReturn:
+        """Save the state after `done` steps, unless it is saved, and raise Stopped."""
+        if self.saved != done:
+            self.save(done)
+        by = request.signal or "a signal to another process"
+        run = "" if self.folder is None else str(self.folder.path)
+        raise Stopped(f"stopped by {by} after saving step {done}", run)
 
     def _update(self, step: int) -> None:
         scaler = self.precision.scaler
@@ -276,6 +302,7 @@ class _Loop:
 
     def save(self, done: int) -> None:
         """A checkpoint after `done` steps, written by the first rank. A state that is not finite is never saved."""
+        self.saved = done
         self._check_finite()
         if self.folder is not None:
             files = {"model": self.model.state_dict(), "optimizer": optimizers.state_tensors(self.optimizer)}
@@ -306,6 +333,7 @@ class _Loop:
         self.precision.restore(facts["scaler"])
         if self.ema is not None:
             self.ema.load(storage.read_tensors(path / "ema.safetensors"))
+        self.saved = int(facts["step"])
         log.info("going on from step %d", facts["step"])
         return int(facts["step"])
 

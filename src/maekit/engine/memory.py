@@ -29,7 +29,7 @@ def explained(plan: Plan, config: RunConfig, image_hw: tuple[int, int], device: 
         height, width = image_hw
         raise TrainingError(
             f"out of memory with {plan.micro_batch} images of {height}x{width} pixels a pass on {device}, "
-            f"{_peak(device)}; try {_settings(plan, config)}; the checkpoints are intact: "
+            f"{peak(device)}; try {_settings(plan, config)}; the checkpoints are intact: "
             "go on with --resume --allow-drift"
         ) from error
 
@@ -53,7 +53,8 @@ def _settings(plan: Plan, config: RunConfig) -> str:
     return " or ".join(tries[:2])
 
 
-def _peak(device: torch.device) -> str:
+def peak(device: torch.device) -> str:
+    """The most memory taken so far, as words: on a GPU of its tensors, else of this process."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         return f"whose tensors took {torch.cuda.max_memory_allocated(device) / 1e9:.1f} of {total / 1e9:.1f} GB"

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from maekit.engine.schedule import Plan
+
 log = logging.getLogger("maekit")
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -118,6 +120,22 @@ def counter(total: int, things: str) -> Iterator[Callable[[int], None]]:
 
 def _left(seconds: float) -> str:
     return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d} left"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it: 4.2 s, 12 min, 3 h 40 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def log_estimate(seconds: float, plan: Plan, step: int, memory: str) -> None:
+    """How long the steps from `step` on will take, by the seconds of one forward and backward pass."""
+    left = plan.steps - step
+    passes = f"{left:,} steps" if plan.accumulation == 1 else f"{left:,} steps of {plan.accumulation} passes"
+    whole = duration(seconds * left * plan.accumulation)
+    log.info("about %s for %s, by the first pass of %.2g s; %s", whole, passes, seconds, memory)
 
 
 _console = Console(stderr=True)

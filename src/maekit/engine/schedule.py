@@ -40,6 +40,12 @@ class Plan:
         )
         if plan.steps < 1:
             raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")
+        if plan.highest_rate == 0:
+            raise UsageError(
+                f"schedule: no step of this run would have a learning rate above 0 ({plan.steps} steps, "
+                f"{plan.warmup_steps} of them warmup, peak {plan.lr:g}): nothing would be learned; give more --epochs "
+                "or --steps, a smaller --batch-size, --schedule.warmup-epochs 0 or a --lr above 0"
+            )
         return plan
 
     @property
@@ -51,6 +57,12 @@ class Plan:
     def base_lr(self) -> float:
         """Peak learning rate per 256 images."""
         return self.lr * 256 / self.batch_size
+
+    @property
+    def highest_rate(self) -> float:
+        """The highest learning rate that a step really has; below `lr` where the warmup does not end."""
+        turns = (0, min(self.warmup_steps, self.steps - 1), self.steps - 1)
+        return max(self.learning_rate(step) for step in turns)
 
     def epoch(self, step: int) -> float:
         """Passes over the source after so many steps."""

@@ -20,6 +20,10 @@ class StopRequest:
         if self.signal is not None:  # asked twice: at once, without saving
             os._exit(128 + number)
         self.signal = signal.Signals(number).name
+        # write, not print or a log: those may be what the signal interrupted
+        os.write(
+            2, f"{self.signal}: saves after the pass that is under way, then ends; once more ends at once\n".encode()
+        )
 
 
 @contextmanager

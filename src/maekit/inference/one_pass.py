@@ -14,12 +14,17 @@ from maekit.models.encoder import ImageEncoder
 _CROP_SHARE = 0.875
 
 
+def crop_share_of(model: ImageEncoder, asked: float | None) -> float:
+    """The share of the centre crop: what was asked for, else what the model was validated with, else 0.875."""
+    return asked or model.crop_share or _CROP_SHARE
+
+
 def one_pass(
     source: Source, model: ImageEncoder, *, crop_share: float | None, options: DeviceOptions, bad: BadImages
 ) -> Iterator[Batch]:
     """Batches of all images at the model's size. Raises DataError where more are unreadable than `bad` tolerates.
 
-    crop_share: of the centre crop. None: the model's own, else 0.875.
+    crop_share: of the centre crop, as `crop_share_of` takes it.
     """
     few = options.workers is None and len(source) <= options.batch_size  # a process would take longer to start
     batches = eval_batches(
@@ -27,7 +32,7 @@ def one_pass(
         indices=None,
         image_hw=model.config.image_hw,
         channels=model.config.channels,
-        crop_share=crop_share or model.crop_share or _CROP_SHARE,
+        crop_share=crop_share_of(model, crop_share),
         batch_size=options.batch_size,
         workers=0 if few else options.workers,
         bad=bad,

@@ -125,8 +125,27 @@ def print_header(
     log.info("maekit %s %s", verb, config.name)
     for name, value in lines.items():
         log.info("  %-8s%s", name, value)
-    if plan.warmup_steps == plan.steps > 1:
-        log.warning("the whole run is warmup: its rate never falls; lower --schedule.warmup-epochs")
+    for warning in _warnings(plan):
+        log.warning("%s", warning)
+
+
+_FEW_STEPS = 100
+
+
+def _warnings(plan: Plan) -> Iterator[str]:
+    """What a person should know of a run before it takes its time, each with what to change."""
+    if plan.batch_size > plan.images:
+        yield (
+            f"a batch of {plan.batch_size:,} is more than the {plan.images:,} images: each step sees every image about "
+            f"{plan.batch_size / plan.images:.3g} times; lower --batch-size"
+        )
+    if plan.steps < _FEW_STEPS:
+        yield f"{plan.steps} steps are few to learn from; give more --epochs or --steps, or a smaller --batch-size"
+    if plan.warmup_steps == plan.steps:
+        yield (
+            f"the whole run is warmup: its rate never falls and ends at {plan.highest_rate:.3g}, below its peak of "
+            f"{plan.lr:.3g}; lower --schedule.warmup-epochs"
+        )
 
 
 def write_weights(folder: RunFolder, model: native.Model, averaged: Mapping[str, torch.Tensor] | None) -> None:

@@ -23,6 +23,7 @@ from maekit.engine.precision import Precision
 from maekit.engine.schedule import Plan
 from maekit.engine.task import Batches
 from maekit.inference.features import Features, extract
+from maekit.inference.one_pass import crop_share_of
 from maekit.models.encoder import ImageEncoder
 from maekit.models.family import Features as Kind
 from maekit.models.probe_heads import AttentiveProbe, LinearProbe
@@ -75,7 +76,7 @@ class Trial:
             indices=indices,  # type: ignore[arg-type] # an array of a million indices is no list
             image_hw=self.model.config.image_hw,
             channels=self.model.config.channels,
-            crop_share=self.config.crop_share,
+            crop_share=crop_share_of(self.model, self.config.crop_share),
             batch_size=size,
             workers=self.config.workers,
             bad=BadImages(source, self.config.bad_share),

@@ -14,6 +14,7 @@ from PIL import Image
 from maekit import storage
 from maekit.engine import metrics
 from maekit.engine.metrics import Record
+from maekit.engine.progress import duration
 from maekit.errors import RunError
 from maekit.report import figures
 
@@ -274,7 +275,7 @@ def _progress(ran: Mapping[str, Any], records: Sequence[Record]) -> dict[str, st
         facts["last logged loss"] = f"{_points(records, 'loss')[1][-1]:.4g}"
     seconds = _seconds(records, _option(ran, "config.schedule.batch_size"))
     if seconds:
-        facts["time in steps"] = _duration(seconds)
+        facts["time in steps"] = duration(seconds)
     return facts
 
 
@@ -285,13 +286,6 @@ def _seconds(records: Sequence[Record], batch_size: Any) -> float:
         return 0.0
     lengths = (step - before for step, before in zip(steps, [0, *steps], strict=False))
     return sum(length * batch_size / rate for length, rate in zip(lengths, rates, strict=True))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _hardware(ran: Mapping[str, Any]) -> dict[str, str]:
