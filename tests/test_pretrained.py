@@ -1,4 +1,4 @@
-"""Every line of docs/pretrained.md, as typed, against small files of the same layouts in place of the published ones."""
+"""Every line of docs/pretrained.md, as typed, against small files of the layouts that the published ones have."""
 
 import re
 import shlex
@@ -39,8 +39,8 @@ def place(photos, tmp_path_factory):
     torch.manual_seed(0)
     config = transformers.ViTMAEConfig(
         hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=192, image_size=32, patch_size=8,
-        decoder_hidden_size=32, decoder_num_hidden_layers=2, decoder_num_attention_heads=4, decoder_intermediate_size=128,
-        norm_pix_loss=True,
+        decoder_hidden_size=32, decoder_num_hidden_layers=2, decoder_num_attention_heads=4,
+        decoder_intermediate_size=128, norm_pix_loss=True,
     )  # fmt: skip
     transformers.ViTMAEForPreTraining(config).save_pretrained(folder / "hub" / "facebook" / "vit-mae-base")
     arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 192, "depth": 1, "num_heads": 3, "num_classes": 0}

@@ -39,6 +39,7 @@ def write_shard(path: Path, ending: str, contents: list[str]) -> None:
 
 def list_file(path: Path, labels: list[int]) -> str:
     path.write_text("".join(f"{number}.png, {label}\n" for number, label in enumerate(labels)))
+    (path.parent / "0.png").write_bytes(png())
     return str(path)
 
 

@@ -102,9 +102,18 @@ class TestList:
         assert all(source.read(index) for index in range(4))
 
     def test_a_missing_file_is_an_unreadable_image(self, tmp_path: Path) -> None:
-        (tmp_path / "list.csv").write_text("gone.png")
+        place(tmp_path / "here.png")
+        (tmp_path / "list.csv").write_text("gone.png\nhere.png")
         with pytest.raises(ImageError, match="no such file"):
             open_source(str(tmp_path / "list.csv")).read(0)
+
+    def test_a_list_whose_files_are_not_there_is_refused_when_it_is_opened(self, tmp_path: Path) -> None:
+        (tmp_path / "list.csv").write_text("# mine\n\ngone.png,0\naway.png,1\n")
+        said = refusal(tmp_path / "list.csv")
+        assert f"line 3: 'gone.png' is not there (looked for {tmp_path}/gone.png)" in said
+        assert "a list has a line per image" in said
+        (tmp_path / "list.csv").write_text("https://example.org/a.png,0\n")
+        assert "line 1: 'https://example.org/a.png' is an address" in refusal(tmp_path / "list.csv")
 
     def test_refusals(self, tmp_path: Path) -> None:
         (tmp_path / "list.txt").write_text("\n\n")
@@ -113,6 +122,7 @@ class TestList:
         assert "not text" in refusal(tmp_path / "list.bin")
         (tmp_path / "images.zip").write_bytes(b"PK\3\4\0\0")
         assert refusal(tmp_path / "images.zip").endswith("unpack it, or pack its images as .tar")
+        place(tmp_path / "a.png")
         (tmp_path / "list.txt").write_text("a.png, 123456789")
         assert "label 123456789" in refusal(tmp_path / "list.txt")
 

@@ -1,30 +1,49 @@
 """A list file: a line per image, `path, label` or `path`."""
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from maekit.data.sources.labels import as_label, integer_labels
+from maekit.data.sources.labels import as_label, integer_labels, string_labels
+from maekit.data.sources.list_lines import RULE, Line, read_lines
+from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Names, file_size, fingerprint, read_file
 from maekit.errors import DataError
 
-_LABELLED = re.compile(r"(.*),\s*([+-]?\d{1,18})")
 _LOOKED_AT = 1 << 16  # bytes in which a file that is not text shows it, so that a huge one is not read
 _PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
-_HEADER = re.compile(r"path\s*,\s*label", re.IGNORECASE)
+_SAMPLED = 20  # first paths of which one has to be there
+_NUMBER = re.compile(r"([+-]?\d{1,18})(?:\.0*)?")
+_ADDRESS = re.compile(r"\w{2,}://")
+
+log = logging.getLogger("maekit")
 
 
 class ListSource:
     """Images by path, relative ones counting from `folder`; whether a file is there shows when it is read.
 
-    Labels are numbers from 0, -1 for none, and the classes are named by them.
+    Labels are numbers from 0, -1 for none, and the classes are named by them; or words, which become classes in sorted
+    order.
     """
 
-    def __init__(self, text: str, folder: Path, names: Sequence[str], labels: Sequence[int]) -> None:
+    def __init__(
+        self,
+        text: str,
+        folder: Path,
+        names: Sequence[str],
+        labels: Sequence[int] | Sequence[str | None],
+        passed_over: PassedOver | None = None,
+    ) -> None:
         self.text = text
+        self.passed_over = passed_over or PassedOver()
         self._folder = folder
         self._names = Names(names)
-        self._labels, self.classes = integer_labels(text, labels)
+        numbers = [label for label in labels if isinstance(label, int)]
+        if len(numbers) == len(labels):
+            self._labels, self.classes = integer_labels(text, numbers)
+        else:
+            self._labels, self.classes = string_labels([None if isinstance(word, int) else word for word in labels])
 
     def __len__(self) -> int:
         return len(self._names)
@@ -43,13 +62,28 @@ class ListSource:
         return fingerprint(self.classes, self._names, self._labels, sizes)
 
 
-def open_list(text: str, file: Path) -> ListSource:
-    """The images that a list file names, in its order.
+def open_list(text: str, file: Path, split: str | None = None) -> ListSource:
+    """The images that a list file names, in its order, by the rule of `list_lines`.
 
-    The label is what follows the last comma, where that is an integer; else the whole line is the path, so spaces and
-    commas in paths survive. Blank lines and a first line `path,label` are passed over. Raises DataError where the file
-    cannot be read as text.
+    split: take the lines alone whose column `split` says so. Raises DataError where the file cannot be read as text,
+    where a line breaks the rule, where none of the first paths is there, or where a column `split` tells several apart
+    and none is chosen.
     """
+    lines, header = read_lines(text, _content(text, file))
+    lines = _of_split(text, lines, split)
+    names = _paths(text, file.parent, lines)
+    further = max((line.further for line in lines), default=0)
+    left_out = ", ".join(header.left_out) if header else f"{further} after the label" if further else ""
+    notes = (f"columns of {text} that are left out: {left_out}",) if left_out else ()
+    return ListSource(text, file.parent, names, _labels(text, lines), PassedOver(notes=notes))
+
+
+def open_images(paths: Sequence[Path]) -> ListSource:
+    """Unlabelled image files, named one by one."""
+    return ListSource(", ".join(map(str, paths)), Path(), [str(path) for path in paths], [-1] * len(paths))
+
+
+def _content(text: str, file: Path) -> str:
     try:
         with file.open("rb") as opened:
             content = opened.read(_LOOKED_AT)
@@ -60,18 +94,66 @@ def open_list(text: str, file: Path) -> ListSource:
     if b"\0" in content:
         packed = "; unpack it, or pack its images as .tar" if file.suffix in _PACKED else ""
         raise DataError(f"{text}: neither a list file, as it is not text, nor any other source that is known{packed}")
-    lines = [line.strip() for line in content.decode("utf-8-sig", "surrogateescape").split("\n")]
-    if _HEADER.fullmatch(lines[0]):
-        del lines[0]
-    names: list[str] = []
-    labels: list[int] = []
-    for line in filter(None, lines):
-        labelled = _LABELLED.fullmatch(line)
-        names.append(labelled[1].rstrip() if labelled else line)
-        labels.append(int(labelled[2]) if labelled else -1)
-    return ListSource(text, file.parent, names, labels)
+    return content.decode("utf-8-sig", "surrogateescape")
 
 
-def open_images(paths: Sequence[Path]) -> ListSource:
-    """Unlabelled image files, named one by one."""
-    return ListSource(", ".join(map(str, paths)), Path(), [str(path) for path in paths], [-1] * len(paths))
+def _of_split(text: str, lines: list[Line], split: str | None) -> list[Line]:
+    splits = sorted({line.split for line in lines if line.split})
+    if split is not None:
+        if split not in splits:
+            there = ", ".join(splits) or "it has no column `split`"
+            raise DataError(f"{text}: has no split {split!r}; there are: {there}")
+        return [line for line in lines if line.split == split]
+    if len(splits) > 1:
+        choices = " or ".join(f"{text}@{name}" for name in splits)
+        raise DataError(f"{text}: its column `split` tells {', '.join(splits)} apart; take one of them: {choices}")
+    return lines
+
+
+def _paths(text: str, folder: Path, lines: list[Line]) -> list[str]:
+    """The paths as they are opened; DataError where none of the first is there."""
+    names = [_at_home(line.path) for line in lines]
+    sample = list(dict.fromkeys(names[:_SAMPLED]))
+    slashed = {name: name.replace("\\", "/") for name in sample if "\\" in name}
+    if any(not (folder / name).exists() and (folder / other).exists() for name, other in slashed.items()):
+        log.warning("%s: its backslashes are taken for slashes", text)
+        names = [name.replace("\\", "/") for name in names]
+        sample = list(dict.fromkeys(names[:_SAMPLED]))
+    if sample and not any((folder / name).exists() for name in sample):
+        line = lines[0]
+        what = "is an address; maekit reads files, so download them first"
+        if not _ADDRESS.match(line.path):
+            what = f"is not there (looked for {folder / names[0]}), nor is any of the next"
+        raise DataError(f"{text}: line {line.number}: {line.path!r} {what}; {RULE}")
+    return names
+
+
+def _at_home(path: str) -> str:
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+def _labels(text: str, lines: list[Line]) -> list[int] | list[str | None]:
+    """Numbers where all labels are numbers, words where none is one; DataError at the line that mixes them."""
+    labelled = [line for line in lines if line.label]
+    if not labelled:
+        return [-1] * len(lines)
+    in_numbers = _NUMBER.fullmatch(labelled[0].label) is not None
+    for line in labelled:
+        if (_NUMBER.fullmatch(line.label) is not None) != in_numbers:
+            kinds = ("a number", "a word") if in_numbers else ("a word", "a number")
+            raise DataError(
+                f"{text}: line {line.number}: label {line.label!r} is {kinds[1]}, where {labelled[0].label!r} in line "
+                f"{labelled[0].number} is {kinds[0]}; labels are whole numbers from 0, or class names, one or the other"
+            )
+    if not in_numbers:
+        return [line.label or None for line in lines]
+    numbers = list(_numbers(lines))
+    if min((number for number in numbers if number >= 0), default=0) == 1:
+        log.warning("%s: labels begin at 1, so that class 0 has no image; maekit counts classes from 0", text)
+    return numbers
+
+
+def _numbers(lines: list[Line]) -> Iterator[int]:
+    for line in lines:
+        found = _NUMBER.fullmatch(line.label)
+        yield int(found[1]) if found else -1
