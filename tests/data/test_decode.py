@@ -64,11 +64,6 @@ SIXTEEN = np.array([[0, 32768, 65535]], dtype=np.uint16)
         pytest.param(encode(Image.new("RGBA", (1, 1), (255, 0, 0, 128))), [[255, 127, 127]], id="half transparent"),
         pytest.param(encode(Image.new("LA", (1, 1), (0, 128))), [[127, 127, 127]], id="grey with alpha"),
         pytest.param(encode(Image.new("RGB", (1, 1), 5), transparency=(5, 0, 0)), [[255, 255, 255]], id="colour key"),
-        pytest.param(encode(Image.fromarray(SIXTEEN)), [[0] * 3, [128] * 3, [255] * 3], id="16-bit PNG"),
-        pytest.param(encode(Image.fromarray(SIXTEEN), "TIFF"), [[0] * 3, [128] * 3, [255] * 3], id="16-bit TIFF"),
-        pytest.param(b"P5 3 1 65535\n" + SIXTEEN.astype(">u2").tobytes(), [[0] * 3, [128] * 3, [255] * 3], id="PGM"),
-        pytest.param(sixteen_bit_png(SIXTEEN.reshape(1, 1, 3), 2), [[0, 128, 255]], id="16-bit colour PNG"),
-        pytest.param(encode(Image.new("F", (1, 1), 0.5), "TIFF"), [[128] * 3], id="floating point"),
         pytest.param(encode(Image.new("CMYK", (1, 1), (255, 0, 0, 0)), "TIFF"), [[0, 255, 255]], id="CMYK"),
         pytest.param(encode(Image.new("YCbCr", (1, 1), (76, 85, 255)), "TIFF"), [[254, 0, 0]], id="YCbCr"),
         pytest.param(encode(Image.new("RGB", (1, 1), (9, 8, 7)), "WEBP", lossless=True), [[9, 8, 7]], id="WebP"),
@@ -81,6 +76,22 @@ def test_colour_policy(data: bytes | np.ndarray, expected: list[list[int]]) -> N
     image = decode(data, 3)
     assert (image.dtype, image.shape) == (torch.uint8, (3, 1, len(expected)))
     assert colours(image) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(encode(Image.fromarray(SIXTEEN)), [[0] * 3, [128] * 3, [255] * 3], id="16-bit PNG"),
+        pytest.param(encode(Image.fromarray(SIXTEEN), "TIFF"), [[0] * 3, [128] * 3, [255] * 3], id="16-bit TIFF"),
+        pytest.param(b"P5 3 1 65535\n" + SIXTEEN.astype(">u2").tobytes(), [[0] * 3, [128] * 3, [255] * 3], id="PGM"),
+        pytest.param(sixteen_bit_png(SIXTEEN.reshape(1, 1, 3), 2), [[0, 128, 255]], id="16-bit colour PNG"),
+        pytest.param(encode(Image.new("F", (1, 1), 0.5), "TIFF"), [[127.5] * 3], id="floating point"),
+    ],
+)
+def test_more_than_eight_bits_are_kept_as_floating_point(data: bytes, expected: list[list[float]]) -> None:
+    image = decode(data, 3)
+    assert (image.dtype, image.shape) == (torch.float32, (3, 1, len(expected)))
+    assert (image * 255)[:, 0].T.numpy() == pytest.approx(np.array(expected), abs=0.6)
 
 
 @pytest.mark.parametrize(
