@@ -109,7 +109,8 @@ def _reason(error: Exception) -> str:
         return "not an image of a known format, or damaged where it begins"
     if isinstance(error, MemoryError):
         return "too large for the memory of this machine"
-    return " ".join(str(error).split()) or type(error).__name__
+    words = " ".join(str(error).split())
+    return words if any(map(str.isalpha, words)) else f"damaged ({type(error).__name__} {words})".replace(" )", ")")
 
 
 def _read_picture(data: bytes, channels: int, max_pixels: int, value_range: Range | None) -> Pixels:
@@ -120,33 +121,35 @@ def _read_picture(data: bytes, channels: int, max_pixels: int, value_range: Rang
         elif image.format == "PNG":
             png.check(data)
         orientation = _orientation(image)
-        if image.format in ("JPEG", "MPO"):
-            image = _fast_jpeg(data, image) or image
+        pixels = _fast_jpeg(data, image) if image.format in ("JPEG", "MPO") else None
+        if pixels is not None and channels != 3:
+            image, pixels = Image.fromarray(pixels), None
         if image.mode in _SIXTEEN_BIT or png.deep_colours(data):
             pixels = _deep(data, image, channels, value_range)
-        elif value_range is None:
+        elif pixels is None:
             pixels = np.asarray(_in_colours(image, channels))
-        else:
-            pixels = _scaled(_in_colours(image, channels), value_range)
+        if value_range is not None and pixels.dtype == np.uint8:
+            pixels = _scaled(pixels, value_range)
     return _oriented(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
 
 
-def _fast_jpeg(data: bytes, image: Image.Image) -> Image.Image | None:
-    """simplejpeg's picture of a JPEG, in RGB; None where Pillow has to decide. Raises ImageError for damaged ones."""
-    jpeg.check(data)
+def _fast_jpeg(data: bytes, image: Image.Image) -> Pixels | None:
+    """simplejpeg's pixels of a JPEG, [H, W, 3] in RGB; None where Pillow has to decide. ImageError for damaged ones."""
+    jpeg.check(data, to_the_end=simplejpeg is None)
     space = _SPACES.get(image.mode)
     if simplejpeg is None or space is None:
         return None
 
     def strictly(content: bytes) -> Pixels:
-        return simplejpeg.decode_jpeg(content, space, fastdct=False, fastupsample=False, strict=True)
+        pixels: Pixels = simplejpeg.decode_jpeg(content, space, fastdct=False, fastupsample=False, strict=True)
+        return pixels
 
     try:
         pixels = strictly(data)
     except ValueError as error:  # damaged, or only odd
         jpeg.judge(data, str(error), strictly)
         return None
-    return Image.fromarray(pixels) if space == "RGB" else None
+    return pixels if space == "RGB" else None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -198,11 +201,9 @@ def _in_colours(image: Image.Image, channels: int) -> Image.Image:
     return image.convert(mode)
 
 
-def _scaled(image: Image.Image, value_range: Range) -> Pixels:
-    """A picture of eight bits in a range, [H, W, C] float32; a fourth channel is alpha, which has none."""
-    pixels = np.asarray(image)
-    pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
-    colour = scaled(pixels[..., :3], value_range)
-    if pixels.shape[2] < 4:
+def _scaled(pixels: Pixels, value_range: Range) -> Pixels:
+    """A picture of eight bits in a range, float32; a fourth channel is alpha, which has none."""
+    colour = scaled(pixels[..., :3] if pixels.ndim == 3 else pixels, value_range)
+    if pixels.ndim < 3 or pixels.shape[2] < 4:
         return colour
     return np.concatenate([colour, pixels[..., 3:].astype(np.float32) / np.float32(255)], axis=2)

@@ -1,13 +1,13 @@
 """Whether all of a JPEG's pixels are in its file.
 
 A JPEG carries no checksum, so what can be seen is that its data do not come out even: they end too early, hold codes
-that do not exist, or last longer than the picture. About one in four of 64 random bytes written into a photograph meets
+that do not exist, or last longer than the picture. About one in eight of 64 random bytes written into a photograph meets
 none of these; nothing but a second copy would tell. Without simplejpeg, which passes on what libjpeg warns of, only
-files that stop too early or lack scans are found: Pillow keeps libjpeg's warnings to itself.
+files that stop too early, lack scans or have holes of zeros are found: Pillow keeps libjpeg's warnings to itself.
 
-Harmless, because cameras and programs do it: bytes after the end marker, no end marker after the last pixel, bytes
-between header segments, padding (one value repeated, or two bytes) after the last pixel, unknown revisions, colour
-profiles and Adobe's markers that are odd, frame parameters that baseline decoding does not use.
+Harmless, because cameras and programs do it: bytes after the end marker, bytes between header segments, padding (one
+value repeated, or two bytes of any) between the last pixel and the end marker, unknown revisions, colour profiles and
+Adobe's markers that are odd, frame parameters that baseline decoding does not use.
 """
 
 import re
@@ -27,6 +27,7 @@ _ALONE = {0x01, _START_OF_IMAGE, *range(0xD0, 0xD8)}  # markers without a length
 _END_OF_DATA = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 _HARMLESS = ("Unknown Adobe", "bad ICC", "unknown JFIF", "Invalid SOS", "Inconsistent progression")
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
+_HOLE = bytes(48)  # of at least 16 bytes a block, so whole blocks
 _MOST_PADDING = 2  # bytes of any value; one value may be repeated as often as it likes
 _ATTEMPTS = 8
 
@@ -38,12 +39,19 @@ class _Segment:
     """Of a scan with its header; of others without their length."""
     header: int = 0
     """Bytes of a scan's header."""
+    at: int = 0
+    """Where the content of a scan begins in the file."""
 
 
-def check(data: bytes) -> None:
-    """Raises ImageError where scans are missing, which decoders paint grey or blurred without a word."""
-    progressive, components, left = False, 0, {}
-    for segment in _segments(data):
+def check(data: bytes, *, to_the_end: bool) -> None:
+    """Raises ImageError where scans are missing, which decoders paint grey or blurred without a word.
+
+    to_the_end: also where there is no end marker, which decoders that are strict find by themselves.
+    """
+    if to_the_end and not _ends(data):
+        raise ImageError("truncated: the JPEG has no end marker")
+    progressive, components, left = False, 0, dict[int, set[int]]()
+    for segment in _segments(data, headers_only=True):
         if segment.marker in _FRAMES and len(segment.content) > 5:
             progressive = segment.marker in _PROGRESSIVE
             components = segment.content[5]
@@ -51,6 +59,7 @@ def check(data: bytes) -> None:
         elif segment.marker == _START_OF_SCAN and segment.header:
             count = segment.content[2]
             if not progressive and count >= components:
+                _check_holes(data, segment.at)
                 return
             named = [segment.content[3 + 2 * n] for n in range(count)]
             first, last, precision = segment.content[3 + 2 * count : 6 + 2 * count]
@@ -63,6 +72,31 @@ def check(data: bytes) -> None:
         raise ImageError("truncated: some of the JPEG's scans are missing")
 
 
+def _check_holes(data: bytes, start: int) -> None:
+    """Raises ImageError for a long run of zeros in the data of a baseline JPEG, before their end.
+
+    Zeros repeat the first symbol of a Huffman table. Unless that ends the block (as in flat images, where tables are
+    made to measure), they stand for blocks in which no coefficient is zero, which no photograph has.
+    """
+    hole = data.find(_HOLE, start)
+    if hole < 0:
+        return
+    for segment in _segments(data):
+        if segment.marker == 0xC4 and _zeros_end_a_block(segment.content):
+            return
+        if segment.marker == _START_OF_SCAN and _HOLE in segment.content.rstrip(b"\0"):
+            raise ImageError("damaged: a hole of zeros in the JPEG data")
+
+
+def _zeros_end_a_block(tables: bytes) -> bool:
+    at = 0
+    while at + 17 < len(tables):
+        if tables[at] >> 4 and tables[at + 17] & 15 == 0:
+            return True
+        at += 17 + sum(tables[at + 1 : at + 17])
+    return False
+
+
 def judge(data: bytes, complaint: str, decode: Decode) -> None:
     """Raises ImageError where what libjpeg said of a JPEG means that pixels are lost; other words are passed over.
 
@@ -71,7 +105,7 @@ def judge(data: bytes, complaint: str, decode: Decode) -> None:
     said, segments = complaint, None
     for _ in range(_ATTEMPTS):
         extraneous = _EXTRANEOUS.search(said)
-        if not (extraneous or said.startswith("Premature end of JPEG") or any(word in said for word in _HARMLESS)):
+        if not (extraneous or any(word in said for word in _HARMLESS)):
             break
         if segments is None:
             segments = list(_segments(data))
@@ -88,8 +122,16 @@ def judge(data: bytes, complaint: str, decode: Decode) -> None:
         raise ImageError(f"{'truncated' if cut else 'damaged'}: JPEG data with {reason[0].lower()}{reason[1:]}")
 
 
-def _segments(data: bytes) -> Iterator[_Segment]:
-    """The parts of a JPEG up to its end marker or the end of the file, whichever comes first."""
+def _ends(data: bytes) -> bool:
+    """Whether an end marker follows the first picture, not one that is embedded in a header."""
+    at = 2
+    for segment in _segments(data):
+        at += len(segment.content)
+    return data.find(b"\xff\xd9", at) >= 0
+
+
+def _segments(data: bytes, *, headers_only: bool = False) -> Iterator[_Segment]:
+    """The parts of a JPEG up to its end marker or the end of the file; of scans the whole, or the header alone."""
     at = 2
     while True:
         at = data.find(b"\xff", at)
@@ -107,9 +149,13 @@ def _segments(data: bytes) -> Iterator[_Segment]:
             yield _Segment(marker, data[at + 2 : at + length])
             at += length
             continue
-        following = _END_OF_DATA.search(data, at + length) if _is_scan(data, at, length) else None
+        header = length if _is_scan(data, at, length) else 0
+        if headers_only:  # the data are not looked through unless more is asked for: most files have one scan
+            yield _Segment(marker, data[at : at + length], header, at)
+        following = _END_OF_DATA.search(data, at + length)
         end = following.start() if following else len(data)
-        yield _Segment(marker, data[at:end], length if _is_scan(data, at, length) else 0)
+        if not headers_only:
+            yield _Segment(marker, data[at:end], header, at)
         at = end
 
 
@@ -138,8 +184,8 @@ def _known_adobe(content: bytes) -> bool:
 
 
 def _without_padding(segments: list[_Segment], count: int) -> bool:
-    """Take so many bytes of padding off the first scan that ends in them; whether there was one."""
-    for segment in segments:
+    """Take so many bytes of padding off the last scan that ends in them; whether there was one."""
+    for segment in reversed(segments):
         tail = segment.content[-count:]
         if segment.marker == _START_OF_SCAN and segment.header < len(segment.content) - count:
             if count > _MOST_PADDING and len(set(tail)) > 1:

@@ -124,6 +124,11 @@ def _values(series: Any, page: Any, bands: int, channels: int) -> Pixels:
         array = array.reshape(bands, page.imagelength, page.imagewidth, -1)
         if array.shape[-1] != 1 or not axes.endswith(("YX", "YXS")):
             raise ImageError(f"pages that make an array of shape {array.shape}, where {channels} channels are asked for")
+        if bands != channels:
+            raise ImageError(
+                f"{bands} channels, {channels} are asked for; they are pages of grey: --model.channels {bands} takes all "
+                f"(maekit data --channels {bands}), or keep one page a file"
+            )
         return array[..., 0].transpose(1, 2, 0)
     array = page.asarray(maxworkers=1)
     axes = page.axes
