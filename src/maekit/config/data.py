@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import RISING, Annotated, Field, config
+from maekit.config.schema import RISING, WIDE, Annotated, Field, config
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Ratio = Annotated[float, Field(gt=0)]
@@ -24,6 +24,11 @@ class DataConfig:
     """Per-channel mean in [0, 1]; with --normalise given."""
     std: Annotated[tuple[float, ...] | None, arg(aliases=("--std",))] = None
     """Per-channel standard deviation; with --normalise given."""
+    range: Annotated[Literal["measured"] | tuple[float, float] | None, WIDE] = None
+    """The stored values that become black and white, such as 0 4095 for 12 bits in 16; others are clipped, and nothing
+    is cut to 8 bits before. measured: the 0.1st and the 99.9th percentile of this source's values, from up to 1,000 of
+    its images. None: that of the weights it starts from, else all that the values' type can hold (floating point: 0
+    to 1)."""
     workers: Annotated[int | None, arg(aliases=("--workers",)), Field(ge=0)] = None
     """Processes that decode images, per device. None: one less than the device's share of the cores, at most 16."""
     bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01

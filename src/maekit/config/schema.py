@@ -6,7 +6,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-__all__ = ["POSITIVE", "RISING", "Annotated", "Field", "Size", "config", "size"]
+__all__ = ["POSITIVE", "RISING", "WIDE", "Annotated", "Field", "Size", "config", "size"]
 
 T = TypeVar("T")
 Size = int | tuple[int, int]
@@ -41,6 +41,16 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
         raise PydanticCustomError("range", "Input should be a range, the smaller number first")
     return value
+
+
+def _wide(value: object) -> object:
+    if isinstance(value, tuple) and not value[0] < value[1]:
+        raise PydanticCustomError("range", "Input should be a range, the smaller number first")
+    return value
+
+
+WIDE = AfterValidator(_wide)
+"""The bound of a range that holds more than one value, or of a word in its place."""
 
 
 RISING = AfterValidator(_rising)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from maekit.config.schema import POSITIVE, Annotated, Field, Size, config
+from maekit.config.schema import POSITIVE, WIDE, Annotated, Field, Size, config
 
 
 @config
@@ -35,6 +35,8 @@ class DataOptions:
     """SOURCE to examine."""
     channels: Annotated[int, Field(ge=1)] = 3
     """Channels the images are decoded to."""
+    range: Annotated[Literal["measured"] | tuple[float, float] | None, WIDE] = None
+    """The stored values that become black and white, as --data.range in training; measured: of this source."""
     images: Annotated[int | None, Field(ge=1)] = None
     """Examine this many images, evenly spread; None: all."""
     picture: str = ""

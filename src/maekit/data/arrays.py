@@ -4,7 +4,7 @@ Legend: H W pixels, S samples a pixel as they are kept, C channels asked for.
 """
 
 import io
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,15 @@ Pixels = NDArray[Any]
 Range = tuple[float, float]
 """The stored values that become 0 and 1; what lies beyond is clipped."""
 Colours = Literal["grey", "rgb", "cmyk"]
+
+
+class Stored(NamedTuple):
+    """An image's values as its file keeps them, of any shape, without alpha."""
+
+    values: Pixels
+    full: float
+    """What its type stands for white: 255, 65535, 1 for floating point; the largest number of other integers."""
+
 
 MAX_PIXELS = 178_956_970
 """Height times width that is decoded at most: where Pillow itself stops, 13,377 pixels square."""
@@ -102,16 +111,17 @@ def scaled(values: Pixels, value_range: Range | None = None, *, bits: int | None
         return _unit_interval(values)
     if values.dtype.kind in "iu":
         raise ImageError(
-            f"integers of {values.dtype}, from {int(values.min())} to {int(values.max())}; unsigned ones of 8 or 16 bits "
-            f"and floating point are understood; of others, {_WHAT_TO_DO}"
+            f"integers of {values.dtype}, from {int(values.min())} to {int(values.max())}; unsigned ones of 8 or 16 "
+            f"bits and floating point are understood; of others, {_WHAT_TO_DO}"
         )
     raise ImageError(f"an array of {values.dtype}; integers and floating point are understood")
 
 
 def _in_range(values: Pixels, value_range: Range) -> NDArray[np.float32]:
     low, high = value_range
-    exact = np.float32 if values.dtype.itemsize <= 2 else np.float64
-    spread = (values.astype(exact) - exact(low)) / exact(high - low)
+    spread: Pixels = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    spread -= low
+    spread /= high - low
     if values.dtype.kind == "f" and np.isnan(spread).any():
         raise ImageError("holds values that are no numbers (NaN)")
     return np.clip(spread, 0, 1, out=spread).astype(np.float32, copy=False)
@@ -123,6 +133,15 @@ def _unit_interval(values: Pixels) -> NDArray[np.float32]:
         what = "" if np.isnan(low) else f", or else {_WHAT_TO_DO}"
         raise ImageError(f"floating-point values from {low:g} to {high:g}; they have to lie in [0, 1]{what}")
     return values.astype(np.float32)
+
+
+def stored(values: Pixels, *, bits: int | None = None) -> Stored:
+    """Values with what would be white among them."""
+    if values.dtype == bool:
+        return Stored(values.astype(np.uint8), 1)
+    if values.dtype.kind in "iu":
+        return Stored(values, 2**bits - 1 if bits and values.dtype.kind == "u" else int(np.iinfo(values.dtype).max))
+    return Stored(values, 1)
 
 
 def coloured(

@@ -5,8 +5,8 @@
   repetition and RGB becomes grey by ITU-R 601 luma. Colour profiles are not applied.
 - Alpha is composed over white, unless four channels are asked for: then it is the fourth (255 where there is none).
 - Depth: 8 bits stay bytes. More become float32 in [0, 1], 0 to 65535 (of 12 bits that say so: 4095) spanning it, so
-  mid-grey is half; floating-point values have to lie in [0, 1] already. With a range, its two stored values become 0 and
-  1 instead, whatever the type, before anything is cut to fewer bits; what lies beyond is clipped. Alpha has no range.
+  mid-grey is half; floating-point values have to lie in [0, 1] already. With a range, its two stored values become 0
+  and 1 instead, whatever the type, before anything is cut to fewer bits; what lies beyond is clipped. Alpha has no range.
 - Animations give their first frame; what the pages of a TIFF are, `maekit.data.tiff` says.
 - `.npy`, and `.tif` of bands, hold arrays [H, W], [H, W, C] or [C, H, W] of exactly the channels asked for.
 - An image of more than MAX_PIXELS is refused from its header. A truncated one is refused, never padded; one whose
@@ -31,12 +31,14 @@ from maekit.data.arrays import (
     Colours,
     Pixels,
     Range,
+    Stored,
     coloured,
     from_array,
     guard,
     npy_header,
     read_npy,
     scaled,
+    stored,
 )
 from maekit.errors import ImageError
 
@@ -45,7 +47,7 @@ try:
 except ImportError:  # no wheel, and nothing to build it with
     simplejpeg = None
 
-__all__ = ["MAX_PIXELS", "MAX_VALUES", "Range", "decode", "stored_mode"]
+__all__ = ["MAX_PIXELS", "MAX_VALUES", "Range", "decode", "stored_mode", "stored_values"]
 
 BACKGROUND = (255, 255, 255, 255)
 """What shows through transparent pixels."""
@@ -62,8 +64,8 @@ def decode(
 ) -> Tensor:
     """Pixels of one image, by the policy above.
 
-    data: the encoded file, or an array as `.npy` would hold. value_range: the stored values that become 0 and 1. Returns
-    [C, H, W] uint8, or float32 in [0, 1] for more than 8 bits and with a range. Raises ImageError with the reason, and
+    data: the encoded file, or an array as `.npy` would hold. value_range: the stored values that become 0 and 1.
+    Returns [C, H, W] uint8, or float32 in [0, 1] for more than 8 bits and with a range. Raises ImageError with the reason, and
     nothing else, whatever the bytes.
     """
     try:
@@ -85,6 +87,30 @@ def stored_mode(data: bytes | Pixels) -> str:
         return tiff.mode(data)
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         return f"{image.format} {image.mode}" + (" 16-bit" if png.deep_colours(data) else "")
+
+
+def stored_values(data: bytes | Pixels, channels: int, *, max_pixels: int = MAX_PIXELS) -> Stored:
+    """An image's values as it is kept, for which a range can be given; alpha is left out. Raises as `decode`."""
+    try:
+        return _stored(data, channels, max_pixels)
+    except ImageError:
+        raise
+    except Exception as error:  # as in decode
+        raise ImageError(_reason(error)) from error
+
+
+def _stored(data: bytes | Pixels, channels: int, max_pixels: int) -> Stored:
+    if isinstance(data, np.ndarray):
+        return stored(data)
+    if data.startswith(NPY):
+        return stored(read_npy(data, max_pixels))
+    beyond_pillow = tiff.read_stored(data, channels, max_pixels) if data.startswith(tiff.MAGIC) else None
+    if beyond_pillow is not None:
+        return beyond_pillow
+    pixels = decode(data, channels, max_pixels=max_pixels)
+    if pixels.dtype == torch.uint8:
+        return stored(pixels[:3].numpy())
+    return stored((pixels[:3] * 65535).round().numpy().astype(np.uint16))  # a picture of 16 bits
 
 
 def _decode(data: bytes | Pixels, channels: int, max_pixels: int, value_range: Range | None) -> Pixels:
@@ -121,13 +147,14 @@ def _read_picture(data: bytes, channels: int, max_pixels: int, value_range: Rang
         elif image.format == "PNG":
             png.check(data)
         orientation = _orientation(image)
+        plain: Image.Image = image
         pixels = _fast_jpeg(data, image) if image.format in ("JPEG", "MPO") else None
         if pixels is not None and channels != 3:
-            image, pixels = Image.fromarray(pixels), None
+            plain, pixels = Image.fromarray(pixels), None
         if image.mode in _SIXTEEN_BIT or png.deep_colours(data):
             pixels = _deep(data, image, channels, value_range)
         elif pixels is None:
-            pixels = np.asarray(_in_colours(image, channels))
+            pixels = np.asarray(_in_colours(plain, channels))
         if value_range is not None and pixels.dtype == np.uint8:
             pixels = _scaled(pixels, value_range)
     return _oriented(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
@@ -172,21 +199,21 @@ def _oriented(pixels: Pixels, orientation: int) -> Pixels:
 
 def _deep(data: bytes, image: Image.Image, channels: int, value_range: Range | None) -> Pixels:
     """Pixels [H, W, C] float32 of a picture of 16 bits."""
-    stored = np.asarray(image)  # whole, or an error
+    values = np.asarray(image)  # whole, or an error
     if png.deep_colours(data):
-        stored = png.read_deep(data)
-    stored = stored if stored.ndim == 3 else stored[:, :, None]
-    low, high = int(stored.min()), int(stored.max())
+        values = png.read_deep(data)
+    values = values if values.ndim == 3 else values[:, :, None]
+    low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ImageError(f"grey values from {low} to {high}; 16 bits, 0 to 65535, are the most that is understood")
-    stored = stored.astype(np.uint16, copy=False)
-    own = stored.shape[2] if stored.shape[2] in (1, 3) else stored.shape[2] - 1
-    alpha = stored[..., own:] if own < stored.shape[2] else None
+    values = values.astype(np.uint16, copy=False)
+    own = values.shape[2] if values.shape[2] in (1, 3) else values.shape[2] - 1
+    alpha = values[..., own:] if own < values.shape[2] else None
     if alpha is None and (hidden := image.info.get("transparency")) is not None:
-        alpha = (stored != np.array(hidden)).any(axis=2, keepdims=True)
+        alpha = (values != np.array(hidden)).any(axis=2, keepdims=True)
     colours: Colours = "grey" if own == 1 else "rgb"
     shown = None if alpha is None else scaled(alpha)
-    return coloured(scaled(stored[..., :own], value_range), colours, channels, alpha=shown)
+    return coloured(scaled(values[..., :own], value_range), colours, channels, alpha=shown)
 
 
 def _in_colours(image: Image.Image, channels: int) -> Image.Image:

@@ -55,7 +55,9 @@ def check(data: bytes, *, to_the_end: bool) -> None:
         if segment.marker in _FRAMES and len(segment.content) > 5:
             progressive = segment.marker in _PROGRESSIVE
             components = segment.content[5]
-            left = {segment.content[6 + 3 * n] : {*range(64)} for n in range(components) if 6 + 3 * n < len(segment.content)}
+            left = {
+                segment.content[6 + 3 * n]: {*range(64)} for n in range(components) if 6 + 3 * n < len(segment.content)
+            }
         elif segment.marker == _START_OF_SCAN and segment.header:
             count = segment.content[2]
             if not progressive and count >= components:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from maekit.config import AugmentConfig, DataConfig
-from maekit.data.decode import decode
+from maekit.data.decode import Range, decode
+from maekit.data.ranges import known_range
 from maekit.data.sampler import Sample, SampleStream
 from maekit.data.sources import Source
 from maekit.data.transforms import EvalTransform, TrainTransform, eval_transform, train_transform
@@ -140,7 +141,7 @@ def train_batches(
     items = stream.micro_batches(
         start_step, total_steps, batch_size=batch_size, micro_batch=micro_batch, rank=rank, world_size=world_size
     )
-    work = _TrainingWork(source, channels, transform, seed)
+    work = _TrainingWork(source, channels, transform, seed, known_range(config.range))
     return _batches(map_in_order(work, items, worker_count(config.workers)), bad)
 
 
@@ -156,8 +157,11 @@ def eval_batches(
     bad: BadImages,
     rank: int = 0,
     world_size: int = 1,
+    value_range: Range | None = None,
 ) -> Iterator[Batch]:
     """Every image once, in order, or those at `indices`; the last batch holds what is left. Epochs and views are 0.
+
+    value_range: of the model that is to see them, which it was trained with.
 
     Each of world_size ranks has a contiguous part. An image that cannot be read is left out of its batch. Raises
     DataError where too many are.
@@ -165,7 +169,7 @@ def eval_batches(
     chosen = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
     mine = np.array_split(chosen, world_size)[rank]
     items = (mine[start : start + batch_size].tolist() for start in range(0, len(mine), batch_size))
-    work = _EvaluationWork(source, channels, eval_transform(image_hw, crop_share))
+    work = _EvaluationWork(source, channels, eval_transform(image_hw, crop_share), value_range)
     return _batches(map_in_order(work, items, worker_count(workers)), bad, skip_empty=True)
 
 
@@ -187,6 +191,7 @@ class _TrainingWork:
     channels: int
     transform: TrainTransform
     seed: int
+    value_range: Range | None
 
     def __call__(self, samples: list[Sample]) -> _Loaded:
         images: list[Tensor] = []
@@ -208,7 +213,7 @@ class _TrainingWork:
         candidate = index
         for _ in range(_REPLACEMENT_TRIES):
             try:
-                return candidate, decode(self.source.read(candidate), self.channels)
+                return candidate, decode(self.source.read(candidate), self.channels, value_range=self.value_range)
             except ImageError as error:
                 bad.append((candidate, str(error)))
             candidate = int(draw.integers(len(self.source)))
@@ -222,12 +227,14 @@ class _EvaluationWork:
     source: Source
     channels: int
     transform: EvalTransform
+    value_range: Range | None
 
     def __call__(self, indices: list[int]) -> _Loaded:
         images, shown, bad = [], [], []
         for index in indices:
             try:
-                images.append(self.transform(decode(self.source.read(index), self.channels)))
+                image = decode(self.source.read(index), self.channels, value_range=self.value_range)
+                images.append(self.transform(image))
                 shown.append(Sample(0, index, 0))
             except ImageError as error:
                 bad.append((index, str(error)))

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.config import DataConfig
-from maekit.data.decode import decode
+from maekit.data.decode import Range, decode
+from maekit.data.ranges import evenly_spread, known_range
 from maekit.data.sources import Source
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError, UsageError
@@ -19,18 +20,25 @@ MEASURED_IMAGES = 10_000
 """Images that are measured at most, evenly spread over the source."""
 _LEAST_STD = 1 / 255  # a channel of one value still has to be divided by something
 
+__all__ = ["evenly_spread", "mean_and_std", "moments", "standardisation", "statistics"]
+
 Channels = tuple[float, ...]
 
 
 def statistics(
-    source: Source, channels: int, *, workers: int | None = None, images: int = MEASURED_IMAGES
+    source: Source,
+    channels: int,
+    *,
+    workers: int | None = None,
+    images: int = MEASURED_IMAGES,
+    value_range: Range | None = None,
 ) -> tuple[Channels, Channels]:
     """Mean and standard deviation per channel, of pixels in [0, 1], in which every image weighs the same.
 
     Images that cannot be read are left out. Raises DataError where none can.
     """
     indices = evenly_spread(len(source), images).tolist()
-    results = map_in_order(_Measure(source, channels), indices, worker_count(workers))
+    results = map_in_order(_Measure(source, channels, value_range), indices, worker_count(workers))
     measured = [result for result in results if result is not None]
     if not measured:
         raise DataError(f"{source.text}: no image can be read, so there is nothing to measure")
@@ -45,7 +53,7 @@ def standardisation(config: DataConfig, source: Source, channels: int) -> tuple[
     if config.normalise == "half":
         return (0.5,) * channels, (0.5,) * channels
     if config.normalise == "measured":
-        return statistics(source, channels, workers=config.workers)
+        return statistics(source, channels, workers=config.workers, value_range=known_range(config.range))
     if config.normalise == "given":
         return _given(config, channels)
     if channels == 3:
@@ -68,13 +76,6 @@ def _given(config: DataConfig, channels: int) -> tuple[Channels, Channels]:
     return config.mean, config.std
 
 
-def evenly_spread(total: int, wanted: int | None) -> NDArray[np.int64]:
-    """At most `wanted` indices below `total`, in order."""
-    if wanted is None or wanted >= total:
-        return np.arange(total)
-    return np.arange(wanted) * total // wanted
-
-
 def moments(image: Tensor) -> NDArray[np.float64]:
     """Per-channel mean and mean square, [2, C], of an image [C, H, W], uint8 or float32 in [0, 1]."""
     values = image.flatten(1)
@@ -95,9 +96,10 @@ class _Measure:
 
     source: Source
     channels: int
+    value_range: Range | None
 
     def __call__(self, index: int) -> NDArray[np.float64] | None:
         try:
-            return moments(decode(self.source.read(index), self.channels))
+            return moments(decode(self.source.read(index), self.channels, value_range=self.value_range))
         except ImageError:
             return None

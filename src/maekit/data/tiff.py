@@ -22,7 +22,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from maekit.data.arrays import Colours, Pixels, Range, coloured, guard, samples_of, scaled
+from maekit.data.arrays import Colours, Pixels, Range, Stored, coloured, guard, samples_of, scaled, stored
 from maekit.errors import ImageError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -34,6 +34,7 @@ _COLOURS: dict[int, Colours] = {_WHITE: "grey", _BLACK: "grey", _RGB: "rgb", _PA
 _PREMULTIPLIED, _ALPHA = 1, 2  # what ExtraSamples says
 _FRAMES = "TZ"  # axes of which the first is taken
 _LZW = 5
+_DEFLATE = (8, 32946)
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it finds odd is judged here
 
@@ -44,6 +45,28 @@ def read(data: bytes, channels: int, max_pixels: int, value_range: Range | None)
     None for an ordinary picture of eight bits or fewer, which Pillow reads right. Raises ImageError, or what tifffile
     raises of a damaged file.
     """
+    found = _open(data, channels, max_pixels)
+    if found is None:
+        return None
+    values, page = found
+    tag = page.tags.get(_ORIENTATION)
+    return _pixels(values, page, channels, value_range), 1 if tag is None else int(tag.value)
+
+
+def read_stored(data: bytes, channels: int, max_pixels: int) -> Stored | None:
+    """Values as they are kept, where `read` would not be None. Raises what `read` raises."""
+    found = _open(data, channels, max_pixels)
+    if found is None:
+        return None
+    (values, bits), page = _looked_up(*found), found[1]
+    colours, extra = _COLOURS.get(_photometric(page)), tuple(map(int, page.extrasamples))[:1]
+    own = samples_of(colours) if colours else values.shape[2]
+    alpha = values.shape[2] == own + 1 and extra in ((_PREMULTIPLIED,), (_ALPHA,))
+    return stored(values[..., :own] if alpha else values, bits=bits)
+
+
+def _open(data: bytes, channels: int, max_pixels: int) -> tuple[Pixels, Any] | None:
+    """Stored values [H, W, S] and the page that describes them; None for what Pillow reads right."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         if not _is_image(page):
@@ -53,13 +76,11 @@ def read(data: bytes, channels: int, max_pixels: int, value_range: Range | None)
         if bands == 1 and channels in (1, 3, 4) and _is_ordinary(page, channels):
             return None
         guard(page.imagelength, page.imagewidth, max_pixels, bands * page.samplesperpixel)
-        _check_segments(file, series, bands, data)
+        _check_segments(series, bands, data)
         try:
-            values = _values(series, page, bands, channels)
+            return _values(series, page, bands, channels), page
         except (ValueError, NotImplementedError, KeyError) as error:
             raise _explained(error, page) from error
-        tag = page.tags.get(_ORIENTATION)
-        return _pixels(values, page, channels, value_range), 1 if tag is None else int(tag.value)
 
 
 def mode(data: bytes) -> str:
@@ -91,7 +112,9 @@ def _is_ordinary(page: Any, channels: int) -> bool:
     samples, extra = page.samplesperpixel, tuple(map(int, page.extrasamples))
     if bits > 8 or page.sampleformat != 1 or (samples > 1 and page.planarconfig != 1):
         return False
-    photometric = int(page.photometric) if page.photometric is not None else -1
+    photometric = _photometric(page)
+    if bits == 8 and page.compression in _DEFLATE and photometric in (_WHITE, _BLACK, _RGB):
+        return False  # libtiff does not look at deflate's checksum
     if photometric in (_WHITE, _BLACK):
         return samples == 1 or (samples == 2 and extra[:1] in ((_PREMULTIPLIED,), (_ALPHA,)))
     if photometric == _RGB:
@@ -99,7 +122,7 @@ def _is_ordinary(page: Any, channels: int) -> bool:
     return samples <= {_PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3}.get(photometric, 0)
 
 
-def _check_segments(file: Any, series: Any, bands: int, data: bytes) -> None:
+def _check_segments(series: Any, bands: int, data: bytes) -> None:
     """Raises ImageError where parts of the picture are missing, which tifffile would fill with zeros."""
     page = series.keyframe
     size = page.imagelength * page.imagewidth * page.samplesperpixel * bands
@@ -123,7 +146,9 @@ def _values(series: Any, page: Any, bands: int, channels: int) -> Pixels:
             return array.squeeze()
         array = array.reshape(bands, page.imagelength, page.imagewidth, -1)
         if array.shape[-1] != 1 or not axes.endswith(("YX", "YXS")):
-            raise ImageError(f"pages that make an array of shape {array.shape}, where {channels} channels are asked for")
+            raise ImageError(
+                f"pages that make an array of shape {array.shape}, where {channels} channels are asked for"
+            )
         if bands != channels:
             raise ImageError(
                 f"{bands} channels, {channels} are asked for; they are pages of grey: --model.channels {bands} takes all "
@@ -139,30 +164,39 @@ def _values(series: Any, page: Any, bands: int, channels: int) -> Pixels:
     return array.transpose([kept.index(axis) for axis in "YXS"])
 
 
-def _pixels(stored: Pixels, page: Any, channels: int, value_range: Range | None) -> Pixels:
+def _photometric(page: Any) -> int:
+    return int(page.photometric if page.photometric is not None else _BLACK)
+
+
+def _looked_up(values: Pixels, page: Any) -> tuple[Pixels, int | None]:
+    """Values with palettes replaced by their colours, and the bits they have, where they are unsigned integers."""
+    if _photometric(page) == _PALETTE and page.colormap is not None:
+        return page.colormap[:, values[..., 0]].transpose(1, 2, 0), 16
+    return values, page.bitspersample if isinstance(page.bitspersample, int) and values.dtype.kind == "u" else None
+
+
+def _pixels(values: Pixels, page: Any, channels: int, value_range: Range | None) -> Pixels:
     """Pixels [H, W, C] of stored values [H, W, S]."""
-    photometric = int(page.photometric if page.photometric is not None else _BLACK)
-    bits = page.bitspersample if isinstance(page.bitspersample, int) and stored.dtype.kind == "u" else None
-    if photometric == _PALETTE and page.colormap is not None:
-        stored, bits = page.colormap[:, stored[..., 0]].transpose(1, 2, 0), 16
-    samples, colours = stored.shape[2], _COLOURS.get(photometric)
+    photometric = _photometric(page)
+    values, bits = _looked_up(values, page)
+    samples, colours = values.shape[2], _COLOURS.get(photometric)
     own = samples_of(colours) if colours else samples
     extra = tuple(map(int, page.extrasamples))[:1]
     is_alpha = samples == own + 1 and extra in ((_PREMULTIPLIED,), (_ALPHA,))
-    colour = scaled(stored[..., :own], value_range, bits=bits)
+    colour = scaled(values[..., :own], value_range, bits=bits)
     if photometric == _WHITE:
         colour = 255 - colour if colour.dtype == np.uint8 else 1 - colour
     if samples == channels and colours != "cmyk":
         if samples == own:
             return colour
-        return np.concatenate([colour, scaled(stored[..., own:], None if is_alpha else value_range, bits=bits)], axis=2)
+        return np.concatenate([colour, scaled(values[..., own:], None if is_alpha else value_range, bits=bits)], axis=2)
     left_out = samples == own + 1 and colours == "rgb"
     if channels not in (1, 3, 4) or colours is None or not (samples == own or is_alpha or left_out):
         raise ImageError(
             f"{samples} channel{'s' * (samples > 1)}, {channels} are asked for; --model.channels {samples} takes what is there "
             f"(maekit data --channels {samples})"
         )
-    alpha = scaled(stored[..., own:], bits=bits) if is_alpha else None
+    alpha = scaled(values[..., own:], bits=bits) if is_alpha else None
     return coloured(colour, colours, channels, alpha=alpha, premultiplied=extra == (_PREMULTIPLIED,))
 
 

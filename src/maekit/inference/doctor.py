@@ -22,7 +22,8 @@ from rich.console import Console
 
 from maekit.config import AugmentConfig
 from maekit.config.verbs import DataOptions
-from maekit.data.decode import decode, stored_mode
+from maekit.data.decode import Range, decode, stored_mode, stored_values
+from maekit.data.ranges import resolved, use_of_range
 from maekit.data.sources import Source, open_source
 from maekit.data.statistics import evenly_spread, mean_and_std, moments
 from maekit.data.transforms import TrainTransform, train_transform
@@ -34,6 +35,7 @@ from maekit.inference.picture import check_writable, save
 
 _TRAINING_SIZE = (224, 224)  # of the crop that is timed
 _CHUNK = 16  # images a worker examines before it reports
+_LITTLE = 0.5  # of their range: images that use less are dark, or pale
 _NAMED = 10  # lines of each list that are printed; the answer holds all
 
 
@@ -49,6 +51,8 @@ class _Finding:
     mode: str = ""
     moments: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Per channel, [2, C]: mean and mean square in [0, 1]."""
+    values: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Least and largest value as stored, and what its type stands for white."""
     seconds: float = 0.0
     """From reading to a crop that can be trained on, in one process."""
 
@@ -58,7 +62,8 @@ def examine(options: DataOptions) -> dict[str, Any]:
 
     images, examined; classes: name → images, None where unlabelled; unreadable: [{path, reason}]; mean and std per
     channel in [0, 1]; sizes: smallest, median and largest width and height, and the most frequent sizes; modes: how the
-    images are kept → images; duplicates: groups of paths with equal content; images_per_second that one process reads,
+    images are kept → images; values: [{kept, low, high, share}], of each kind of number the least and the largest value
+    as stored and the share of its range that is between them; range: what --range stands for; duplicates: groups of paths with equal content; images_per_second that one process reads,
     decodes and crops to 224 px; workers_for_rate: how many of these `rate` takes. What no readable image can tell is
     None. Raises DataError where there is no such source.
     """
@@ -68,16 +73,19 @@ def examine(options: DataOptions) -> dict[str, Any]:
         check_writable(picture)
     source = open_source(options.source)
     indices = evenly_spread(len(source), options.images)
-    findings = list(_findings(source, indices, options))
-    answer = _answer(source, findings, options.rate)
+    value_range = resolved(options.range, source, options.channels, workers=options.workers)
+    findings = list(_findings(source, indices, options, value_range))
+    answer = _answer(source, findings, options.rate) | {"range": value_range}
     _print(answer, options)
     if picture is not None:
         save(_spread(findings), picture)
     return answer
 
 
-def _findings(source: Source, indices: NDArray[np.int64], options: DataOptions) -> Iterator[_Finding]:
-    work = _Examine(source, options.channels, train_transform(AugmentConfig(), _TRAINING_SIZE))
+def _findings(
+    source: Source, indices: NDArray[np.int64], options: DataOptions, value_range: Range | None
+) -> Iterator[_Finding]:
+    work = _Examine(source, options.channels, train_transform(AugmentConfig(), _TRAINING_SIZE), value_range)
     chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
     done = 0
     with counter(len(indices), "images") as count:
@@ -94,6 +102,7 @@ class _Examine:
     source: Source
     channels: int
     transform: TrainTransform
+    value_range: Range | None
 
     def __call__(self, indices: list[int]) -> list[_Finding]:
         return [self._examine(index) for index in indices]
@@ -102,14 +111,19 @@ class _Examine:
         began = time.perf_counter()
         try:
             data = self.source.read(index)
-            image = decode(data, self.channels)
+            image = decode(data, self.channels, value_range=self.value_range)
         except ImageError as error:
             return _Finding(index, reason=str(error))
         self.transform(image, 0, 0, index, 0)
         seconds = time.perf_counter() - began
         digest = hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()
         height, width = image.shape[1:]
-        return _Finding(index, "", digest, height, width, stored_mode(data), moments(image), seconds)
+        if image.is_floating_point():
+            kept = stored_values(data, self.channels)
+            values = float(kept.values.min()), float(kept.values.max()), float(kept.full)
+        else:
+            values = float(image.min()), float(image.max()), 255.0
+        return _Finding(index, "", digest, height, width, stored_mode(data), moments(image), values, seconds)
 
 
 def _answer(source: Source, findings: list[_Finding], rate: float) -> dict[str, Any]:
@@ -128,6 +142,7 @@ def _answer(source: Source, findings: list[_Finding], rate: float) -> dict[str, 
         "mean": mean,
         "std": std,
         "sizes": _sizes(sound),
+        "values": use_of_range(finding.values for finding in sound),
         "modes": dict(Counter(finding.mode for finding in sound).most_common()),
         "duplicates": _duplicates(source, sound),
         "images_per_second": speed,
@@ -189,13 +204,27 @@ def _lines(answer: dict[str, Any], options: DataOptions) -> Iterator[tuple[str, 
         of = answer["sizes"][side]
         yield side, f"{of['smallest']:,} to {of['largest']:,} px, median {of['median']:,.0f}"
     yield "kept as", ", ".join(f"{mode} ({count:,})" for mode, count in answer["modes"].items())
+    for line in _uses(answer):
+        yield "values", line
     mean, std = (" ".join(f"{value:.4f}" for value in answer[name]) for name in ("mean", "std"))
-    yield "pixels", f"--normalise given --mean {mean} --std {std}"
+    ranged = "" if answer["range"] is None else "--data.range {:g} {:g} ".format(*answer["range"])
+    yield "pixels", f"{ranged}--normalise given --mean {mean} --std {std}"
     yield (
         "speed",
         f"{answer['images_per_second']:,.0f} images/s a process, to crops of 224 px; "
         f"{options.rate:,.0f} images/s take {answer['workers_for_rate']:,} workers",
     )
+
+
+def _uses(answer: dict[str, Any]) -> Iterator[str]:
+    """What of their range the stored values use, and what to do where that is little."""
+    for use in answer["values"]:
+        line = f"{use['kept']}, {use['low']:,g} to {use['high']:,g}: uses {use['share']:.0%} of its range"
+        if answer["range"] is None and use["share"] < _LITTLE:
+            line += (
+                f"; --data.range {use['low']:g} {use['high']:g}, or --data.range measured, spreads it over all of it"
+            )
+        yield line
 
 
 def _print_some(console: Console, title: str, lines: list[str]) -> None:

@@ -68,6 +68,7 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
         "mean": list(blueprint.mean),
         "std": list(blueprint.std),
         "crop_share": blueprint.crop_share,
+        "value_range": None if blueprint.value_range is None else list(blueprint.value_range),
         "pooling": blueprint.pooling,
         "classes": list(blueprint.classes),
         "can": list(_CAN[blueprint.kind]),

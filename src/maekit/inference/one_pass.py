@@ -36,6 +36,7 @@ def one_pass(
         batch_size=options.batch_size,
         workers=0 if few else options.workers,
         bad=bad,
+        value_range=model.value_range,
     )
     with counter(len(source), "images") as count:
         for batch in batches:

@@ -6,7 +6,7 @@ Legend: H W pixels, C channels. One channel is shown as grey, two as their mean,
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ Pixels = NDArray[np.uint8]
 HIDDEN_GREY = 128
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _MASK_PIXELS = 1 << 24
+_DARK = 0.5  # of the range; pictures that use less are stretched
 
 _PANEL = 160
 _MARGIN = 24
@@ -74,6 +75,23 @@ def grid(
     for number, text in enumerate(caption_lines):
         draw.text((_MARGIN, bottom + _GUTTER + number * _LINE), text, fill=_QUIET_INK, font=caption_font)
     return canvas
+
+
+def display_range(images: Sequence[NDArray[Any]]) -> tuple[float, float] | None:
+    """What to show as black and white where images [.., ..] in [0, 1] use less than half of it; None where they do not.
+
+    A thousandth of the values at either end may lie beyond.
+    """
+    values = np.concatenate([np.ravel(image)[:: max(1, image.size // 100_000)] for image in images])
+    low, high = (float(value) for value in np.percentile(values, (0.1, 99.9)))
+    return (low, high) if 0 < high - low < _DARK else None
+
+
+def stretched_note(shown: tuple[float, float] | None) -> str:
+    """What a picture must say of values that were stretched for display; empty where they were not."""
+    if shown is None:
+        return ""
+    return f"Stretched for display: {shown[0]:.3g} to {shown[1]:.3g} of 1 are shown as black to white."
 
 
 def masked_panel(image: Pixels, masked: NDArray[np.bool_], *, grey: int = HIDDEN_GREY) -> Pixels:

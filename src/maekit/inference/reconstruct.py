@@ -84,9 +84,13 @@ def _patch_statistics(
 def rows(
     model: MaskedAutoencoder, images: Tensor, masked: Tensor, *, statistics: Statistics = "visible"
 ) -> list[picture.Row]:
-    """masked | reconstruction | original of images [N, C, H, W] uint8 or float in [0, 1]."""
-    painted = _bytes(reconstruct(model, images, masked, statistics=statistics))
-    originals = _bytes(images.float() / 255 if images.dtype == torch.uint8 else images)
+    """masked | reconstruction | original of images [N, C, H, W] uint8 or float in [0, 1].
+
+    Images of more than 8 bits that use less than half of their range are stretched, as `caption` says.
+    """
+    shown = _display_range(images)
+    painted = _bytes(reconstruct(model, images, masked, statistics=statistics), shown)
+    originals = _bytes(images.float() / 255 if images.dtype == torch.uint8 else images, shown)
     units = masked.cpu().numpy().reshape(len(masked), *model.grid)
     return [
         picture.Row(picture.masked_panel(original, hidden), reconstruction, original)
@@ -94,12 +98,21 @@ def rows(
     ]
 
 
-def caption(model: MaskedAutoencoder, statistics: Statistics) -> str:
-    """What a picture of reconstructions must say about itself."""
-    return _CAPTIONS["raw" if model.target.pixels == "raw" else statistics]
+def caption(model: MaskedAutoencoder, statistics: Statistics, images: Tensor | None = None) -> str:
+    """What a picture of reconstructions must say about itself. images: those in it, as `rows` was given them."""
+    said = _CAPTIONS["raw" if model.target.pixels == "raw" else statistics]
+    note = "" if images is None else picture.stretched_note(_display_range(images))
+    return f"{said} {note}".strip()
 
 
-def _bytes(images: Tensor) -> list[NDArray[np.uint8]]:
+def _display_range(images: Tensor) -> tuple[float, float] | None:
+    """Bytes are shown as they are."""
+    return picture.display_range([images.cpu().numpy()]) if images.is_floating_point() else None
+
+
+def _bytes(images: Tensor, shown: tuple[float, float] | None) -> list[NDArray[np.uint8]]:
+    if shown is not None:
+        images = (images.float() - shown[0]) / (shown[1] - shown[0])
     pixels = (images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return list(pixels)
 
@@ -112,7 +125,7 @@ def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
     images = stack([image for text in options.images for image in _read(text, model, options.rows)])
     masked = _masks(model, len(images), options)
     pictured = rows(model, images, masked, statistics=options.statistics)
-    picture.save(picture.grid(pictured, caption=caption(model, options.statistics)), out)
+    picture.save(picture.grid(pictured, caption=caption(model, options.statistics, images)), out)
     print(f"{out}: {len(images)} images, {int(masked[0].sum())} of {masked.shape[1]} patches hidden")
     return {"out": str(out), "images": len(images), "masked": float(masked.float().mean())}
 
@@ -125,7 +138,7 @@ def _read(text: str, model: MaskedAutoencoder, most: int) -> list[Tensor]:
     images = []
     for index in evenly_spread(len(source), most).tolist():
         try:
-            images.append(transform(decode(source.read(index), model.config.channels)))
+            images.append(transform(decode(source.read(index), model.config.channels, value_range=model.value_range)))
         except ImageError as error:
             raise DataError(f"{source.path(index)}: {error}") from None
     return images

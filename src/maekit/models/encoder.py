@@ -16,7 +16,8 @@ class ImageEncoder(nn.Module):
     """A native timm encoder (`encoder`) that knows its images: what weights without decoder and head become.
 
     Attributes a user may rely on: `encoder`, `config`, `family`, `standardise`, and `crop_share`, with which it was
-    validated (the shorter side resized to image size / this, then the centre taken), None where that is not known.
+    validated (the shorter side resized to image size / this, then the centre taken), None where that is not known;
+    `value_range`, the stored values that were black and white to it, None for all that a file's type can hold.
     Raises ModelError where the sizes in the config do not fit each other.
     """
 
@@ -34,6 +35,7 @@ class ImageEncoder(nn.Module):
         self.encoder = self.family.build(config, drop_path=drop_path, masked=self.masked)
         self.standardise = Standardise(mean, std)
         self.crop_share: float | None = None
+        self.value_range: tuple[float, float] | None = None
 
     def features(self, images: Tensor, kind: Kind = "pooled", *, blocks: int = 1) -> Tensor:
         """Features of whole images [N, C, H, W] standardised; see `maekit.models.family.features`."""

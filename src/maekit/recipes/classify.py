@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from maekit.config import ClassifyConfig, files
 from maekit.config.verbs import WeightsOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
+from maekit.data.ranges import known_range
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
@@ -91,6 +92,7 @@ class ClassifyTask:
             bad=self._bad,
             rank=self._world.rank,
             world_size=self._world.size,
+            value_range=self.model.value_range,
         )
 
 
@@ -113,6 +115,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
         train, val = labelled_pair(open_source(config.data.source), open_source(config.validation.source))
         if config.per_class is not None:
             train = few_per_class(train, config.per_class, config.run.seed)
+        config = execution.with_range(config, train)
         plan = Plan.of(config.optimizer, config.schedule, len(train), world.size)
         _check_mix(config, plan)
         model = build_model(config, train)
@@ -167,7 +170,7 @@ def build_model(config: ClassifyConfig, train: Source) -> Classifier:
     if settings.train_positions and isinstance(positions := getattr(model.encoder, "pos_embed", None), Tensor):
         positions.requires_grad_(True)
     _freeze(model, settings.freeze_blocks)
-    model.crop_share = config.validation.crop_share
+    model.crop_share, model.value_range = config.validation.crop_share, known_range(config.data.range)
     return model
 
 

@@ -73,6 +73,7 @@ def _features(model: MaskedAutoencoder, source: Source) -> Features:
         batch_size=256,
         workers=0,
         bad=BadImages(source, 0.0),
+        value_range=model.value_range,
     )
     return extract(model, batches)
 

@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from maekit.config import ModelConfig, RunConfig, files
+from maekit.config import ClassifyConfig, ModelConfig, PretrainConfig, RunConfig, files
 from maekit.data.loader import BadImages, Batch, train_batches
+from maekit.data.ranges import resolved
 from maekit.data.sources import Source
 from maekit.engine.distributed import World, join
 from maekit.engine.loop import Outcome
@@ -26,10 +28,12 @@ from maekit.engine.schedule import Plan
 from maekit.models.cost import forward_gflop, parameter_count
 from maekit.models.encoder import ImageEncoder
 from maekit.weights import native
+from maekit.weights.load import describe
 
 log = logging.getLogger("maekit")
+Recipe = TypeVar("Recipe", PretrainConfig, ClassifyConfig)
 
-_RECORDED = ("maekit", "torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
+_RECORDED = ("maekit", "torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "tifffile")
 
 
 @contextmanager
@@ -51,6 +55,28 @@ def hold_folder(config: RunConfig, name: str, world: World) -> Iterator[RunFolde
     with open_run(path, resume=config.resume, overwrite=config.overwrite) as folder:
         world.wait()
         yield folder
+
+
+def with_range(config: Recipe, source: Source) -> Recipe:
+    """The config with the range of stored values as numbers, so that a run and its resumption see the same.
+
+    Where none is asked for, that of the weights it starts from, which is said; other numbers than theirs are warned of.
+    """
+    given, model = config.data.range, config.model
+    theirs = None
+    if config.weights:
+        blueprint = describe(config.weights)
+        theirs, model = blueprint.value_range, model or blueprint.model
+    if model is None:
+        return config
+    chosen = resolved(given, source, model.channels, workers=config.data.workers)
+    if theirs is not None and chosen is None:
+        log.info("range: %g to %g become black to white, as for %s", *theirs, config.weights)
+        chosen = theirs
+    elif config.weights and chosen != theirs:
+        known = "all that their type can hold" if theirs is None else f"{theirs[0]:g} to {theirs[1]:g}"
+        log.warning("%s: saw stored values of %s as black to white, not of %g to %g", config.weights, known, *chosen)
+    return replace(config, data=replace(config.data, range=chosen))
 
 
 def training_batches(
@@ -122,6 +148,9 @@ def print_header(
         "steps": f"{plan.steps} ({plan.epoch(plan.steps):.4g} epochs), {plan.warmup_steps} of them warmup",
         "device": f"{world.device}, {precision}",
     }
+    if model.value_range is not None:
+        low, high = model.value_range
+        lines["range"] = f"stored values of {low:g} to {high:g} are black to white"
     log.info("maekit %s %s", verb, config.name)
     for name, value in lines.items():
         log.info("  %-8s%s", name, value)

@@ -12,6 +12,7 @@ from torch import Tensor
 from maekit import masking, targets
 from maekit.config import PretrainConfig, files
 from maekit.data.loader import BadImages, Batch, eval_batches
+from maekit.data.ranges import known_range
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.labelled import RelabelledSource
 from maekit.data.statistics import evenly_spread, standardisation
@@ -122,6 +123,7 @@ class Validation:
             bad=self._bad if source is self._train else self._bad_held_out,
             rank=self._world.rank,
             world_size=self._world.size,
+            value_range=known_range(self._config.data.range),
         )
 
 
@@ -135,9 +137,10 @@ def run(config: PretrainConfig) -> dict[str, Any]:
         source = open_source(config.data.source)
         held_out = open_source(config.validation.source) if config.validation.source else None
         plan = Plan.of(config.optimizer, config.schedule, len(source), world.size)
+        config = execution.with_range(config, source)
         mean, std = standardisation(config.data, source, config.model.channels)
         model = mae.build(config, mean, std)
-        model.crop_share = config.validation.crop_share
+        model.crop_share, model.value_range = config.validation.crop_share, known_range(config.data.range)
         if config.weights:
             continue_from(model, config.weights)
         model.recompute_activations(config.run.checkpoint_activations)
@@ -194,8 +197,10 @@ def reconstruction_picture(config: PretrainConfig, model: MaskedAutoencoder, sou
         batch_size=_SHOWN,
         workers=0,
         bad=BadImages(source, 1.0),
+        value_range=model.value_range,
     )
     batch = next(batches).to(model.device)
     masked = masking.draw(config.mask, model.grid, keys_tensor(config.run.seed, batch.indices))
     model.eval()
-    return picture.grid(reconstruct.rows(model, batch.images, masked), caption=reconstruct.caption(model, "visible"))
+    caption = reconstruct.caption(model, "visible", batch.images)
+    return picture.grid(reconstruct.rows(model, batch.images, masked), caption=caption)

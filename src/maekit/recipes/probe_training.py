@@ -82,6 +82,7 @@ class Trial:
             bad=BadImages(source, self.config.bad_share),
             rank=rank,
             world_size=ranks,
+            value_range=self.model.value_range,
         )
 
     def encode(self, batch: Batch, choice: Choice) -> Tensor:
@@ -150,7 +151,7 @@ def train_linear(trial: Trial, choices: Iterable[Choice]) -> dict[Choice, float]
     def batches(start: int) -> Iterator[Batch]:
         return train_batches(
             trial.train,
-            DataConfig(workers=config.workers),
+            DataConfig(workers=config.workers, range=model.value_range),
             AugmentConfig(crop="random", scale=(0.08, 1.0), flip=0.5),
             image_hw=model.config.image_hw,
             channels=model.config.channels,

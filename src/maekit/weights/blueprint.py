@@ -1,6 +1,7 @@
 """A model's description: what is needed to build it before its tensors are read, in plain values, without torch."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -23,7 +24,8 @@ _LAYOUT = 1
 class Blueprint:
     """A masked autoencoder (with target and mask), a classifier (with pooling and classes) or an encoder alone.
 
-    crop_share: of the centre crop it was validated with, where known. ignored: tensors of the file that the model
+    crop_share: of the centre crop it was validated with, where known. value_range: the stored values that were black
+    and white to it. ignored: tensors of the file that the model
     knowingly does without. assumed: what the file does not tell and how it
     is taken. needed: options that must say what cannot be assumed; the model can be described, not built.
     """
@@ -37,6 +39,7 @@ class Blueprint:
     pooling: Pooling | None = None
     classes: tuple[str, ...] = ()
     crop_share: float | None = None
+    value_range: tuple[float, float] | None = None
     ignored: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
@@ -62,6 +65,8 @@ class Blueprint:
             facts |= {"pooling": self.pooling, "classes": self.classes}
         if self.crop_share is not None:
             facts["crop_share"] = self.crop_share
+        if self.value_range is not None:
+            facts["value_range"] = self.value_range
         return json.dumps(facts)
 
 
@@ -77,6 +82,16 @@ def share_of(value: Any) -> float | None:
     if not 0 < float(value) <= 1:
         raise ValueError(f"a centre crop cannot take {value} of the image")
     return float(value)
+
+
+def range_of(value: Any) -> tuple[float, float] | None:
+    """The range of stored values that a file states. Raises ValueError where it is none."""
+    if value is None:
+        return None
+    low, high = map(float, value)
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"a range of values cannot be {low} to {high}")
+    return low, high
 
 
 def standardisation(
@@ -108,6 +123,7 @@ def _parse(facts: dict[str, Any], origin: str) -> Blueprint:
         mean=tuple(map(float, facts["mean"])),
         std=tuple(map(float, facts["std"])),
         crop_share=share_of(facts.get("crop_share")),
+        value_range=range_of(facts.get("value_range")),
     )
     if kind == "encoder":
         return plain

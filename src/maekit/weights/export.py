@@ -126,6 +126,9 @@ def metadata(graph: Graph) -> dict[str, str]:
     facts: dict[str, Any] = {"mean": mean, "std": std, "input": "pixels in [0, 1], less mean, divided by std"}
     if graph.model.crop_share is not None:
         facts["crop_share"] = graph.model.crop_share
+    if graph.model.value_range is not None:
+        facts["value_range"] = graph.model.value_range
+        facts["input"] = "stored values, value_range to [0, 1] and clipped, less mean, divided by std"
     if isinstance(graph, ClassifierGraph):
         facts["classes"] = graph.model.classes
     if isinstance(graph, ReconstructorGraph):

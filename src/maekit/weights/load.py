@@ -9,10 +9,11 @@ from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
 from maekit.weights import mismatch, native, stored
 from maekit.weights.adapt import adapt
+from maekit.weights.blueprint import Blueprint
 from maekit.weights.find import find
 from maekit.weights.layouts import identify
 
-__all__ = ["classifier", "find", "load", "reconstructor"]
+__all__ = ["classifier", "describe", "find", "load", "reconstructor"]
 
 log = logging.getLogger("maekit")
 
@@ -41,6 +42,11 @@ def load(weights: str | Path, options: WeightsOptions | None = None) -> native.M
     mismatch.check(found, wanted, f"{weights} ({layout.name} layout, read as {blueprint.model.encoder})")
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def describe(weights: str | Path, options: WeightsOptions | None = None) -> Blueprint:
+    """What W says of its model, which is not built. Raises WeightsError where there is nothing, or nothing known."""
+    return identify(stored.read(find(weights)), options or WeightsOptions())[1]
 
 
 def reconstructor(weights: str | Path, options: WeightsOptions | None = None) -> MaskedAutoencoder:

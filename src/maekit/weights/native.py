@@ -24,6 +24,7 @@ Model = MaskedAutoencoder | Classifier | ImageEncoder
 def blueprint_of(model: Model) -> Blueprint:
     """The description from which the model can be built."""
     plain = Blueprint("encoder", model.config, *model.standardise.values(), crop_share=model.crop_share)
+    plain = replace(plain, value_range=model.value_range)
     if isinstance(model, MaskedAutoencoder):
         return replace(plain, kind="masked_autoencoder", target=model.target, mask=model.mask)
     if isinstance(model, Classifier):
@@ -38,7 +39,7 @@ def build(blueprint: Blueprint) -> Model:
     """
     with torch.random.fork_rng(devices=[]):
         model = _build(blueprint)
-    model.crop_share = blueprint.crop_share
+    model.crop_share, model.value_range = blueprint.crop_share, blueprint.value_range
     return model
 
 
