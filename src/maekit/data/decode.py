@@ -6,7 +6,7 @@
 - Alpha is composed over white, unless four channels are asked for: then it is the fourth (255 where there is none).
 - Depth: 8 bits stay bytes. More become float32 in [0, 1], 0 to 65535 (of 12 bits that say so: 4095) spanning it, so
   mid-grey is half; floating-point values have to lie in [0, 1] already. With a range, its two stored values become 0
-  and 1 instead, whatever the type, before anything is cut to fewer bits; what lies beyond is clipped. Alpha has no range.
+  and 1 instead, whatever the type, before anything is cut to fewer bits; what lies beyond is clipped. Alpha has none.
 - Animations give their first frame; what the pages of a TIFF are, `maekit.data.tiff` says.
 - `.npy`, and `.tif` of bands, hold arrays [H, W], [H, W, C] or [C, H, W] of exactly the channels asked for.
 - An image of more than MAX_PIXELS is refused from its header. A truncated one is refused, never padded; one whose
@@ -65,8 +65,8 @@ def decode(
     """Pixels of one image, by the policy above.
 
     data: the encoded file, or an array as `.npy` would hold. value_range: the stored values that become 0 and 1.
-    Returns [C, H, W] uint8, or float32 in [0, 1] for more than 8 bits and with a range. Raises ImageError with the reason, and
-    nothing else, whatever the bytes.
+    Returns [C, H, W] uint8, or float32 in [0, 1] for more than 8 bits and with a range. Raises ImageError with the
+    reason, and nothing else, whatever the bytes.
     """
     try:
         pixels = np.require(_decode(data, channels, max_pixels, value_range), requirements=("C", "W"))

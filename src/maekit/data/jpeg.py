@@ -1,9 +1,10 @@
 """Whether all of a JPEG's pixels are in its file.
 
 A JPEG carries no checksum, so what can be seen is that its data do not come out even: they end too early, hold codes
-that do not exist, or last longer than the picture. About one in eight of 64 random bytes written into a photograph meets
-none of these; nothing but a second copy would tell. Without simplejpeg, which passes on what libjpeg warns of, only
-files that stop too early, lack scans or have holes of zeros are found: Pillow keeps libjpeg's warnings to itself.
+that do not exist, or last longer than the picture. Of 64 random bytes written into a photograph, about one time in
+eight none of this comes of it, and nothing but a second copy would tell. Without simplejpeg, which passes on what
+libjpeg warns of, only files that stop too early, lack scans or have holes of zeros are found: Pillow keeps libjpeg's
+warnings to itself.
 
 Harmless, because cameras and programs do it: bytes after the end marker, bytes between header segments, padding (one
 value repeated, or two bytes of any) between the last pixel and the end marker, unknown revisions, colour profiles and
@@ -55,9 +56,7 @@ def check(data: bytes, *, to_the_end: bool) -> None:
         if segment.marker in _FRAMES and len(segment.content) > 5:
             progressive = segment.marker in _PROGRESSIVE
             components = segment.content[5]
-            left = {
-                segment.content[6 + 3 * n]: {*range(64)} for n in range(components) if 6 + 3 * n < len(segment.content)
-            }
+            left = {component: {*range(64)} for component in segment.content[6 : 6 + 3 * components : 3]}
         elif segment.marker == _START_OF_SCAN and segment.header:
             count = segment.content[2]
             if not progressive and count >= components:

@@ -22,6 +22,7 @@ Choice = Literal["measured"] | Range | None
 
 MEASURED_IMAGES = 1_000
 """Images whose values are measured at most, evenly spread over the source."""
+NARROW = 1 / 8  # of the range that a type has
 PERCENTILES = (0.1, 99.9)
 _VALUES = 10_000  # of an image that are looked at, drawn by the image's number
 _DRAW = 0x72616E67  # keeps these draws apart from others
@@ -44,8 +45,8 @@ def known_range(choice: Choice) -> Range | None:
 def resolved(choice: Choice, source: Source, channels: int, *, workers: int | None = None) -> Range | None:
     """The numbers that a choice stands for; measured ones are logged.
 
-    Raises DataError where no image can be read, where images of 8 bits and of more are mixed, for which one range cannot
-    be, or where all values are equal.
+    Raises DataError where no image can be read, where images of 8 bits and of more are mixed, which no range fits
+    both, or where all values are equal.
     """
     if choice != "measured":
         return choice
@@ -70,18 +71,20 @@ def resolved(choice: Choice, source: Source, channels: int, *, workers: int | No
 
 
 def use_of_range(found: Iterable[tuple[float, float, float]]) -> list[dict[str, Any]]:
-    """How much of their range values use, by kind of number: [{kept, low, high, share}].
+    """How much of their range values use, by kind of number: [{kept, low, high, share, images, narrow}].
 
-    found: of each image its least and its largest stored value, and what its type stands for white.
+    found: of each image its least and its largest stored value, and what its type stands for white. narrow: images that
+    use less than an eighth of it, as 13 bits in 16 do.
     """
-    kinds: dict[float, tuple[float, float]] = {}
+    kinds: dict[float, tuple[float, float, int, int]] = {}
     for least, largest, full in found:
-        low, high = kinds.get(full, (least, largest))
-        kinds[full] = min(low, least), max(high, largest)
+        low, high, images, narrow = kinds.get(full, (least, largest, 0, 0))
+        is_narrow = largest - least < full * NARROW
+        kinds[full] = min(low, least), max(high, largest), images + 1, narrow + is_narrow
     return [
         {"kept": "floating point" if full == 1 else f"0 to {full:.0f}", "low": low, "high": high,
-         "share": (high - low) / full}
-        for full, (low, high) in sorted(kinds.items())
+         "share": (high - low) / full, "images": images, "narrow": narrow}
+        for full, (low, high, images, narrow) in sorted(kinds.items())
     ]  # fmt: skip
 
 

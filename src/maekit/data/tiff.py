@@ -3,8 +3,8 @@
 What several pages are:
 
 - Pages of grey, as many as the channels asked for, are its bands. Any other number of them is refused.
-- Where the file says that they are points in time or depth (OME, ImageJ), or where each is a picture in colours, they are
-  frames, and the first is taken, as of animations. Smaller copies, masks and pages of another kind are not looked at.
+- Where the file says that they are points in time or depth (OME, ImageJ), or where each is a picture in colours, they
+  are frames, and the first is taken, as of animations. Smaller copies, masks and pages of another kind are passed by.
 - An array that tifffile kept as pages of rows, [H, W, C] of the channels asked for, is that array.
 
 In a picture in colours (RGB) a fourth sample that is no alpha is left out where one to three channels are asked for.
@@ -151,8 +151,8 @@ def _values(series: Any, page: Any, bands: int, channels: int) -> Pixels:
             )
         if bands != channels:
             raise ImageError(
-                f"{bands} channels, {channels} are asked for; they are pages of grey: --model.channels {bands} takes all "
-                f"(maekit data --channels {bands}), or keep one page a file"
+                f"{bands} channels, {channels} are asked for; they are pages of grey: --model.channels {bands} takes "
+                f"all (maekit data --channels {bands}), or keep one page a file"
             )
         return array[..., 0].transpose(1, 2, 0)
     array = page.asarray(maxworkers=1)
@@ -193,8 +193,8 @@ def _pixels(values: Pixels, page: Any, channels: int, value_range: Range | None)
     left_out = samples == own + 1 and colours == "rgb"
     if channels not in (1, 3, 4) or colours is None or not (samples == own or is_alpha or left_out):
         raise ImageError(
-            f"{samples} channel{'s' * (samples > 1)}, {channels} are asked for; --model.channels {samples} takes what is there "
-            f"(maekit data --channels {samples})"
+            f"{samples} channel{'s' * (samples > 1)}, {channels} are asked for; --model.channels {samples} takes what "
+            f"is there (maekit data --channels {samples})"
         )
     alpha = scaled(values[..., own:], bits=bits) if is_alpha else None
     return coloured(colour, colours, channels, alpha=alpha, premultiplied=extra == (_PREMULTIPLIED,))

@@ -35,6 +35,7 @@ from maekit.inference.picture import check_writable, save
 
 _TRAINING_SIZE = (224, 224)  # of the crop that is timed
 _CHUNK = 16  # images a worker examines before it reports
+_BYTES = "0 to 255"
 _LITTLE = 0.5  # of their range: images that use less are dark, or pale
 _NAMED = 10  # lines of each list that are printed; the answer holds all
 
@@ -61,11 +62,12 @@ def examine(options: DataOptions) -> dict[str, Any]:
     """`maekit data`: print what the source holds, and return it.
 
     images, examined; classes: name → images, None where unlabelled; unreadable: [{path, reason}]; mean and std per
-    channel in [0, 1]; sizes: smallest, median and largest width and height, and the most frequent sizes; modes: how the
-    images are kept → images; values: [{kept, low, high, share}], of each kind of number the least and the largest value
-    as stored and the share of its range that is between them; range: what --range stands for; duplicates: groups of paths with equal content; images_per_second that one process reads,
-    decodes and crops to 224 px; workers_for_rate: how many of these `rate` takes. What no readable image can tell is
-    None. Raises DataError where there is no such source.
+    channel in [0, 1]; sizes: smallest, median and largest width and height, and the most frequent sizes; modes: how
+    the images are kept → images; values: [{kept, low, high, share, images, narrow}], of each kind of number the least
+    and the largest value as stored and the share of its range between them, and how many images use less than an
+    eighth of it; range: what --range stands for; duplicates: groups of paths with equal content; images_per_second
+    that one process reads, decodes and crops to 224 px; workers_for_rate: how many of these `rate` takes. What no
+    readable image can tell is None. Raises DataError where there is no such source.
     """
     log_to_terminal()
     picture = Path(options.picture) if options.picture else None
@@ -219,10 +221,14 @@ def _lines(answer: dict[str, Any], options: DataOptions) -> Iterator[tuple[str, 
 def _uses(answer: dict[str, Any]) -> Iterator[str]:
     """What of their range the stored values use, and what to do where that is little."""
     for use in answer["values"]:
-        line = f"{use['kept']}, {use['low']:,g} to {use['high']:,g}: uses {use['share']:.0%} of its range"
+        line = f"{use['kept']}, {use['low']:,g} to {use['high']:,g}"
+        if use["share"] <= 1:  # what needs a range can have any values
+            line += f": uses {use['share']:.0%} of its range"
         if answer["range"] is None and use["share"] < _LITTLE:
             line += (
-                f"; --data.range {use['low']:g} {use['high']:g}, or --data.range measured, spreads it over all of it"
+                f"; --data.range {use['low']:g} {use['high']:g}, or --data.range measured, spreads it over all"
+        elif use["narrow"] and use["kept"] != _BYTES:
+            line += f"; {use['narrow']:,} of {use['images']:,} images use less than an eighth of it"
             )
         yield line
 

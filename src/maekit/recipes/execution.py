@@ -73,7 +73,7 @@ def with_range(config: Recipe, source: Source) -> Recipe:
     if theirs is not None and chosen is None:
         log.info("range: %g to %g become black to white, as for %s", *theirs, config.weights)
         chosen = theirs
-    elif config.weights and chosen != theirs:
+    elif config.weights and chosen is not None and chosen != theirs:
         known = "all that their type can hold" if theirs is None else f"{theirs[0]:g} to {theirs[1]:g}"
         log.warning("%s: saw stored values of %s as black to white, not of %g to %g", config.weights, known, *chosen)
     return replace(config, data=replace(config.data, range=chosen))
