@@ -225,11 +225,10 @@ def _uses(answer: dict[str, Any]) -> Iterator[str]:
         if use["share"] <= 1:  # what needs a range can have any values
             line += f": uses {use['share']:.0%} of its range"
         if answer["range"] is None and use["share"] < _LITTLE:
-            line += (
-                f"; --data.range {use['low']:g} {use['high']:g}, or --data.range measured, spreads it over all"
+            numbers = f"--data.range {use['low']:g} {use['high']:g}"
+            line += f"; {numbers}, or --data.range measured, spreads it over all"
         elif use["narrow"] and use["kept"] != _BYTES:
             line += f"; {use['narrow']:,} of {use['images']:,} images use less than an eighth of it"
-            )
         yield line
 
 
