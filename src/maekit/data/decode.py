@@ -140,6 +140,8 @@ def _reason(error: Exception) -> str:
 
 
 def _read_picture(data: bytes, channels: int, max_pixels: int, value_range: Range | None) -> Pixels:
+    if data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") > len(data) - 8:
+        raise ImageError("truncated: the WebP is shorter than it says")
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         guard(image.height, image.width, max_pixels)
         if image.format == "TIFF":
