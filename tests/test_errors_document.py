@@ -12,9 +12,11 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 import torch
 
 import tiny
@@ -71,6 +73,10 @@ CASES = {
         "shards that count downwards": "data shard-{9..0}.tar",
         "an unknown split of the digits": "data digits:validation",
         "no readable image": "pretrain vit-tiny --data broken TINY",
+        "images of twelve channels": "pretrain vit-tiny --data bands TINY",
+        "values that no range is known for": "pretrain vit-tiny --data signed TINY",
+        "a range upside down": "pretrain vit-tiny --data photos --data.range 4095 0 TINY",
+        "a range to be measured of 8 and 16 bits": "pretrain vit-tiny --data depths --data.range measured TINY",
         "no bad image tolerated, and one there": "pretrain vit-tiny --data mixed --data.bad-share 0 TINY",
         "labels asked of unlabelled images": "evaluate --weights classifier --data flat",
         "validation images of other classes": "scratch vit-tiny --data photos --val others --steps 1",
@@ -156,6 +162,17 @@ def workplace(photos, maekit_here, tmp_path_factory):
     shutil.copy(images[0], folder / "one.png")
     for place in ("mixed", "broken"):
         (folder / place / "bad.png").write_text("no picture")
+    for name, values in (("bands", np.zeros((12, 9, 9), np.uint16)), ("signed", np.arange(-9, 72, dtype=np.int16))):
+        (folder / name).mkdir()
+        tifffile.imwrite(
+            folder / name / "one.tif",
+            values.reshape(-1, 9, 9),
+            photometric="minisblack",
+            planarconfig="separate" if name == "bands" else None,
+        )
+    (folder / "depths").mkdir()
+    shutil.copy(images[0], folder / "depths")
+    np.save(folder / "depths" / "deep.npy", np.arange(81, dtype=np.uint16).reshape(9, 9))
     (folder / "note.txt").write_text("These are my notes.\n")
     (folder / "list.yaml").write_text("- vit-tiny\n")
     (folder / "misspelt.yaml").write_text("name: mine\nmodle: {}\n")

@@ -33,7 +33,7 @@ def test_measured_is_what_the_values_use(twelve_bits: Source, caplog: pytest.Log
     assert found is not None
     assert found[0] == pytest.approx(4, abs=4)
     assert found[1] == pytest.approx(4091, abs=4)
-    assert "0.1st and 99.9th percentile of 7,680 values in 4 images" in caplog.text
+    assert "0.1st and 99.9th percentile of 15,360 values in 4 images" in caplog.text
     assert resolved("measured", twelve_bits, 3, workers=0) == found
     assert resolved((0, 7), twelve_bits, 3) == (0, 7)
 
@@ -55,7 +55,8 @@ def test_training_evaluation_and_statistics_see_the_range(twelve_bits: Source) -
     assert mean == pytest.approx((0.5,) * 3, abs=0.02)
 
 
-def test_eight_and_sixteen_bits_have_no_common_range(twelve_bits: Source, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("twelve_bits")
+def test_eight_and_sixteen_bits_have_no_common_range(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9), "red").save(tmp_path / "bytes.png")
     with pytest.raises(DataError, match="8 bits and of more"):
         resolved("measured", open_source(str(tmp_path)), 3, workers=0)

@@ -84,3 +84,25 @@ def test_the_command_answers_in_json(maekit_command: Callable[..., subprocess.Co
 def test_no_such_source() -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         examine(DataOptions(source="nowhere/at-all"))
+
+
+def test_it_says_how_much_of_their_range_values_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.linspace(0, 4095, 900).reshape(30, 30).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    answer = examine(DataOptions(source=str(tmp_path), workers=0))
+    assert "uses 6% of its range; --data.range 0 4095, or --data.range measured" in capsys.readouterr().out
+    assert answer["values"] == [
+        {"kept": "0 to 65535", "low": 0, "high": 4095, "share": 4095 / 65535, "images": 1, "narrow": 1}
+    ]
+    ranged = examine(DataOptions(source=str(tmp_path), workers=0, range=(0, 4095)))
+    assert ranged["mean"][0] == pytest.approx(0.5, abs=0.01)
+    assert "--data.range 0 4095 --normalise given" in capsys.readouterr().out
+    assert examine(DataOptions(source=str(tmp_path), workers=0, range="measured"))["range"][1] > 4000
+
+
+def test_images_that_need_a_range_are_named_with_what_to_do(tmp_path: Path) -> None:
+    np.save(tmp_path / "signed.npy", np.arange(-50, 50, dtype=np.int16).reshape(10, 10))
+    bad = examine(DataOptions(source=str(tmp_path), workers=0, channels=1))["unreadable"]
+    assert "int16, from -50 to 49" in bad[0]["reason"]
+    assert "--data.range LOW HIGH" in bad[0]["reason"]
+    assert not examine(DataOptions(source=str(tmp_path), workers=0, channels=1, range=(-50, 49)))["unreadable"]
