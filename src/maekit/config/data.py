@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import RISING, Annotated, Field, config
+from maekit.config.schema import RISING, WORDS, Annotated, Field, config
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Ratio = Annotated[float, Field(gt=0)]
@@ -14,9 +14,9 @@ _Ratio = Annotated[float, Field(gt=0)]
 class DataConfig:
     """Training images."""
 
-    source: Annotated[str, arg(aliases=("--data",))] = ""
+    source: Annotated[str, arg(aliases=("--data",)), WORDS] = ""
     """SOURCE: a folder (of class folders, or of images at any depth), a list file `path, label`, .parquet, tar shards
-    (shard-{000..099}.tar), hf:REPO@split, digits:train."""
+    (shard-{000..099}.tar), hf:REPO@split, digits:train. The option's name may be left out."""
     normalise: Annotated[Literal["imagenet", "half", "measured", "given"], arg(aliases=("--normalise",))] = "imagenet"
     """How pixels in [0, 1] are standardised. imagenet: its mean and std. half: 0.5 and 0.5. measured: this source's,
     computed before training. given: --mean and --std."""

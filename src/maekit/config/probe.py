@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from maekit.config.schema import Annotated, Field, config
+from maekit.config.schema import WORDS, Annotated, Field, config
 from maekit.config.verbs import WeightsOptions
 
 ProbeKind = Literal["knn", "linear", "attentive"]
@@ -64,8 +64,8 @@ class ProbeOptions:
 
     weights: str
     """W with an encoder; a classifier's or a masked autoencoder's will do."""
-    data: str
-    """Labelled SOURCE to learn from."""
+    data: Annotated[str, WORDS]
+    """Labelled SOURCE to learn from. The option's name may be left out."""
     val: str
     """Labelled SOURCE to be judged on, of the same classes."""
     probe: ProbeConfig = ProbeConfig()
