@@ -38,6 +38,10 @@ class MixConfig:
     """Mixup's alpha (arXiv 1710.09412); 0: off."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     """CutMix's alpha (arXiv 1905.04899); 0: off."""
+    prob: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Probability that a batch is mixed at all."""
+    switch_prob: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability of CutMix rather than Mixup, where both are on."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing."""
 

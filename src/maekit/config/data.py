@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import RISING, WORDS, Annotated, Field, config
+from maekit.config.schema import JITTER, RISING, WORDS, Annotated, Field, config
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Ratio = Annotated[float, Field(gt=0)]
@@ -35,7 +35,7 @@ class DataConfig:
 
 @config
 class AugmentConfig:
-    """What is done to a training image, in this order: crop, flip, RandAugment, erasing."""
+    """What is done to a training image, in this order: crop, flip, RandAugment, colour jitter, erasing."""
 
     crop: Literal["random", "pad", "center", "none"] = "random"
     """random: random resized crop. pad: pad by an eighth, crop at random (small images). center: resize, then the
@@ -48,6 +48,11 @@ class AugmentConfig:
     """Probability of a horizontal flip."""
     randaugment: str = ""
     """timm's RandAugment string such as rand-m9-mstd0.5-inc1; empty: none."""
+    color_jitter: Annotated[tuple[Annotated[float, Field(ge=0)], ...], JITTER] = ()
+    """Strengths of random changes of brightness, contrast, saturation and hue (torchvision's ColorJitter): four
+    numbers, three without hue, or one for the first three. Hue at most 0.5. Empty: none."""
+    color_jitter_prob: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Probability of colour jitter, where it has strengths."""
     erase: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability of random erasing."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"

@@ -17,8 +17,8 @@ class Option:
     """One option of a verb.
 
     path: the field's, such as data.source. names: as typed, the short one first. takes: nothing (a flag), one word (or
-    a fixed `count` of them), a size of one word or two, or some words, as many as fit. item: type of each of some words.
-    words: whether words that follow no option belong here. owner, field: where its help stands.
+    a fixed `count` of them), a size of one word or two, or some words, as many as fit. item: type of each word. words:
+    whether words that follow no option belong here. owner, field: where its help stands.
     """
 
     path: str

@@ -1,6 +1,6 @@
 """What options of other tools are called here: FlyEgle/MAE-pytorch, facebookresearch/mae, timm, and common habits.
 
-Keys are names without dashes in front, `-` for `_`. docs/from-flyegle.md shows the first of these tools' options in full.
+Keys are names without dashes in front, `-` for `_`. docs/from-flyegle.md shows all options of the first of these.
 """
 
 from dataclasses import dataclass
@@ -132,16 +132,15 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("dist-eval", otherwise="every process judges its share"),
 }
 
-OF_TORCHRUN = frozenset(
+_COUNTS = (
     "gpus ngpu ngpus n-gpu n-gpus num-gpus num-gpu gpu-ids devices num-devices n-devices nproc nprocs nproc-per-node "
-    "num-processes num-procs world-size nnodes num-nodes nodes node-rank rank local-rank distributed dist ddp dist-backend "
-    "dist-url backend multi-gpu multigpu multiprocessing-distributed data-parallel strategy master-port "
-    "master-addr".split()
+    "num-processes num-procs world-size"
 )
-"""Names of options by which other tools spread a training over devices: here it is torchrun that does."""
-
-COUNTS_DEVICES = OF_TORCHRUN - frozenset(
-    "rank node-rank local-rank distributed dist ddp dist-backend dist-url backend multi-gpu multigpu strategy nnodes "
-    "num-nodes nodes multiprocessing-distributed data-parallel master-port master-addr".split()
+_REST = (
+    "nnodes num-nodes nodes node-rank rank local-rank distributed dist ddp dist-backend dist-url backend multi-gpu "
+    "multigpu multiprocessing-distributed data-parallel strategy master-port master-addr"
 )
-"""Those whose value is a number of devices, or a list of them."""
+COUNTS_DEVICES = frozenset(_COUNTS.split())
+"""Names of options whose value is a number of devices, or a list of them."""
+OF_TORCHRUN = COUNTS_DEVICES | frozenset(_REST.split())
+"""Those by which other tools spread a training over devices: here it is torchrun that does."""

@@ -8,7 +8,20 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from tyro.constructors import PrimitiveConstructorSpec
 
-__all__ = ["ENCODER", "POSITIVE", "RISING", "SIZE", "WORDS", "Annotated", "Field", "Size", "config", "size"]
+__all__ = [
+    "DEVICE",
+    "ENCODER",
+    "JITTER",
+    "POSITIVE",
+    "RISING",
+    "SIZE",
+    "WORDS",
+    "Annotated",
+    "Field",
+    "Size",
+    "config",
+    "size",
+]
 
 T = TypeVar("T")
 
@@ -92,6 +105,28 @@ RISING = AfterValidator(_rising)
 """The bound of a pair that is a range."""
 
 
+def _jitter(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) not in (0, 1, 3, 4):
+        raise PydanticCustomError("jitter", "Input should be one number, three or four")
+    if len(values) == 4 and values[3] > 0.5:
+        raise PydanticCustomError("jitter", "Input should have a hue, the last number, of 0.5 at most")
+    return values
+
+
+JITTER = AfterValidator(_jitter)
+"""The bound of colour jitter's strengths."""
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise PydanticCustomError("device", "Input should be auto, cpu, cuda, cuda:N or mps")
+    return name
+
+
+DEVICE = AfterValidator(_device)
+"""Of a device's name."""
+
+
 def _architecture(name: str) -> str:
     """An encoder's name as timm lists it: no repository, no pretrained tag, no file."""
     plain = re.split(r"[/:\\]", name)[-1]
@@ -104,8 +139,8 @@ def _architecture(name: str) -> str:
         )
     raise PydanticCustomError(
         "encoder",
-        "Input should be the architecture alone, {architecture}, which is built untrained: pretrained weights are given "
-        "by --weights hf:timm/{plain}",
+        "Input should be the architecture alone, {architecture}, which is built untrained: pretrained weights are "
+        "given by --weights hf:timm/{plain}",
         {"architecture": architecture, "plain": plain},
     )
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from maekit.config.classify import ClassifyConfig
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import EvaluateOptions, ReconstructOptions, WeightsOptions
+from maekit.config.verbs import DataOptions, EmbedOptions, EvaluateOptions, ReconstructOptions, WeightsOptions
 from maekit.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Rule:
-    """paths: options that are heeded only where `heeded` holds of the config. why: what is said where it does not."""
+    """paths: options, or groups of them with a dot at the end, that are heeded only where `heeded` holds of the config.
+    why: what is said where it does not."""
 
     paths: tuple[str, ...]
     heeded: Callable[[Any], bool]
@@ -26,7 +28,11 @@ def refuse_unheeded(config: Any, given: Collection[str], name_of: Callable[[str]
     given: paths of the options that were typed. name_of: an option's name by its path.
     """
     for rule in _rules(config):
-        vain = [path for path in rule.paths if path in given]
+        vain = [
+            path
+            for path in given
+            if any(path == one or (one[-1] == "." and path.startswith(one)) for one in rule.paths)
+        ]
         if vain and not rule.heeded(config):
             raise UsageError(f"{name_of(vain[0])}: {rule.why}")
 
@@ -154,7 +160,7 @@ _CLASSIFY = (
     ),
 )
 _SCRATCH = (
-    Rule(("weights",), lambda c: not c.weights, "scratch starts from nothing; training from weights is maekit finetune"),
+    Rule(("model.decoder.",), lambda _: False, "belongs to pretrain; a classifier has no decoder"),
     Rule(
         ("classifier.image_size", "classifier.resample_positions"),
         lambda c: c.classifier.image_size is None and not c.classifier.resample_positions,
@@ -176,6 +182,19 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
 def check_files(options: Any) -> None:
     """Raises UsageError where a file's name is of no format that the verb writes."""
     if isinstance(options, ReconstructOptions):
-        _check_suffix("--out", options.out, (".png", ".jpg", ".jpeg"), "a picture is")
+        _check_suffix(options.out, _PICTURES, "a picture is written as .png or .jpg")
+    elif isinstance(options, EmbedOptions):
+        _check_suffix(options.out, (".npz", ".parquet"), "features are written as .npz or .parquet")
+    elif isinstance(options, DataOptions) and options.picture:
+        _check_suffix(options.picture, _PICTURES, "a picture is written as .png or .jpg")
     elif isinstance(options, EvaluateOptions) and options.confusion:
-        _check_suffix("--confusion", options.confusion, (".svg",), "it is")
+        _check_suffix(options.confusion, (".svg",), "the confusion picture is written as .svg")
+
+
+def _check_suffix(path: str, suffixes: tuple[str, ...], says: str) -> None:
+    suffix = PurePath(path).suffix.lower()
+    if suffix not in suffixes:
+        raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")
+
+
+_PICTURES = (".png", ".jpg", ".jpeg")

@@ -9,6 +9,7 @@ from maekit.config.options import Option, by_name
 from maekit.config.other_names import COUNTS_DEVICES, OF_TORCHRUN, OTHER_NAMES
 
 _DISTRIBUTED = ("pretrain", "probe", "finetune", "scratch")
+_CHANGING = ("channels", "image-size")
 _LIKE = 0.72  # similarity from which a name is taken for a slip of another
 
 Options = list[Option]
@@ -34,14 +35,10 @@ def explain(typed: str, value: str | None, asked: Asked) -> str:
     said = f"no option {typed}"
     if name in OF_TORCHRUN:
         return said + _torchrun(name, value, asked)
-    if value is not None and any(name == option.rpartition(".")[2] for option in _weights_options(asked)):
-        value_said = value
-    else:
-        value_said = "N"
     real = by_name(asked.options)
     if ours := _ours(name, real):
         return said + ours
-    if way := _by_conversion(name, value_said, asked):
+    if way := _by_conversion(name, value or "N", asked):
         return said + way
     other = OTHER_NAMES.get(name)
     if other is not None and other.otherwise:
@@ -94,10 +91,6 @@ def _without_torchrun(words: list[str]) -> list[str]:
     return kept
 
 
-def _weights_options(asked: Asked) -> list[str]:
-    return [option.path for option in asked.others().get("convert", []) if option.path.startswith("weights_options.")]
-
-
 def _by_conversion(name: str, value: str, asked: Asked) -> str:
     """Where a verb keeps the model of its weights: what changes the weights beforehand."""
     paths = {option.path for option in asked.options}
@@ -110,8 +103,9 @@ def _by_conversion(name: str, value: str, asked: Asked) -> str:
     for option in asked.others().get("convert", []):
         own = option.name.lstrip("-")
         if option.path.startswith("weights_options.") and own in names:
+            purpose = "to change them" if own in _CHANGING else "to say what they leave unsaid"
             return (
-                f": {asked.verb} keeps the model of its weights; to change them beforehand: maekit convert W --to maekit "
+                f": {asked.verb} keeps the model of its weights; {purpose} beforehand: maekit convert W --to maekit "
                 f"{option.name} {given} --out NEW"
             )
     if name.startswith("model.") or leaf in {o.path.rpartition(".")[2].replace("_", "-") for o in _model(asked)}:
@@ -137,9 +131,8 @@ def _closest(name: str, options: Options) -> str | None:
 
 
 def _likeness(typed: str, name: str) -> float:
-    if len(typed) > 2 and name.startswith(typed):  # cut short
-        return 0.8
-    return SequenceMatcher(None, typed, name).ratio()
+    cut_short = len(typed) > 2 and name.startswith(typed)
+    return max(0.8 if cut_short else 0.0, SequenceMatcher(None, typed, name).ratio())
 
 
 def _elsewhere(name: str, ours: tuple[str, ...], asked: Asked) -> str:

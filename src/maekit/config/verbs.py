@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import ENCODER, POSITIVE, WORDS, Annotated, Field, Size, config
+from maekit.config.schema import DEVICE, ENCODER, POSITIVE, WORDS, Annotated, Field, Size, config
 
 
 @config
@@ -49,7 +49,7 @@ class DataOptions:
 class DeviceOptions:
     """Where a model is used."""
 
-    device: str = "auto"
+    device: Annotated[str, DEVICE] = "auto"
     """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Images per pass."""

@@ -90,30 +90,31 @@ class _Reader:
             return []
         if joined is not None and option.count == 1:
             return joined
-        first = self._next(option, typed) if joined is None else joined[0]
+        first = self._next(typed) if joined is None else joined[0]
         if option.takes == "size":
-            return [self._size(option, typed, first)]
+            return [self._size(typed, first)]
         if option.takes == "some":
             return [first, *self._more(option)]
-        return [first, *(self._next(option, typed) for _ in range(option.count - 1))]
+        given = [first]
+        while len(given) < option.count:
+            if not self.rest or not option.fits(self.rest[0]):
+                raise UsageError(f"{typed}: takes {option.count} values, got {' '.join(given)} alone")
+            given.append(self.rest.pop(0))
+        return given
 
-    def _next(self, option: Option, typed: str) -> str:
-        if not self.rest or (_OPTION.match(self.rest[0]) and self._is_option(self.rest[0])):
-            number = f"{option.count} values" if option.count > 1 else "its value"
-            raise UsageError(f"{typed}: {number} {'are' if option.count > 1 else 'is'} missing")
+    def _next(self, typed: str) -> str:
+        if not self.rest or re.match(r"--[A-Za-z]", self.rest[0]):
+            raise UsageError(f"{typed}: its value is missing")
         return self.rest.pop(0)
 
-    def _is_option(self, word: str) -> bool:
-        return word.startswith("--") or word == "-h"
-
-    def _size(self, option: Option, typed: str, first: str) -> str:
+    def _size(self, typed: str, first: str) -> str:
         """`64`, or `64x96` of `64 96`."""
         if not (first.isdigit() and self.rest and self.rest[0].isdigit()):
             return first
         if self.takes_words and Path(self.rest[0]).exists():
             raise UsageError(
-                f"{typed} {first} {self.rest[0]}: {self.rest[0]} may be a width or what lies here under that name; write "
-                f"{typed} {first}x{self.rest[0]}, or ./{self.rest[0]}"
+                f"{typed} {first} {self.rest[0]}: {self.rest[0]} may be a width or what lies here under that name; "
+                f"write {typed} {first}x{self.rest[0]}, or ./{self.rest[0]}"
             )
         return f"{first}x{self.rest.pop(0)}"
 
