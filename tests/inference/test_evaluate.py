@@ -271,7 +271,7 @@ def test_the_confusion_picture_is_an_svg_with_the_counts(capsys, digits_weights:
     [
         (("--confusion", "c.png"), 2, "is written as .svg"),
         (("--confusion", "nowhere/c.svg"), 1, "there is no folder nowhere"),
-        (("--device", "gpu"), 1, "device gpu"),
+        (("--device", "gpu"), 2, "--device: should be auto, cpu"),
     ],
 )
 def test_wrong_options_are_one_line(capsys, digits_weights: Path, options, code, expected):

@@ -18,6 +18,7 @@ __all__ = [
     "WORDS",
     "Annotated",
     "Field",
+    "MaybeSize",
     "Size",
     "config",
     "size",
@@ -46,7 +47,9 @@ SIZE = _Marker()
 """Of an option that is one number or two."""
 
 
-def _size_of_text(words: list[str]) -> int | tuple[int, int]:
+def _size_of_text(words: list[str]) -> int | tuple[int, int] | None:
+    if words[0] == "None":
+        return None
     sides = [int(side) for side in re.split(r"[x×,]", words[0].strip("()[]").lower())]
     if len(sides) not in (1, 2):
         raise ValueError(f"{words[0]!r} is neither one number nor height and width")
@@ -54,11 +57,11 @@ def _size_of_text(words: list[str]) -> int | tuple[int, int]:
 
 
 def _size_as_text(value: Any) -> list[str]:
-    return [str(value) if isinstance(value, int) else "x".join(map(str, value))]
+    return ["x".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, tuple) and len(value) == 2)
+    return value is None or isinstance(value, int) or (isinstance(value, tuple) and len(value) == 2)
 
 
 _SIZE_TEXT = PrimitiveConstructorSpec(
@@ -78,6 +81,7 @@ def _size_or_text(value: Any) -> Any:
 
 
 Size = Annotated[int | tuple[int, int], BeforeValidator(_size_or_text), _SIZE_TEXT, SIZE]
+MaybeSize = Annotated[int | tuple[int, int] | None, BeforeValidator(_size_or_text), _SIZE_TEXT, SIZE]
 
 
 def size(value: Size) -> tuple[int, int]:

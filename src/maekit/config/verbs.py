@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import DEVICE, ENCODER, POSITIVE, WORDS, Annotated, Field, Size, config
+from maekit.config.schema import DEVICE, ENCODER, POSITIVE, WORDS, Annotated, Field, MaybeSize, config
 
 
 @config
@@ -69,7 +69,7 @@ class WeightsOptions:
     """The decoder's attention heads, where a layout does not tell."""
     target: Literal["raw", "normalised"] | None = None
     """What the decoder predicts, where a layout does not tell: pixels, or pixels normalised within their patch."""
-    image_size: Annotated[Size | None, POSITIVE] = None
+    image_size: Annotated[MaybeSize, POSITIVE] = None
     """Use the model at this size instead of its own (with --resample-positions). Where a layout does not tell its own
     size, or images are not square: that size."""
     resample_positions: bool = False

@@ -90,6 +90,8 @@ class _Reader:
             return []
         if joined is not None and option.count == 1:
             return joined
+        if option.takes == "some" and joined is None and not self._value_follows():
+            return []
         first = self._next(typed) if joined is None else joined[0]
         if option.takes == "size":
             return [self._size(typed, first)]
@@ -103,9 +105,12 @@ class _Reader:
         return given
 
     def _next(self, typed: str) -> str:
-        if not self.rest or re.match(r"--[A-Za-z]", self.rest[0]):
+        if not self._value_follows():
             raise UsageError(f"{typed}: its value is missing")
         return self.rest.pop(0)
+
+    def _value_follows(self) -> bool:
+        return bool(self.rest) and not re.match(r"--[A-Za-z]", self.rest[0])
 
     def _size(self, typed: str, first: str) -> str:
         """`64`, or `64x96` of `64 96`."""
