@@ -103,6 +103,7 @@ def pretrain(words: list[str]) -> Answer:
 
     config = _preset_config("pretrain", words, presets.PRETRAIN, PretrainConfig)
     _need(config.data.source, "--data", "the images to pretrain on")
+    _check(config)
 
     from maekit.recipes import pretrain as recipe
 
@@ -125,10 +126,10 @@ def finetune(words: list[str]) -> Answer:
     from maekit import presets
     from maekit.config import ClassifyConfig
 
-    words = [word.replace("--image-size", "--classifier.image-size") for word in words]  # scratch has it in its model
     config = _preset_config("finetune", words, presets.FINETUNE, ClassifyConfig)
     _need(config.weights, "--weights", "the pretrained encoder")
     _need_labelled(config)
+    _check(config)
 
     from maekit.recipes import classify as recipe
 
@@ -141,7 +142,10 @@ def scratch(words: list[str]) -> Answer:
     from maekit.config import ClassifyConfig
 
     config = _preset_config("scratch", words, presets.SCRATCH, ClassifyConfig)
+    if config.weights:
+        raise UsageError("--weights: scratch starts from nothing; training from weights is maekit finetune")
     _need_labelled(config)
+    _check(config)
 
     from maekit.recipes import classify as recipe
 
@@ -248,33 +252,71 @@ def _verb(name: str) -> Callable[[list[str]], Answer]:
 
 
 def _options(verb: str, words: list[str], kind: type[Any]) -> Any:
-    from maekit.config.arguments import parse
+    from maekit.config.arguments import Command, parse
 
-    return parse(kind, words, prog=f"maekit {verb}", description=VERBS[verb].__doc__ or "")
+    return parse(kind, words, Command(verb, f"maekit {verb}", VERBS[verb].__doc__ or "", others=_options_by_verb))
 
 
 def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], Any]], kind: type[Any]) -> Any:
     """The config of `maekit VERB PRESET --options`."""
     from maekit import presets
-    from maekit.config.arguments import parse
+    from maekit.config.arguments import Command, parse
 
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help", "--help-all"):
         listing = "\n".join(f"  {name:<20}{presets.summary(preset)}" for name, preset in table.items())
         print(f"usage: maekit {verb} PRESET --data SOURCE [options]\n\n{VERBS[verb].__doc__}\n\npresets:\n{listing}\n")
         print(f"PRESET is one of these or the path of a saved config. Options: maekit {verb} PRESET --help")
         if not words:
             raise UsageError(f"{verb}: which preset?")
-        raise SystemExit(0)
+        if words[0] != "--help-all":
+            raise SystemExit(0)
+        words = [next(iter(table)), *words]  # whose defaults are shown
     if words[0].startswith("-"):
         raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} PRESET {' '.join(words)}")
     default = presets.find(table, kind, words[0])
     description = cleandoc((table[words[0]] if words[0] in table else VERBS[verb]).__doc__ or "")
-    return parse(kind, words[1:], prog=f"maekit {verb} {words[0]}", description=description, default=default)
+    command = Command(verb, f"maekit {verb} {words[0]}", description, _ALSO.get(verb, {}), _options_by_verb)
+    return parse(kind, words[1:], command, default)
+
+
+_ALSO = {"finetune": {"--image-size": "--classifier.image-size"}}  # scratch has it in its model
+
+
+def _options_by_verb() -> dict[str, Any]:
+    """Every verb's options, to tell where one belongs that was typed elsewhere."""
+    from maekit import presets
+    from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, verbs
+    from maekit.config.options import options_of
+
+    flat = {
+        "demo": verbs.DemoOptions,
+        "data": verbs.DataOptions,
+        "probe": ProbeOptions,
+        "evaluate": verbs.EvaluateOptions,
+        "classify": verbs.ClassifyOptions,
+        "reconstruct": verbs.ReconstructOptions,
+        "embed": verbs.EmbedOptions,
+        "inspect": verbs.InspectOptions,
+        "convert": verbs.ConvertOptions,
+    }
+    nested = {
+        "pretrain": options_of(PretrainConfig, next(iter(presets.PRETRAIN.values()))()),
+        "finetune": options_of(ClassifyConfig, next(iter(presets.FINETUNE.values()))()),
+        "scratch": options_of(ClassifyConfig, next(iter(presets.SCRATCH.values()))()),
+    }
+    every = {verb: options_of(kind, flat=True) for verb, kind in flat.items()} | nested
+    return {verb: every[verb] for verb in VERBS}
 
 
 def _need_labelled(config: Any) -> None:
     _need(config.data.source, "--data", "labelled images to train on")
     _need(config.validation.source, "--val", "labelled images to judge by")
+
+
+def _check(config: Any) -> None:
+    from maekit.config.together import check_training
+
+    check_training(config, int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def _need(value: str, option: str, meaning: str) -> None:
@@ -288,7 +330,8 @@ def _overview() -> str:
         "usage: maekit VERB ...\n\nMasked autoencoders, from a folder of images to a good encoder.\n\n"
         f"verbs:\n{lines}\n\n"
         "for every verb:\n"
-        "  --help       every option of the verb\n"
+        "  --help       its common options and an example\n"
+        "  --help-all   every option it has\n"
         "  --json       the answer as one JSON object, the last line of standard output\n"
         "  --debug      the whole traceback of an error\n\n"
         "exit codes: 0 done, 1 failed, 2 bad usage, 75 stopped by a signal after saving (continue with --resume)"

@@ -95,4 +95,4 @@ def test_what_has_no_head_cannot_classify(capsys, kind: str, request: pytest.Fix
 
 
 def test_no_image_at_all_is_bad_usage(capsys, photos_weights: Path):
-    assert "which images?" in complaint(capsys, "classify", "--weights", photos_weights, code=2)
+    assert "--data is missing: Image files" in complaint(capsys, "classify", "--weights", photos_weights, code=2)

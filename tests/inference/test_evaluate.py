@@ -271,7 +271,7 @@ def test_the_confusion_picture_is_an_svg_with_the_counts(capsys, digits_weights:
     [
         (("--confusion", "c.png"), 2, "is written as .svg"),
         (("--confusion", "nowhere/c.svg"), 1, "there is no folder nowhere"),
-        (("--device", "gpu"), 1, "device gpu"),
+        (("--device", "gpu"), 2, "--device: should be auto, cpu"),
     ],
 )
 def test_wrong_options_are_one_line(capsys, digits_weights: Path, options, code, expected):
@@ -290,7 +290,9 @@ def test_what_cannot_be_judged_is_one_line(
     assert "different classes" in refused(digits_weights, photos)
     assert "has no labels" in refused(photos_weights, photos / "rough")
     assert "no such file" in refused(photos_weights, tmp_path / "nothing")
-    (tmp_path / "bad.txt").write_text("missing.png, 0\nlost.png, 1\n")
+    for name in ("torn.png", "broken.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    (tmp_path / "bad.txt").write_text("torn.png, 0\nbroken.png, 1\n")
     assert "none of its 2 images can be read" in refused(photos_weights, tmp_path / "bad.txt")
 
 

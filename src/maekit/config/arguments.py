@@ -1,91 +1,104 @@
-"""From the words of a command line to a config: tyro parses, and whatever it finds wrong becomes one line."""
+"""From the words of a command line to a config: tyro parses, and whatever is wrong becomes one line."""
 
 import contextlib
-import dataclasses
 import io
 import re
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from maekit.config.files import group_of
+from maekit.config import help as short_help
+from maekit.config import together, unknown
+from maekit.config.options import Option, options_of
+from maekit.config.words import Words, read
 from maekit.errors import UsageError
 
 T = TypeVar("T")
 
 # Naming the first clears the second: both would say how long, or how fast, the run learns.
-_RIVALS = {
-    "--epochs": "--schedule.steps",
-    "--schedule.epochs": "--schedule.steps",
-    "--base-lr": "--optimizer.lr",
-    "--optimizer.base-lr": "--optimizer.lr",
-}
-_ALSO = {"--schedule.steps": "--steps", "--optimizer.lr": "--lr"}
+_RIVALS = {"schedule.epochs": "schedule.steps", "optimizer.base_lr": "optimizer.lr"}
 
 
-def parse(kind: type[T], words: list[str], *, prog: str, description: str, default: T | None = None) -> T:
+@dataclass(frozen=True)
+class Command:
+    """What is typed before the options, and what help and suggestions need to know of it.
+
+    prog: `maekit VERB [PRESET]`. also: further names of options, by the name they stand for. others: the options of
+    every verb, for those that are typed at the wrong one.
+    """
+
+    verb: str
+    prog: str
+    description: str
+    also: dict[str, str] = field(default_factory=dict)
+    others: Callable[[], Mapping[str, list[Option]]] = dict
+
+
+def parse(kind: type[T], words: list[str], command: Command, default: T | None = None) -> T:
     """A config of class `kind` from command-line words, over `default` where there is one.
 
-    `--help` prints every option and leaves through SystemExit(0). Raises UsageError, one line, for everything else.
+    `--help` prints the common options, `--help-all` every one; both leave through SystemExit(0). Raises UsageError, one
+    line, for everything else.
     """
+    flat = default is None  # a verb's few options: groups only sort the help
+    options = options_of(kind, default, flat=flat)
+    if "--help-all" in words:
+        _tyro(kind, ["--help"], command, default)
+    if {"-h", "--help"} & set(words):
+        print(short_help.short(command.verb, command.prog, command.description, options, command.also))
+        raise SystemExit(0)
+    found = read(words, options, command.also)
+    if found.unknown:
+        asked = unknown.Asked(command.verb, command.prog, words, options, command.others)
+        raise UsageError(unknown.explain(*found.unknown[0], asked))
+    for option in options:
+        if option.required and option.path not in found.values:
+            meaning = short_help.first_sentence(short_help.help_of(option))
+            raise UsageError(f"{option.name} is missing: {meaning}")
+    try:
+        config = _tyro(kind, _with_rivals_cleared(found, options), command, default)
+    except UsageError as error:
+        raise UsageError(_named_as_typed(str(error), options) if flat else str(error)) from None
+    named = {path: name for path, (name, _) in found.values.items()}
+    together.refuse_unheeded(config, named, lambda path: named[path])
+    together.check_files(config)
+    return config
+
+
+def _tyro(kind: type[T], words: list[str], command: Command, default: T | None) -> T:
     import tyro  # not needed for the list of verbs
 
-    settings: dict[str, Any] = {"prog": prog, "description": description, "return_unknown_args": True}
-    if default is None:  # a verb's few options: groups only sort the help
+    settings: dict[str, Any] = {"prog": command.prog, "description": command.description}
+    if default is None:
         settings["config"] = (tyro.conf.OmitArgPrefixes,)
     else:
         settings["default"] = default
-        words = _with_rivals_cleared(words)
     complaint = io.StringIO()
     try:
-        if {"-h", "--help"} & set(words):
-            tyro.cli(kind, args=["--help"], **settings)
         with contextlib.redirect_stderr(complaint):
-            config, unknown = tyro.cli(kind, args=words, **settings)
+            return tyro.cli(kind, args=words, **settings)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise UsageError(_one_line(complaint.getvalue())) from None
-    if unknown:
-        raise UsageError(_unknown(unknown[0], kind, words))
-    return config
 
 
-def _with_rivals_cleared(words: list[str]) -> list[str]:
-    given = {word.split("=", 1)[0] for word in words}
-    cleared = list(words)
-    for option, rival in _RIVALS.items():
-        if option in given and not {rival, _ALSO[rival]} & given:
-            cleared += [rival, "None"]
+def _named_as_typed(message: str, options: list[Option]) -> str:
+    """Without the groups that stand before a name where options have no prefix."""
+    for option in options:
+        path = option.path.replace("_", "-") + ":"
+        if "." in path and message.replace("_", "-").startswith(path):
+            return f"{option.name}:{message[len(path) :]}"
+    return message
+
+
+def _with_rivals_cleared(found: Words, options: list[Option]) -> list[str]:
+    cleared = found.for_tyro()
+    names = {option.path: option.name for option in options}
+    for path, rival in _RIVALS.items():
+        if path in found.values and rival in names and rival not in found.values:
+            cleared += [names[rival], "None"]
     return cleared
-
-
-def _unknown(word: str, kind: Any, words: list[str]) -> str:
-    if not word.startswith("-"):
-        return f"{word!r} stands where no value belongs; see --help"
-    name = word.split("=", 1)[0].replace("_", "-")
-    real = [option for option in _typed_options(kind) if option not in words]
-    real += ["--" + option.rsplit(".", 1)[-1] for option in real if kind.__name__.endswith("Options")]
-    close = get_close_matches(name, real, n=1, cutoff=0.6)
-    return f"no option {word.split('=', 1)[0]}" + (f"; did you mean {close[0]}?" if close else "; see --help")
-
-
-def _typed_options(kind: Any) -> list[str]:
-    """Full names of all options and the short names that exist."""
-    names: list[str] = []
-
-    def walk(cls: Any, prefix: str) -> None:
-        for field in dataclasses.fields(cls):
-            path = f"{prefix}{field.name.replace('_', '-')}"
-            inner = group_of(field.type)
-            if inner is not None:
-                walk(inner, path + ".")
-                continue
-            names.append("--" + path)
-            for marker in getattr(field.type, "__metadata__", ()):
-                names.extend(getattr(marker, "aliases", None) or ())
-
-    walk(kind, "")
-    return names
 
 
 def _one_line(text: str) -> str:
@@ -107,7 +120,7 @@ _REWORDINGS = (
     (r"For further information visit \S+", ""),
     (r" Got errors:.*", ""),
     (r"^Error parsing ", ""),
-    (r"no type matching (\S+|INT\|\{INT INT\}) could be instantiated from \[(.*?)\]\.?", r"expects \1, got \2"),
+    (r"no type matching (\S+) could be instantiated from \[(.*?)\]\.?", r"expects \1, got \2"),
     (r"(\w+): \d+ validation errors? for \w+ (\w+)\S* \w+ should (.*?) \[type=.*?input_value=(.*?), input_type.*",
      r"\1.\2: should \3, got \4"),
     (r"invalid literal for int\(\) with base 10: (.*)", r"expects a whole number, got \1"),
@@ -118,6 +131,7 @@ _REWORDINGS = (
     (r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)\.",
      r"\2: no such choice '\1', there are \3"),
     (r"\{None\}\|", ""),
+    (r"INT\|INTxINT", "a size, N or HxW"),
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from tyro.conf import AvoidSubcommands, arg
 
 from maekit.config.data import AugmentConfig, DataConfig, ValidationConfig
 from maekit.config.model import ModelConfig
-from maekit.config.schema import POSITIVE, Annotated, Field, Size, config
+from maekit.config.schema import POSITIVE, Annotated, Field, MaybeSize, config
 from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
 
 
@@ -24,7 +24,7 @@ class ClassifierConfig:
     """First blocks (and what lies below them) that stay as they are: partial fine-tuning."""
     train_positions: bool = True
     """Whether position embeddings are trained, also where they started as fixed sin-cos."""
-    image_size: Annotated[Size | None, POSITIVE] = None
+    image_size: Annotated[MaybeSize, POSITIVE] = None
     """finetune: image size that differs from the weights' own (with --resample-positions). Short: --image-size."""
     resample_positions: Annotated[bool, arg(aliases=("--resample-positions",))] = False
     """Resample the weights' positions where image or patch size differ. Off: a difference is refused."""
@@ -38,6 +38,10 @@ class MixConfig:
     """Mixup's alpha (arXiv 1710.09412); 0: off."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     """CutMix's alpha (arXiv 1905.04899); 0: off."""
+    prob: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Probability that a batch is mixed at all."""
+    switch_prob: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability of CutMix rather than Mixup, where both are on."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing."""
 

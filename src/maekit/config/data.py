@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import RISING, WIDE, Annotated, Field, config
+from maekit.config.schema import JITTER, RISING, WIDE, WORDS, Annotated, Field, config
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Ratio = Annotated[float, Field(gt=0)]
@@ -14,9 +14,9 @@ _Ratio = Annotated[float, Field(gt=0)]
 class DataConfig:
     """Training images."""
 
-    source: Annotated[str, arg(aliases=("--data",))] = ""
+    source: Annotated[str, arg(aliases=("--data",)), WORDS] = ""
     """SOURCE: a folder (of class folders, or of images at any depth), a list file `path, label`, .parquet, tar shards
-    (shard-{000..099}.tar), hf:REPO@split, digits:train."""
+    (shard-{000..099}.tar), hf:REPO@split, digits:train. The option's name may be left out."""
     normalise: Annotated[Literal["imagenet", "half", "measured", "given"], arg(aliases=("--normalise",))] = "imagenet"
     """How pixels in [0, 1] are standardised. imagenet: its mean and std. half: 0.5 and 0.5. measured: this source's,
     computed before training. given: --mean and --std."""
@@ -40,7 +40,7 @@ class DataConfig:
 
 @config
 class AugmentConfig:
-    """What is done to a training image, in this order: crop, flip, RandAugment, erasing."""
+    """What is done to a training image, in this order: crop, flip, RandAugment, colour jitter, erasing."""
 
     crop: Literal["random", "pad", "center", "none"] = "random"
     """random: random resized crop. pad: pad by an eighth, crop at random (small images). center: resize, then the
@@ -53,6 +53,11 @@ class AugmentConfig:
     """Probability of a horizontal flip."""
     randaugment: str = ""
     """timm's RandAugment string such as rand-m9-mstd0.5-inc1; empty: none."""
+    color_jitter: Annotated[tuple[Annotated[float, Field(ge=0)], ...], JITTER] = ()
+    """Strengths of random changes of brightness, contrast, saturation and hue (torchvision's ColorJitter): four
+    numbers, three without hue, or one for the first three. Hue at most 0.5. Empty: none."""
+    color_jitter_prob: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Probability of colour jitter, where it has strengths."""
     erase: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability of random erasing."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"

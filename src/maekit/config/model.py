@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import POSITIVE, Annotated, Field, Size, config, size
+from maekit.config.schema import ENCODER, POSITIVE, Annotated, Field, MaybeSize, Size, config, size
 
 Positions = Literal["sincos", "learned", "sincos1d"]
 
@@ -39,11 +39,11 @@ class DecoderConfig:
 class ModelConfig:
     """Encoder and decoder. The encoder is a timm model under its timm name."""
 
-    encoder: str
+    encoder: Annotated[str, ENCODER]
     """timm name of the encoder, such as vit_base_patch16_224, swin_tiny_patch4_window7_224, hiera_tiny_224."""
     image_size: Annotated[Size, POSITIVE, arg(aliases=("--image-size",))]
     """Pixels the model sees: one number, or height and width."""
-    patch_size: Annotated[Size | None, POSITIVE] = None
+    patch_size: Annotated[MaybeSize, POSITIVE] = None
     """Pixels of a ViT's or Swin's patch: one number, or height and width. None: as the timm name says."""
     channels: Annotated[int, Field(ge=1)] = 3
     """Colour channels of the images, 1 to any number."""

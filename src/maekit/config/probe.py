@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from maekit.config.schema import Annotated, Field, config
+from maekit.config.schema import DEVICE, WORDS, Annotated, Field, config
 from maekit.config.verbs import WeightsOptions
 
 ProbeKind = Literal["knn", "linear", "attentive"]
@@ -40,6 +40,8 @@ class ProbeConfig:
     """paper and attentive: images per step, at most those that there are. None: the paper's 16384; attentive 256."""
     base_lr: Annotated[float | None, Field(gt=0)] = None
     """paper and attentive: learning rate per 256 images of the batch. None: the paper's 0.1; attentive 0.003."""
+    trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
+    """paper: by which LARS multiplies a matrix's norm over its gradient's."""
     token_memory: Annotated[float, Field(ge=0)] = 4.0
     """attentive: gigabytes that the training images' patch tokens may take, twice that for a moment. More than this,
     and they are computed anew in every pass."""
@@ -64,13 +66,13 @@ class ProbeOptions:
 
     weights: str
     """W with an encoder; a classifier's or a masked autoencoder's will do."""
-    data: str
-    """Labelled SOURCE to learn from."""
+    data: Annotated[str, WORDS]
+    """Labelled SOURCE to learn from. The option's name may be left out."""
     val: str
     """Labelled SOURCE to be judged on, of the same classes."""
     probe: ProbeConfig = ProbeConfig()
     """How features are judged."""
-    device: str = "auto"
+    device: Annotated[str, DEVICE] = "auto"
     """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""

@@ -1,15 +1,31 @@
 """How every config class is made: a frozen keyword-only pydantic dataclass that refuses unknown keys."""
 
-from typing import Annotated, TypeVar, dataclass_transform
+import re
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
+from tyro.constructors import PrimitiveConstructorSpec
 
-__all__ = ["POSITIVE", "RISING", "WIDE", "Annotated", "Field", "Size", "config", "size"]
+__all__ = [
+    "DEVICE",
+    "ENCODER",
+    "JITTER",
+    "POSITIVE",
+    "RISING",
+    "SIZE",
+    "WIDE",
+    "WORDS",
+    "Annotated",
+    "Field",
+    "MaybeSize",
+    "Size",
+    "config",
+    "size",
+]
 
 T = TypeVar("T")
-Size = int | tuple[int, int]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -20,6 +36,53 @@ def config(cls: type[T]) -> type[T]:
     """
     options = ConfigDict(extra="forbid", allow_inf_nan=False)
     return dataclass(cls, kw_only=True, frozen=True, config=options)  # type: ignore[return-value]
+
+
+class _Marker:
+    """A note beside a type, for the command line."""
+
+
+WORDS = _Marker()
+"""Of the one option of a verb to which words that follow no option belong."""
+SIZE = _Marker()
+"""Of an option that is one number or two."""
+
+
+def _size_of_text(words: list[str]) -> int | tuple[int, int] | None:
+    if words[0] == "None":
+        return None
+    sides = [int(side) for side in re.split(r"[x×,]", words[0].strip("()[]").lower())]
+    if len(sides) not in (1, 2):
+        raise ValueError(f"{words[0]!r} is neither one number nor height and width")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _size_as_text(value: Any) -> list[str]:
+    return ["x".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+
+
+def _is_size(value: Any) -> bool:
+    return value is None or isinstance(value, int) or (isinstance(value, tuple) and len(value) == 2)
+
+
+_SIZE_TEXT = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="INT|INTxINT",
+    instance_from_str=_size_of_text,
+    is_instance=_is_size,
+    str_from_instance=_size_as_text,
+)
+
+
+def _size_or_text(value: Any) -> Any:
+    """Height and width as they are typed, HxW, also in files."""
+    if isinstance(value, str) and re.fullmatch(r"\d+\s*[x×,]\s*\d+", value):
+        return _size_of_text([value.replace(" ", "")])
+    return value
+
+
+Size = Annotated[int | tuple[int, int], BeforeValidator(_size_or_text), _SIZE_TEXT, SIZE]
+MaybeSize = Annotated[int | tuple[int, int] | None, BeforeValidator(_size_or_text), _SIZE_TEXT, SIZE]
 
 
 def size(value: Size) -> tuple[int, int]:
@@ -55,3 +118,47 @@ WIDE = AfterValidator(_wide)
 
 RISING = AfterValidator(_rising)
 """The bound of a pair that is a range."""
+
+
+def _jitter(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) not in (0, 1, 3, 4):
+        raise PydanticCustomError("jitter", "Input should be one number, three or four")
+    if len(values) == 4 and values[3] > 0.5:
+        raise PydanticCustomError("jitter", "Input should have a hue, the last number, of 0.5 at most")
+    return values
+
+
+JITTER = AfterValidator(_jitter)
+"""The bound of colour jitter's strengths."""
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise PydanticCustomError("device", "Input should be auto, cpu, cuda, cuda:N or mps")
+    return name
+
+
+DEVICE = AfterValidator(_device)
+"""Of a device's name."""
+
+
+def _architecture(name: str) -> str:
+    """An encoder's name as timm lists it: no repository, no pretrained tag, no file."""
+    plain = re.split(r"[/:\\]", name)[-1]
+    if plain == name and "." not in name:
+        return name
+    architecture, _, tag = plain.partition(".")
+    if not architecture or tag in ("pt", "pth", "safetensors", "bin", "ckpt"):
+        raise PydanticCustomError(
+            "encoder", "Input should be a timm name, such as vit_base_patch16_224: weights are given by --weights"
+        )
+    raise PydanticCustomError(
+        "encoder",
+        "Input should be the architecture alone, {architecture}, which is built untrained: pretrained weights are "
+        "given by --weights hf:timm/{plain}",
+        {"architecture": architecture, "plain": plain},
+    )
+
+
+ENCODER = AfterValidator(_architecture)
+"""Of a timm name: what it would say of pretrained weights is refused, not ignored."""

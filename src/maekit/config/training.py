@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import Annotated, Field, config
+from maekit.config.schema import DEVICE, Annotated, Field, config
 from maekit.errors import RunError, UsageError
 
 
@@ -22,6 +22,8 @@ class OptimizerConfig:
     """AdamW's two decay rates; the first is the momentum of LARS and SGD."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's epsilon."""
+    trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
+    """lars: a matrix's rate is multiplied by this and by its norm over its gradient's."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Decoupled weight decay; never on biases, norms, tokens and positions."""
     layer_decay: Annotated[float | None, Field(gt=0, le=1)] = None
@@ -44,7 +46,8 @@ class OptimizerConfig:
 
 @config
 class ScheduleConfig:
-    """How long, in what batches, and the learning rate's course: linear warmup, then half a cosine, per step."""
+    """How long, in what batches, and the learning rate's course, step by step: linear warmup, then half a cosine or
+    level."""
 
     epochs: Annotated[float | None, arg(aliases=("--epochs",)), Field(gt=0)] = None
     """Passes over the data. Also the yardstick of the warmup."""
@@ -58,8 +61,10 @@ class ScheduleConfig:
     """The most images per device and pass that are chosen where micro_batch_size is None."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Epochs over which the learning rate grows from zero."""
+    course: Literal["cosine", "constant"] = "cosine"
+    """The learning rate after the warmup. cosine: half a cosine down to min_lr. constant: as it is."""
     min_lr: Annotated[float, Field(ge=0)] = 0.0
-    """Learning rate at the end."""
+    """Learning rate at the end of a cosine."""
 
     def total_steps(self, images: int) -> int:
         """Optimizer steps over a source of this many images; the last epoch's rest is rounded up to a whole batch."""
@@ -109,7 +114,7 @@ class RunConfig:
     """Resume even where data, seed, batch size or model differ from the run's."""
     seed: Annotated[int, arg(aliases=("--seed",)), Field(ge=0, lt=2**63)] = 0
     """Fixes data order, augmentation, masks and initial weights."""
-    device: Annotated[str, arg(aliases=("--device",))] = "auto"
+    device: Annotated[str, arg(aliases=("--device",)), DEVICE] = "auto"
     """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], arg(aliases=("--precision",))] = "auto"
     """Of the forward and backward pass; weights stay fp32. auto: bf16 on a GPU that has it, else fp16 with loss

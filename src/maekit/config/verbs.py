@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import arg
 
-from maekit.config.schema import POSITIVE, WIDE, Annotated, Field, Size, config
+from maekit.config.schema import DEVICE, ENCODER, POSITIVE, WIDE, WORDS, Annotated, Field, MaybeSize, config
 
 
 @config
@@ -31,8 +31,8 @@ class DemoOptions:
 class DataOptions:
     """Look at images before training on them."""
 
-    source: Positional[str]
-    """SOURCE to examine."""
+    source: Annotated[str, arg(name="data"), WORDS]
+    """SOURCE to examine. The option's name may be left out."""
     channels: Annotated[int, Field(ge=1)] = 3
     """Channels the images are decoded to."""
     range: Annotated[Literal["measured"] | tuple[float, float] | None, WIDE] = None
@@ -51,7 +51,7 @@ class DataOptions:
 class DeviceOptions:
     """Where a model is used."""
 
-    device: str = "auto"
+    device: Annotated[str, DEVICE] = "auto"
     """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Images per pass."""
@@ -63,7 +63,7 @@ class DeviceOptions:
 class WeightsOptions:
     """What foreign weights leave unsaid."""
 
-    encoder: str = ""
+    encoder: Annotated[str, ENCODER] = ""
     """timm name of the encoder, where a layout does not tell."""
     heads: Annotated[int | None, Field(ge=1)] = None
     """The encoder's attention heads, where a layout does not tell."""
@@ -71,7 +71,7 @@ class WeightsOptions:
     """The decoder's attention heads, where a layout does not tell."""
     target: Literal["raw", "normalised"] | None = None
     """What the decoder predicts, where a layout does not tell: pixels, or pixels normalised within their patch."""
-    image_size: Annotated[Size | None, POSITIVE] = None
+    image_size: Annotated[MaybeSize, POSITIVE] = None
     """Use the model at this size instead of its own (with --resample-positions). Where a layout does not tell its own
     size, or images are not square: that size."""
     resample_positions: bool = False
@@ -84,8 +84,8 @@ class WeightsOptions:
 class ReconstructOptions:
     """Masked, reconstruction and original, side by side."""
 
-    images: Positional[tuple[str, ...]]
-    """Image files, a row each; or a SOURCE, of which --rows are shown."""
+    images: Annotated[tuple[str, ...], arg(name="data"), WORDS, Field(min_length=1)]
+    """Image files, a row each; or a SOURCE, of which --rows are shown. The option's name may be left out."""
     weights: str
     """W with a decoder."""
     out: str
@@ -96,8 +96,8 @@ class ReconstructOptions:
     """A small black and white picture: white is hidden. Replaces the random mask."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the random mask."""
-    rows: Annotated[int, Field(ge=1)] = 6
-    """Images shown of a SOURCE, evenly spread over it."""
+    rows: Annotated[int | None, Field(ge=1)] = None
+    """Images shown of a SOURCE, evenly spread over it; None: 6."""
     statistics: Literal["original", "visible"] = "visible"
     """Normalised-pixel models: where each hidden patch's mean and spread come from. original: the hidden pixels
     themselves, a leak. visible: the visible neighbours."""
@@ -113,8 +113,8 @@ class EvaluateOptions:
 
     weights: str
     """W of a classifier."""
-    data: str
-    """Labelled SOURCE."""
+    data: Annotated[str, WORDS]
+    """Labelled SOURCE. The option's name may be left out."""
     confusion: str = ""
     """Write the confusion picture to this path (.svg; up to 30 classes)."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
@@ -130,8 +130,8 @@ class EvaluateOptions:
 class ClassifyOptions:
     """Predictions with probabilities."""
 
-    images: Positional[tuple[str, ...]]
-    """Image files and SOURCEs, any number of either."""
+    images: Annotated[tuple[str, ...], arg(name="data"), WORDS, Field(min_length=1)]
+    """Image files and SOURCEs, any number of either. The option's name may be left out."""
     weights: str
     """W of a classifier."""
     top: Annotated[int, Field(ge=1)] = 5
@@ -151,8 +151,8 @@ class EmbedOptions:
 
     weights: str
     """W with an encoder."""
-    data: str
-    """SOURCE."""
+    data: Annotated[str, WORDS]
+    """SOURCE. The option's name may be left out."""
     out: str
     """File to write: .npz or .parquet with path, label and vector."""
     tokens: Literal["pooled", "class", "patches"] = "pooled"
@@ -173,8 +173,8 @@ class EmbedOptions:
 class InspectOptions:
     """What a checkpoint holds and what it can do."""
 
-    weights: Positional[str]
-    """W to read."""
+    weights: Annotated[str, WORDS]
+    """W to read. The option's name may be left out."""
     hash: bool = False
     """Also the file's SHA-256."""
     config: str = ""
@@ -187,8 +187,8 @@ class InspectOptions:
 class ConvertOptions:
     """Write weights in another layout."""
 
-    weights: Positional[str]
-    """W to read."""
+    weights: Annotated[str, WORDS]
+    """W to read. The option's name may be left out."""
     to: Literal["maekit", "timm", "huggingface", "facebook", "onnx", "torch-export"]
     """Layout to write."""
     out: str

@@ -25,7 +25,7 @@ _NOISE_MEAN, _NOISE_STD = 0.5, 0.25  # of erased pixels
 
 
 def train_transform(augment: AugmentConfig, image_hw: tuple[int, int]) -> "TrainTransform":
-    """The augmentation of training images to image_hw = (height, width): crop, flip, RandAugment, erasing."""
+    """The augmentation of training images to image_hw = (height, width), in the order of AugmentConfig."""
     return TrainTransform(augment, image_hw)
 
 
@@ -41,11 +41,14 @@ class TrainTransform:
     augment: AugmentConfig
     image_hw: tuple[int, int]
     _randaugment: Any = field(init=False, default=None)
+    _jitter: Any = field(init=False, default=None)
     _erase: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.augment.randaugment:
             self._randaugment = _randaugment(self.augment.randaugment, self.image_hw)
+        if self.augment.color_jitter and self.augment.color_jitter_prob:
+            self._jitter = _color_jitter(self.augment.color_jitter)
         if self.augment.erase:
             from timm.data.random_erasing import RandomErasing
 
@@ -55,6 +58,10 @@ class TrainTransform:
         """Raises UsageError where this cannot be done to images of that many channels."""
         if self._randaugment is not None and channels != 3:
             raise UsageError(f"augment.randaugment: works on 3 channels, the images have {channels}; leave it empty")
+        if self._jitter is not None and channels not in (1, 3):
+            raise UsageError(
+                f"augment.color_jitter: works on 1 or 3 channels, the images have {channels}; leave it empty"
+            )
 
     def __call__(self, image: Tensor, *key: int) -> Tensor:
         """image: [C, H, W]; key: (seed, epoch, index, view). Returns [C, h, w] of the same dtype."""
@@ -62,9 +69,9 @@ class TrainTransform:
         image = self._crop(image, draw)
         if draw.random() < self.augment.flip:
             image = functional.horizontal_flip(image)
-        if self._randaugment is not None or self._erase is not None:
+        if self._randaugment is not None or self._jitter is not None or self._erase is not None:
             with global_seeds(_AUGMENT, *key):
-                image = self._timm(image)
+                image = self._from_libraries(image)
         return image
 
     def _crop(self, image: Tensor, draw: np.random.Generator) -> Tensor:
@@ -85,11 +92,13 @@ class TrainTransform:
             image = image[:, top : top + height, left : left + width]
         return image
 
-    def _timm(self, image: Tensor) -> Tensor:
+    def _from_libraries(self, image: Tensor) -> Tensor:
         if self._randaugment is not None:
             self.check(len(image))
             picture = functional.to_pil_image(functional.to_dtype(image, torch.uint8, scale=True))
             image = functional.to_dtype(functional.pil_to_tensor(self._randaugment(picture)), image.dtype, scale=True)
+        if self._jitter is not None and torch.rand(()) < self.augment.color_jitter_prob:
+            image = self._jitter(image)
         if self._erase is not None:
             values = functional.to_dtype(image, torch.float32, scale=True)
             values = self._erase((values - _NOISE_MEAN) / _NOISE_STD) * _NOISE_STD + _NOISE_MEAN
@@ -147,6 +156,15 @@ def _random_box(
     columns = min(width, max(1, round(height * ratio[1])))
     rows = min(height, max(1, round(width / ratio[0])))
     return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+def _color_jitter(strengths: tuple[float, ...]) -> Any:
+    from torchvision.transforms.v2 import ColorJitter
+
+    brightness, contrast, saturation, hue = {1: strengths * 3 + (0.0,), 3: (*strengths, 0.0)}.get(
+        len(strengths), strengths
+    )
+    return ColorJitter(brightness, contrast, saturation, hue)
 
 
 def _randaugment(text: str, image_hw: tuple[int, int]) -> Any:

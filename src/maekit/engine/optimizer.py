@@ -53,7 +53,7 @@ def build(
     if config.name == "adamw":
         return torch.optim.AdamW(settings, lr=lr, betas=config.betas, eps=config.eps, fused=True)
     if config.name == "lars":
-        return Lars(settings, lr=lr, momentum=config.betas[0], trust_coeff=0.001)
+        return Lars(settings, lr=lr, momentum=config.betas[0], trust_coeff=config.trust_coefficient)
     return torch.optim.SGD(settings, lr=lr, momentum=config.betas[0])
 
 

@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from maekit.config import OptimizerConfig, ScheduleConfig
 from maekit.errors import UsageError
+
+Course = Literal["cosine", "constant"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Plan:
     lr: float
     """Peak learning rate."""
     min_lr: float
+    course: Course = "cosine"
 
     @classmethod
     def of(cls, optimizer: OptimizerConfig, schedule: ScheduleConfig, images: int, world_size: int = 1) -> "Plan":
@@ -37,6 +41,7 @@ class Plan:
             world_size=world_size,
             lr=optimizer.actual_lr(schedule.batch_size),
             min_lr=schedule.min_lr,
+            course=schedule.course,
         )
         if plan.steps < 1:
             raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")
@@ -69,12 +74,15 @@ class Plan:
         return step * self.batch_size / self.images
 
     def learning_rate(self, step: int) -> float:
-        """Rate of step 0, 1, ..., steps - 1: linear from zero over the warmup, then half a cosine down to `min_lr`.
+        """Rate of step 0, 1, ..., steps - 1: linear from zero over the warmup, then half a cosine down to `min_lr`,
+        or as it is where the course is constant.
 
         A step's rate is that of the moment at which it begins, as in arXiv 2111.06377's released code: the first step
         of a warmup has rate zero.
         """
         if step < self.warmup_steps:
             return self.lr * step / self.warmup_steps
+        if self.course == "constant":
+            return self.lr
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         return self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -21,12 +21,13 @@ from maekit.data.sources.source import is_image_name
 from maekit.data.statistics import evenly_spread
 from maekit.data.transforms import eval_transform
 from maekit.engine.distributed import choose_device
-from maekit.errors import DataError, ImageError, ModelError
+from maekit.errors import DataError, ImageError, ModelError, UsageError
 from maekit.inference import picture
 from maekit.models.mae import MaskedAutoencoder
 from maekit.randomness import keys_tensor
 from maekit.weights.load import reconstructor
 
+_ROWS = 6
 Statistics = Literal["original", "visible"]
 
 _CAPTIONS = {
@@ -120,9 +121,11 @@ def _bytes(images: Tensor, shown: tuple[float, float] | None) -> list[NDArray[np
 def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
     """`maekit reconstruct`: write one picture with a row for each image file; returns {out, images, masked}."""
     out = Path(options.out)
+    if options.rows is not None and all(map(_is_image, options.images)):
+        raise UsageError("--rows: image files are all shown; it belongs to a SOURCE")
     picture.check_writable(out)
     model = reconstructor(options.weights, options.weights_options).to(choose_device(options.device.device))
-    images = stack([image for text in options.images for image in _read(text, model, options.rows)])
+    images = stack([image for text in options.images for image in _read(text, model, options.rows or _ROWS)])
     masked = _masks(model, len(images), options)
     pictured = rows(model, images, masked, statistics=options.statistics)
     picture.save(picture.grid(pictured, caption=caption(model, options.statistics, images)), out)
@@ -130,10 +133,13 @@ def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
     return {"out": str(out), "images": len(images), "masked": float(masked.float().mean())}
 
 
+def _is_image(text: str) -> bool:
+    return is_image_name(text) and not Path(text).is_dir()
+
+
 def _read(text: str, model: MaskedAutoencoder, most: int) -> list[Tensor]:
     """An image file, or at most so many images of a source, as the model takes them: resized, the centre taken."""
-    one = is_image_name(text) and not Path(text).is_dir()
-    source = open_images([Path(text)]) if one else open_source(text)
+    source = open_images([Path(text)]) if _is_image(text) else open_source(text)
     transform = eval_transform(model.config.image_hw, 1.0)
     images = []
     for index in evenly_spread(len(source), most).tolist():

@@ -24,6 +24,11 @@ def find(presets: dict[str, Callable[[], T]], kind: type[T], name: str) -> T:
     if name in presets:
         return presets[name]()
     path = Path(name)
+    if path.is_dir() and not (path / "config.json").exists():
+        raise UsageError(
+            f"{name}: is a folder without config.json, so no run; the preset comes first: PRESET --data {name}; "
+            f"there are {', '.join(presets)}"
+        )
     if path.suffix in (".json", ".yaml", ".yml") or path.is_dir():
         return files.read(kind, path)
     close = get_close_matches(name, list(presets), n=1)

@@ -47,8 +47,13 @@ class ClassifyTask:
         self._mixup = None
         if mix.mixup or mix.cutmix:
             self._mixup = Mixup(
-                mix.mixup, mix.cutmix, label_smoothing=mix.smoothing, num_classes=len(model.classes)
-            )  # fmt: skip
+                mix.mixup,
+                mix.cutmix,
+                prob=mix.prob,
+                switch_prob=mix.switch_prob,
+                label_smoothing=mix.smoothing,
+                num_classes=len(model.classes),
+            )
         self._soft_loss = SoftTargetCrossEntropy()
         self.judged: Evaluation | None = None
         """The last validation; of the averaged weights where there are any."""

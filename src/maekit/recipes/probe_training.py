@@ -140,7 +140,13 @@ def train_linear(trial: Trial, choices: Iterable[Choice]) -> dict[Choice, float]
     """
     config, model = trial.config, trial.model
     chosen = {choice.name: choice for choice in choices}
-    optimizer = OptimizerConfig(name="lars", base_lr=config.base_lr or 0.1, betas=(0.9, 0.999), weight_decay=0.0)
+    optimizer = OptimizerConfig(
+        name="lars",
+        base_lr=config.base_lr or 0.1,
+        betas=(0.9, 0.999),
+        weight_decay=0.0,
+        trust_coefficient=config.trust_coefficient,
+    )
     epochs = config.epochs or 90.0
     schedule = ScheduleConfig(epochs=epochs, warmup_epochs=min(10.0, epochs / 5), batch_size=config.batch_size or 16384)
     plan = _plan(trial, optimizer, schedule)

@@ -19,8 +19,8 @@ from maekit.data.sources.source import IMAGE_SUFFIXES, is_image_name
 from maekit.errors import DataError
 
 RULE = (
-    "a list has a line per image, the path alone or path and label with a comma, semicolon, tab or blank between them, or "
-    "begins with column names such as path,label"
+    "a list has a line per image, the path alone or path and label with a comma, semicolon, tab or blank between them, "
+    "or begins with column names such as path,label"
 )
 
 PATH_COLUMNS = (

@@ -1,0 +1,146 @@
+"""What options of other tools are called here: FlyEgle/MAE-pytorch, facebookresearch/mae, timm, and common habits.
+
+Keys are names without dashes in front, `-` for `_`. docs/from-flyegle.md shows all options of the first of these.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Other:
+    """ours: options with or without a value, of which the first that a verb has is named. note: what else differs.
+    otherwise: what is said in verbs that have none of them."""
+
+    ours: tuple[str, ...] = ()
+    note: str = ""
+    otherwise: str = ""
+
+
+def _all(names: str, *ours: str, note: str = "", otherwise: str = "") -> dict[str, Other]:
+    return dict.fromkeys(names.split(), Other(ours, note, otherwise))
+
+
+_CLASSES = "classes are those of the labelled images"
+_OWN_MODEL = "the model is the weights' own"
+_ONE_WAY = "there is no such choice here"
+
+OTHER_NAMES: dict[str, Other] = {
+    # images
+    **_all("crop-size input-size img-size imgsize image-res resolution size", "--image-size", otherwise=_OWN_MODEL),
+    **_all(
+        "train-file train-path train-dir train data-path data-dir data-root dataset root folder images-dir image-dir "
+        "source input",
+        "--data",
+    ),
+    **_all("test-image test-images image images img test-file test-path test-dir", "--data"),
+    **_all("val-file val-path val-dir val-data validation eval-data test-data", "--val"),
+    **_all("calculate-val do-eval", "--val", note="where it is given, it is judged by"),
+    **_all("num-classes nb-classes n-classes classes", otherwise=_CLASSES),
+    **_all("channels in-chans in-channels num-channels n-channels", "--channels", "--model.channels"),
+    **_all("gray grey grayscale greyscale", "--channels 1", "--model.channels 1"),
+    **_all("num-workers n-workers nworkers loader-workers", "--workers"),
+    **_all("pin-mem pin-memory", otherwise="memory is pinned where it helps"),
+    # augmentation
+    **_all(
+        "color-prob color-jitter colour-jitter colorjitter jitter",
+        "--augment.color-jitter",
+        note="its strengths; how often is --augment.color-jitter-prob",
+    ),
+    **_all("color-jitter-prob colour-jitter-prob", "--augment.color-jitter-prob"),
+    **_all("aa auto-augment autoaugment", "--augment.randaugment"),
+    **_all("reprob re-prob random-erasing", "--augment.erase"),
+    **_all("hflip", "--augment.flip"),
+    **_all("repeated-aug", "--augment.repeats"),
+    **_all("mixup mixup-alpha", "--mix.mixup"),
+    **_all("cutmix cutmix-alpha", "--mix.cutmix"),
+    **_all("cutmix-minmax", "--mix.cutmix", note="by its alpha alone"),
+    **_all("mixup-prob", "--mix.prob"),
+    **_all("mixup-switch-prob switch-prob", "--mix.switch-prob"),
+    **_all("mixup-mode", "--mix.mixup", note="by batch, the one mode there is"),
+    **_all("smoothing label-smoothing", "--mix.smoothing"),
+    # model
+    **_all(
+        "model-name model arch architecture backbone net vit",
+        "--model.encoder",
+        note="or another preset",
+        otherwise=_OWN_MODEL,
+    ),
+    **_all("patch-size vision-patch-size", "--model.patch-size", otherwise=_OWN_MODEL),
+    **_all("embed-dim", "--model.width", otherwise=_OWN_MODEL),
+    **_all("decoder-embed-dim decoder-dim", "--model.decoder.width"),
+    **_all("decoder-num-heads", "--model.decoder.heads", "--decoder-heads"),
+    **_all("num-heads", "--model.heads", "--heads"),
+    **_all("masking-ratio", "--mask-ratio"),
+    **_all("norm-pix-loss norm-pix", "--target.pixels normalised"),
+    **_all("drop-path drop-path-rate", "--classifier.drop-path"),
+    **_all("global-pool", "--classifier.pooling mean"),
+    **_all("cls-token", "--classifier.pooling class"),
+    **_all("model-ema model-ema-decay ema-decay", "--run.ema"),
+    # weights and runs
+    **_all(
+        "finetune",
+        "--weights",
+        note="training a classifier from them is maekit finetune, from nothing maekit scratch",
+    ),
+    **_all(
+        "ckpt checkpoint checkpoint-path ckpt-path pretrained pretrained-weights pretrained-path load-from init weight",
+        "--weights",
+    ),
+    **_all("resume-from resume-from-checkpoint start-epoch auto-resume continue", "--resume", note="with --out RUN"),
+    **_all(
+        "checkpoints-path checkpoint-dir save-dir save-path output-dir output-path output outdir work-dir exp-dir "
+        "log-dir logdir log-path",
+        "--out",
+    ),
+    **_all("save-freq save-every save-interval", "--checkpoint-every", note="in steps"),
+    **_all("print-freq log-freq log-interval log-every", "--run.log-every", note="in steps"),
+    **_all("eval evaluate test", otherwise="judging a classifier is maekit evaluate"),
+    **_all("topk top-k", "--top"),
+    # length, rates, optimizer
+    **_all("max-epochs num-epochs n-epochs total-epochs epoch", "--epochs"),
+    **_all("max-steps num-steps total-steps iterations max-iter max-iters", "--steps"),
+    **_all("bs batch", "--batch-size", note="over all devices"),
+    **_all(
+        "accum-iter accum accumulate grad-accum gradient-accumulation gradient-accumulation-steps",
+        "--micro-batch-size",
+        note="images per device and pass; --batch-size divided by it and by devices is accumulated",
+    ),
+    **_all("learning-rate", "--lr", "--base-lr"),
+    **_all("blr", "--base-lr"),
+    **_all("warmup warmup-epochs", "--schedule.warmup-epochs"),
+    **_all("warmup-steps warmup-iters", "--schedule.warmup-epochs", note="in epochs"),
+    **_all("cosine lr-scheduler lr-schedule scheduler sched", "--schedule.course", note="cosine or constant"),
+    **_all("optimizer-name optimizer optim opt", "--optimizer.name"),
+    **_all("momentum beta1", "--optimizer.betas", note="its first number"),
+    **_all("wd weights-decay", "--optimizer.weight-decay"),
+    **_all("lars", "--optimizer.name lars", "--linear paper", note="without it, LARS is off"),
+    **_all(
+        "lars-confience lars-confidence lars-coefficient lars-eta trust-coefficient trust-coeff",
+        "--optimizer.trust-coefficient",
+        "--trust-coefficient",
+    ),
+    **_all("clip-grad grad-clip clip max-norm gradient-clip-val", "--optimizer.clip"),
+    # device and precision
+    **_all("amp use-amp mixed-precision", "--precision", note="auto, the default, is mixed on a GPU"),
+    **_all("fp16 half use-fp16", "--precision fp16"),
+    **_all("bf16 bfloat16 use-bf16", "--precision bf16"),
+    **_all("fp32 no-amp", "--precision fp32"),
+    **_all("dtype", "--precision"),
+    **_all("gpu gpu-id cuda use-cuda use-gpu", "--device", note="cuda, or cuda:N"),
+    **_all("no-cuda cpu", "--device cpu"),
+    **_all("grad-checkpointing use-checkpoint gradient-checkpointing", "--run.checkpoint-activations"),
+    **_all("dist-eval", otherwise="every process judges its share"),
+}
+
+_COUNTS = (
+    "gpus ngpu ngpus n-gpu n-gpus num-gpus num-gpu gpu-ids devices num-devices n-devices nproc nprocs nproc-per-node "
+    "num-processes num-procs world-size"
+)
+_REST = (
+    "nnodes num-nodes nodes node-rank rank local-rank distributed dist ddp dist-backend dist-url backend multi-gpu "
+    "multigpu multiprocessing-distributed data-parallel strategy master-port master-addr"
+)
+COUNTS_DEVICES = frozenset(_COUNTS.split())
+"""Names of options whose value is a number of devices, or a list of them."""
+OF_TORCHRUN = COUNTS_DEVICES | frozenset(_REST.split())
+"""Those by which other tools spread a training over devices: here it is torchrun that does."""

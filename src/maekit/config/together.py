@@ -1,0 +1,200 @@
+"""Options that go unheeded beside others. What was typed is refused rather than ignored."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from maekit.config.classify import ClassifyConfig
+from maekit.config.pretrain import PretrainConfig
+from maekit.config.probe import ProbeOptions
+from maekit.config.verbs import DataOptions, EmbedOptions, EvaluateOptions, ReconstructOptions, WeightsOptions
+from maekit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """paths: options, or groups of them with a dot at the end, that are heeded only where `heeded` holds of the config.
+    why: what is said where it does not."""
+
+    paths: tuple[str, ...]
+    heeded: Callable[[Any], bool]
+    why: str
+
+
+def refuse_unheeded(config: Any, given: Collection[str], name_of: Callable[[str], str]) -> None:
+    """Raises UsageError for a typed option that the others make vain.
+
+    given: paths of the options that were typed. name_of: an option's name by its path.
+    """
+    for rule in _rules(config):
+        vain = [
+            path
+            for path in given
+            if any(path == one or (one[-1] == "." and path.startswith(one)) for one in rule.paths)
+        ]
+        if vain and not rule.heeded(config):
+            raise UsageError(f"{name_of(vain[0])}: {rule.why}")
+
+
+def _rules(config: Any) -> tuple[Rule, ...]:
+    weights = _WEIGHTS if isinstance(getattr(config, "weights_options", None), WeightsOptions) else ()
+    if isinstance(config, ReconstructOptions):
+        return (*_RECONSTRUCT, *weights)
+    if isinstance(config, ProbeOptions):
+        return (*_PROBE, *weights)
+    if isinstance(config, PretrainConfig):
+        return (*_TRAINING, *_PRETRAIN)
+    if isinstance(config, ClassifyConfig):
+        return (*_TRAINING, *_CLASSIFY, *(_SCRATCH if config.model is not None else ()))
+    return weights
+
+
+def _trains_probe(options: ProbeOptions) -> bool:
+    probe = options.probe
+    return "attentive" in probe.kinds or ("linear" in probe.kinds and probe.linear == "paper")
+
+
+_WEIGHTS = (
+    Rule(
+        ("weights_options.resample_positions",),
+        lambda c: not c.weights_options.resample_positions or c.weights_options.image_size is not None,
+        "to which size? give --image-size",
+    ),
+)
+_RECONSTRUCT = (
+    Rule(("mask_ratio",), lambda c: not c.mask, "what is hidden is painted in --mask; take one of them"),
+    Rule(("seed",), lambda c: not c.mask, "nothing is drawn where --mask is painted; leave one of them out"),
+)
+_PROBE = (
+    Rule(("probe.features", "probe.blocks"), lambda c: not c.probe.sweep, "--sweep tries all; take one of them"),
+    Rule(
+        ("probe.neighbours", "probe.temperature"),
+        lambda c: "knn" in c.probe.kinds,
+        "belongs to knn, which --kinds leaves out",
+    ),
+    Rule(("probe.linear",), lambda c: "linear" in c.probe.kinds, "belongs to linear, which --kinds leaves out"),
+    Rule(
+        ("probe.epochs", "probe.batch_size", "probe.base_lr"),
+        _trains_probe,
+        "belongs to the probes that are trained in steps: --kinds attentive, or --linear paper",
+    ),
+    Rule(
+        ("probe.trust_coefficient",),
+        lambda c: "linear" in c.probe.kinds and c.probe.linear == "paper",
+        "belongs to LARS, by which --linear paper learns",
+    ),
+    Rule(
+        ("probe.token_memory",),
+        lambda c: "attentive" in c.probe.kinds,
+        "belongs to attentive, which --kinds leaves out",
+    ),
+)
+_TRAINING = (
+    Rule(
+        ("data.mean", "data.std"),
+        lambda c: c.data.normalise == "given",
+        "is used with --normalise given alone; add that",
+    ),
+    Rule(
+        ("augment.scale", "augment.ratio"),
+        lambda c: c.augment.crop == "random",
+        "belongs to --augment.crop random; the crop is another",
+    ),
+    Rule(
+        ("augment.color_jitter_prob",),
+        lambda c: bool(c.augment.color_jitter),
+        "of what? give strengths by --augment.color-jitter",
+    ),
+    Rule(
+        ("optimizer.base_lr",),
+        lambda c: c.optimizer.base_lr is None or c.optimizer.lr is None,
+        "--lr says the rate as well; take one of them",
+    ),
+    Rule(("optimizer.eps",), lambda c: c.optimizer.name == "adamw", "belongs to --optimizer.name adamw"),
+    Rule(("optimizer.trust_coefficient",), lambda c: c.optimizer.name == "lars", "belongs to --optimizer.name lars"),
+    Rule(
+        ("schedule.micro_batch_limit",),
+        lambda c: c.schedule.micro_batch_size is None,
+        "--micro-batch-size says it exactly; take one of them",
+    ),
+    Rule(
+        ("schedule.min_lr",),
+        lambda c: c.schedule.course != "constant",
+        "the rate stays as it is by --schedule.course constant; leave one of them out",
+    ),
+    Rule(
+        ("run.overwrite",),
+        lambda c: not (c.run.overwrite and c.run.resume),
+        "--resume goes on with what --overwrite would remove; take one of them",
+    ),
+    Rule(
+        ("run.allow_drift",),
+        lambda c: c.run.resume or not c.run.allow_drift,
+        "belongs to --resume",
+    ),
+)
+_PRETRAIN = (
+    Rule(
+        ("validation.every", "validation.images", "validation.crop_share"),
+        lambda c: bool(c.validation.source),
+        "of which images? give --val",
+    ),
+    Rule(
+        ("optimizer.layer_decay",),
+        lambda c: c.optimizer.layer_decay is None,
+        "pretraining has one rate for all layers; it belongs to finetune and scratch",
+    ),
+)
+_CLASSIFY = (
+    Rule(("validation.images",), lambda _: False, "belongs to pretrain; classifiers are judged on all of --val"),
+    Rule(
+        ("mix.prob",),
+        lambda c: bool(c.mix.mixup or c.mix.cutmix),
+        "of what? give --mix.mixup or --mix.cutmix",
+    ),
+    Rule(
+        ("mix.switch_prob",),
+        lambda c: bool(c.mix.mixup and c.mix.cutmix),
+        "switches between --mix.mixup and --mix.cutmix; give both",
+    ),
+)
+_SCRATCH = (
+    Rule(("model.decoder.",), lambda _: False, "belongs to pretrain; a classifier has no decoder"),
+    Rule(
+        ("classifier.image_size", "classifier.resample_positions"),
+        lambda c: c.classifier.image_size is None and not c.classifier.resample_positions,
+        "belongs to finetune; in scratch --image-size is the model's own",
+    ),
+)
+
+
+def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1) -> None:
+    """What can be told of a training before its images are counted.
+
+    Raises UsageError where nothing says how fast or how long it learns, RunError for a batch that does not divide.
+    """
+    config.optimizer.actual_lr(config.schedule.batch_size)
+    config.schedule.total_steps(1)
+    config.schedule.micro_batch(world_size)
+
+
+def check_files(options: Any) -> None:
+    """Raises UsageError where a file's name is of no format that the verb writes."""
+    if isinstance(options, ReconstructOptions):
+        _check_suffix(options.out, _PICTURES, "a picture is written as .png or .jpg")
+    elif isinstance(options, EmbedOptions):
+        _check_suffix(options.out, (".npz", ".parquet"), "features are written as .npz or .parquet")
+    elif isinstance(options, DataOptions) and options.picture:
+        _check_suffix(options.picture, _PICTURES, "a picture is written as .png or .jpg")
+    elif isinstance(options, EvaluateOptions) and options.confusion:
+        _check_suffix(options.confusion, (".svg",), "the confusion picture is written as .svg")
+
+
+def _check_suffix(path: str, suffixes: tuple[str, ...], says: str) -> None:
+    suffix = PurePath(path).suffix.lower()
+    if suffix not in suffixes:
+        raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")
+
+
+_PICTURES = (".png", ".jpg", ".jpeg")

@@ -1,0 +1,154 @@
+"""The words of a command line, each given to the option it belongs to.
+
+An option takes no more words than fit it, so what follows may be a source or a file: `--image-size 64 a.jpg`,
+`--kinds knn linear photos`.
+"""
+
+import re
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from maekit.config.options import Option, by_name
+from maekit.errors import UsageError
+
+_TRUTHS = {"true", "false", "yes", "no", "on", "off", "0", "1"}
+_OPTION = re.compile(r"--?[A-Za-z]")
+
+
+@dataclass
+class Words:
+    """values: each option's path with its name as typed and its words, the last where it was given twice. loose: words
+    that follow no option. unknown: options that are none, with the word that follows where one does."""
+
+    values: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    loose: list[str] = field(default_factory=list)
+    unknown: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def for_tyro(self) -> list[str]:
+        """The same as tyro takes it, each option once."""
+        return [word for name, words in self.values.values() for word in (name, *words)]
+
+
+def read(words: list[str], options: list[Option], also: dict[str, str]) -> Words:
+    """Sort words by the options they belong to.
+
+    also: further names of options, by the name they stand for. Raises UsageError for a value that is missing or cannot
+    be told from what follows.
+    """
+    return _Reader(words, options, also).read()
+
+
+class _Reader:
+    def __init__(self, words: list[str], options: list[Option], also: dict[str, str]) -> None:
+        self.rest = list(words)
+        self.names = by_name(options)
+        self.also = also
+        self.found = Words()
+        self.takes_words = any(option.words for option in options)
+
+    def read(self) -> Words:
+        while self.rest:
+            word = self.rest.pop(0)
+            if word == "--":
+                self.found.loose += self.rest
+                break
+            if not _OPTION.match(word):
+                self.found.loose.append(word)
+                continue
+            typed, equals, value = word.partition("=")
+            name = typed.replace("_", "-")
+            name = self.also.get(name, name)
+            option = self.names.get(name)
+            if option is None:
+                self._unknown(typed, value if equals else None)
+                continue
+            given = self._values(option, typed, [value] if equals else None)
+            if option.words and option.path in self.found.values and option.item is str and option.takes == "one":
+                raise UsageError(f"{typed}: is given twice, {self.found.values[option.path][1][0]!r} and {given[0]!r}")
+            self._keep(option, name, given)
+        return self._placed()
+
+    def _unknown(self, typed: str, value: str | None) -> None:
+        if value is None and self.rest and not _OPTION.match(self.rest[0]):
+            value = self.rest.pop(0)  # for what is said of it; whether it is its value is not known
+        self.found.unknown.append((typed, value))
+
+    def _keep(self, option: Option, name: str, given: list[str]) -> None:
+        earlier = self.found.values.pop(option.path, None)
+        if option.words and option.takes == "some" and earlier:
+            given = earlier[1] + given
+        self.found.values[option.path] = (name, given)
+
+    def _values(self, option: Option, typed: str, joined: list[str] | None) -> list[str]:
+        if option.takes == "nothing":
+            stray = joined or ([self.rest[0]] if self.rest and self.rest[0].lower() in _TRUTHS else [])
+            if stray:
+                no = next(iter(option.negative))
+                raise UsageError(f"{typed} {stray[0]}: takes no value; write {option.name} or {no}")
+            return []
+        if joined is not None and option.count == 1:
+            return joined
+        if option.takes == "some" and joined is None and not self._value_follows():
+            return []
+        first = self._next(typed) if joined is None else joined[0]
+        if option.takes == "size":
+            return [self._size(typed, first)]
+        if option.takes == "some":
+            return [first, *self._more(option)]
+        if first in option.alone:
+            return [first]
+        given = [first]
+        while len(given) < option.count:
+            if not self.rest or not option.fits(self.rest[0]):
+                raise UsageError(f"{typed}: takes {option.count} values, got {' '.join(given)} alone")
+            given.append(self.rest.pop(0))
+        return given
+
+    def _next(self, typed: str) -> str:
+        if not self._value_follows():
+            raise UsageError(f"{typed}: its value is missing")
+        return self.rest.pop(0)
+
+    def _value_follows(self) -> bool:
+        return bool(self.rest) and not re.match(r"--[A-Za-z]", self.rest[0])
+
+    def _size(self, typed: str, first: str) -> str:
+        """`64`, or `64x96` of `64 96`."""
+        if not (first.isdigit() and self.rest and self.rest[0].isdigit()):
+            return first
+        if self.takes_words and Path(self.rest[0]).exists():
+            raise UsageError(
+                f"{typed} {first} {self.rest[0]}: {self.rest[0]} may be a width or what lies here under that name; "
+                f"write {typed} {first}x{self.rest[0]}, or ./{self.rest[0]}"
+            )
+        return f"{first}x{self.rest.pop(0)}"
+
+    def _more(self, option: Option) -> list[str]:
+        more = []
+        while self.rest and not _OPTION.match(self.rest[0]) and (option.fits(self.rest[0]) or self._misspelt(option)):
+            more.append(self.rest.pop(0))
+        return more
+
+    def _misspelt(self, option: Option) -> bool:
+        """Whether the next word looks like one of an option's choices with a slip in it."""
+        choices: list[Any] = [*get_args(option.item)] if get_origin(option.item) is Literal else []
+        return bool(get_close_matches(self.rest[0], choices, n=1)) and not Path(self.rest[0]).exists()
+
+    def _placed(self) -> Words:
+        """Loose words where they belong. Raises UsageError where their place is taken or there is none."""
+        found, place = self.found, next((option for option in self.names.values() if option.words), None)
+        if not found.loose or found.unknown:
+            return found
+        first, *others = found.loose
+        if place is None:
+            raise UsageError(f"{first!r} stands where no value belongs; see --help")
+        if place.path in found.values:
+            typed, (given, *_) = found.values[place.path]
+            raise UsageError(f"{first!r} stands where no value belongs: {typed} {given} is given; take one of them")
+        if others and place.takes != "some":
+            raise UsageError(f"{others[0]!r} stands where no value belongs: {place.name} {first} is given already")
+        found.values[place.path] = (place.name, found.loose)
+        found.loose = []
+        return found
