@@ -3,7 +3,7 @@
     import maekit
     model = maekit.load("runs/flowers")                  # MaskedAutoencoder or Classifier, by what the file holds
     picture = maekit.reconstruct(model, images, masked)  # images [N, C, H, W] in [0, 1], masked [N, L] True = hidden
-    features = model.encoder(images)                     # a plain timm model
+    features = model.features(images)                    # [N, D], those of `maekit embed`; model.encoder is timm's own
 
 Names are imported when first used: timm and torch take seconds, and most mistakes are found without them.
 """

@@ -1,8 +1,6 @@
 """The command line: each verb parses, calls a recipe or an inference function, and prints."""
 
 import contextlib
-import json
-import math
 import os
 import shlex
 import sys
@@ -11,6 +9,7 @@ from difflib import get_close_matches
 from inspect import cleandoc
 from typing import Any, NoReturn
 
+from maekit import strict_json
 from maekit.errors import MaekitError, Stopped, UsageError
 
 Answer = dict[str, Any]
@@ -32,7 +31,7 @@ def main(words: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             answer = verb(words[1:])
         if as_json:
-            print(json.dumps(_finite(answer), allow_nan=False))
+            print(strict_json.dumps(answer))
         return 0
     except MaekitError as error:
         if debug:
@@ -56,15 +55,6 @@ def _resuming(words: list[str], run: str) -> str:
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     command = f"torchrun --nproc-per-node {processes} -m maekit" if processes > 1 else "maekit"
     return f"{command} {shlex.join(kept if '--resume' in kept else [*kept, '--resume'])}"
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity: they become null."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _take(words: list[str], flag: str) -> bool:
@@ -237,7 +227,11 @@ VERBS: dict[str, Callable[[list[str]], Answer]] = {
 
 def _done(answer: Answer) -> Answer:
     """Say in a line where a run is and how it ended."""
-    values = [f"{name} {value:.4g}" for name, value in answer.items() if name == "loss" or name.startswith("val_")]
+    values = [
+        f"{name} {'not finite' if value is None else f'{value:.4g}'}"
+        for name, value in answer.items()
+        if name == "loss" or name.startswith("val_")
+    ]
     if answer["run"] is not None:  # other ranks say nothing
         print(f"done: {answer['run']}  {'  '.join(values)}  see {answer['run']}/report.html")
     return answer

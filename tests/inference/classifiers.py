@@ -41,7 +41,7 @@ def digit_classifier(pooling: str = "mean") -> Classifier:
     labels = torch.cat([batch.labels for batch in seen])
     with torch.no_grad():
         kind = "pooled" if pooling == "mean" else "class"
-        inputs = torch.cat([model.features(model.standardise(batch.images), kind) for batch in seen])
+        inputs = torch.cat([model.features(batch.images, kind) for batch in seen])
         solution = torch.linalg.lstsq(F.pad(inputs, (0, 1), value=1.0), F.one_hot(labels, 10).float()).solution
         model.head.weight.copy_(5 * solution[:-1].T)
         model.head.bias.copy_(5 * solution[-1])

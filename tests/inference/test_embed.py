@@ -9,12 +9,22 @@ import pytest
 import torch
 from answers import answer, complaint
 from classifiers import batches
+from PIL import Image
 
+import maekit
+from maekit.config import ClassifierConfig, MaskConfig, TargetConfig
+from maekit.config.verbs import DeviceOptions, EmbedOptions
 from maekit.data.sources import open_source
+from maekit.errors import ModelError
 from maekit.inference import embed
 from maekit.inference.features import extract
+from maekit.models import classifier
 from maekit.models.classifier import Classifier
+from maekit.models.encoder import ImageEncoder
+from maekit.models.mae import MaskedAutoencoder
+from maekit.weights import native
 from maekit.weights.load import load
+from tiny import model_config
 
 
 def read(path: Path) -> tuple[list[str], list[int], np.ndarray]:
@@ -112,3 +122,40 @@ def test_a_failure_leaves_what_was_there(capsys, encoder_weights: Path, tmp_path
 )
 def test_a_place_that_cannot_be_written_is_found_first(capsys, out: str, code: int, expected: str):
     assert expected in complaint(capsys, "embed", "--weights", "w", "--data", "nothing", "--out", out, code=code)
+
+
+@pytest.mark.parametrize("kind", ["masked autoencoder", "mean classifier", "class classifier", "encoder"])
+def test_features_in_python_are_the_vectors_of_the_file(kind, photos, tmp_path):
+    """At the model's own size, where embed's crop leaves pixels as they are; drop path on, as while training."""
+    half = {"mean": (0.3, 0.5, 0.7), "std": (0.2, 0.3, 0.4)}
+    config = model_config(image_size=16)
+    torch.manual_seed(0)
+    if kind == "masked autoencoder":
+        model = MaskedAutoencoder(config, TargetConfig(pixels="raw"), MaskConfig(), **half)
+    elif kind == "encoder":
+        model = ImageEncoder(config, **half)
+    else:
+        settings = ClassifierConfig(pooling=kind.split()[0], drop_path=0.5)
+        model = classifier.build(config, settings, ("rough", "smooth"), seed=0, **half)
+        torch.nn.init.normal_(model.norm.weight) if kind.startswith("mean") else None
+    native.save(model, tmp_path / "w.safetensors")
+    (tmp_path / "small").mkdir()
+    pictures = []
+    for number, file in enumerate(sorted(photos.rglob("*.png"))):
+        small = Image.open(file).convert("RGB").resize((16, 16))
+        small.save(tmp_path / "small" / f"{number}.png")
+        pictures.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
+    options = EmbedOptions(
+        weights=str(tmp_path / "w.safetensors"), data=str(tmp_path / "small"), out=str(tmp_path / "f.npz"),
+        crop_share=1.0, device=DeviceOptions(device="cpu"),
+    )  # fmt: skip
+    embed.embed(options)
+    written = torch.from_numpy(np.load(tmp_path / "f.npz")["vector"])
+    images = torch.stack(pictures).float() / 255
+    loaded = maekit.load(tmp_path / "w.safetensors")
+    for found in (loaded.features(images), loaded.train().features(images), model.features(torch.stack(pictures))):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, written, rtol=1e-5, atol=1e-6)
+    assert loaded.training
+    with pytest.raises(ModelError, match=r"the model takes \[N, 3, 16, 16\]"):
+        loaded.features(images[:, :1])

@@ -158,7 +158,8 @@ def test_images_of_one_channel_and_any_shape(maekit_here, tmp_path):
         ),
         (("--steps", "0"), 2, "no optimizer step"),
         (("--device", "cuda:99"), 1, "device cuda:99"),
-        (("--data", "absent"), 1, "absent: no such file or folder"),
+        (("--data", "absent"), 2, "--data: is given twice"),
+        (("--val", "absent"), 1, "absent: no such file or folder"),
     ],
 )
 def test_mistakes_get_one_line_and_leave_nothing(maekit_here, photos, tmp_path, options, code, words):

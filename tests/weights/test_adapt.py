@@ -6,6 +6,7 @@ import torch
 import tiny
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
+from maekit.models.family import features
 from maekit.weights import native
 from maekit.weights.load import load
 
@@ -82,8 +83,8 @@ def test_one_channel_sees_grey_as_three_saw_it_repeated(model_of, tmp_path):
     grey = load(tmp_path, WeightsOptions(channels=1))
     images = torch.randn(2, 1, *model.config.image_hw)
     with torch.no_grad():
-        expected = model.features(images.expand(-1, 3, -1, -1))
-        assert torch.allclose(grey.features(images), expected, atol=1e-5)
+        expected = features(model.encoder, images.expand(-1, 3, -1, -1))
+        assert torch.allclose(features(grey.encoder, images), expected, atol=1e-5)
     mean, _ = grey.standardise.values()
     assert mean == pytest.approx((0.4,))
 

@@ -1,19 +1,27 @@
 """Processes that train together, as torchrun starts them. One process without torchrun is a world of one."""
 
 import datetime
+import inspect
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from maekit.errors import RunError
 
 T = TypeVar("T")
+
+# What gloo and NCCL say of a process that waits for one that is gone.
+_OTHERS_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "Timed out waiting")
+_BEAT = 0.5  # seconds between two signs of life of a process at work; well below any sensible hang timeout
 
 
 @dataclass(frozen=True)
@@ -69,17 +77,64 @@ class World:
         return [value for part in lists for value in part]
 
     def gather_rows(self, *parts: Tensor) -> tuple[Tensor, ...]:
-        """Each tensor with all processes' rows, one process after the other; numbers of rows may differ."""
+        """Each tensor with all processes' rows, one process after the other; numbers of rows may differ.
+
+        A process without rows need not know how wide they are: whatever it has is left out.
+        """
         if self.size == 1:
             return parts
         shares: list[tuple[Tensor, ...]] = [() for _ in range(self.size)]
         dist.all_gather_object(shares, parts, group=self.hosts)
-        return tuple(torch.cat(column) for column in zip(*shares, strict=True))
+        columns = ([part for part in column if len(part)] or column[:1] for column in zip(*shares, strict=True))
+        return tuple(torch.cat(list(column)) for column in columns)
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """The work's result in each process, once all have done theirs, however long one of them takes.
+
+        A collective would wait no longer than the hang timeout. Here a process at work gives a sign of life twice a
+        second, so that only one that died, or stands still as a whole, ends the job. An error is raised where it
+        happened; the others then raise RunError.
+        """
+        if self.size == 1:
+            return work()
+        result: Future[T] = Future()
+        thread = threading.Thread(target=_settle, args=(result, work), daemon=True)  # one that hangs holds up no exit
+        thread.start()
+        finished = 0
+        while finished < self.size:
+            thread.join(_BEAT)
+            failed = result.done() and result.exception() is not None
+            states = torch.tensor([int(result.done()), int(failed)])
+            dist.all_reduce(states, group=self.hosts)
+            finished = int(states[0])
+            if states[1] and not failed:
+                raise RunError("another process of this job failed; its own line says why")
+            if failed:
+                break
+        return result.result()
 
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
             dist.barrier()
+
+
+def _settle(result: Future[T], work: Callable[[], T]) -> None:
+    try:
+        result.set_result(work())
+    except BaseException as error:
+        result.set_exception(error)
+
+
+def parallel(module: nn.Module) -> DistributedDataParallel:
+    """The module with gradients that are averaged over the processes; buffers stay each process's own.
+
+    torch 2.13 renamed the switch of the buffers, and warns of the old name in every run.
+    """
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    settings: dict[str, Any] = {"gradient_as_bucket_view": True, switch: False}
+    return DistributedDataParallel(module, **settings)
 
 
 @contextmanager
@@ -101,6 +156,10 @@ def join(device: str, timeout: float) -> Iterator[World]:
     hosts: Any = dist.new_group(backend="gloo", timeout=patience) if chosen.type == "cuda" else None
     try:
         yield World(rank=dist.get_rank(), size=size, local_rank=local_rank, device=chosen, hosts=hosts)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _OTHERS_GONE):
+            raise
+        raise RunError("another process of this job failed or stood still; its own line says why") from error
     finally:
         dist.destroy_process_group()
 

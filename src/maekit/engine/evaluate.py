@@ -26,24 +26,21 @@ def knn_predict(
 def knn_predict_each(
     memory: Tensor, labels: Tensor, features: Tensor, *, ks: Sequence[int], temperature: float = 0.07, classes: int
 ) -> dict[int, Tensor]:
-    """`knn_predict` for several k, the neighbours being found once: k → [N] int64, on the memory's device."""
-    with torch.autocast(memory.device.type, enabled=False):  # votes need float32 whatever surrounds them
-        return _knn_predict_each(memory, labels, features, ks, temperature, classes)
+    """`knn_predict` for several k, the neighbours being found once: k → [N] int64, on the memory's device.
 
-
-def _knn_predict_each(
-    memory: Tensor, labels: Tensor, features: Tensor, ks: Sequence[int], temperature: float, classes: int
-) -> dict[int, Tensor]:
-    memory = F.normalize(memory.float(), dim=1)
+    In float32 whatever autocast surrounds it: votes in half precision would have ties that are none.
+    """
     predicted: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for part in features.split(max(1, _CHUNK_ENTRIES // len(memory))):
-        similarity = F.normalize(part.to(memory.device).float(), dim=1) @ memory.T
-        nearest, neighbour = similarity.topk(min(max(ks), len(memory)), dim=1)
-        weights, voted = (nearest / temperature).exp(), labels[neighbour]
-        for k in ks:
-            votes = torch.zeros(len(part), classes, device=memory.device)
-            votes.scatter_add_(1, voted[:, :k], weights[:, :k])
-            predicted[k].append(votes.argmax(dim=1))
+    with torch.autocast(memory.device.type, enabled=False):
+        memory = F.normalize(memory.float(), dim=1)
+        for part in features.split(max(1, _CHUNK_ENTRIES // len(memory))):
+            similarity = F.normalize(part.to(memory.device).float(), dim=1) @ memory.T
+            nearest, neighbour = similarity.topk(min(max(ks), len(memory)), dim=1)
+            weights, voted = (nearest / temperature).exp(), labels[neighbour]
+            for k in ks:
+                votes = torch.zeros(len(part), classes, device=memory.device)
+                votes.scatter_add_(1, voted[:, :k], weights[:, :k])
+                predicted[k].append(votes.argmax(dim=1))
     return {k: torch.cat(parts) for k, parts in predicted.items()}
 
 
@@ -52,6 +49,7 @@ def rankme(features: Tensor) -> float:
 
     Between 1, all in one direction, and min(N, D). It needs no labels, and a collapse shows as a fall.
     """
-    values = torch.linalg.svdvals(features.float())
+    with torch.autocast(features.device.type, enabled=False):
+        values = torch.linalg.svdvals(features.float())
     shares = values / values.sum().clamp_min(1e-12) + 1e-7
     return float(torch.exp(-(shares * shares.log()).sum()))

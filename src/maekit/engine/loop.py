@@ -22,7 +22,7 @@ from maekit import storage
 from maekit.config import OptimizerConfig, RunConfig
 from maekit.engine import memory, metrics
 from maekit.engine import optimizer as optimizers
-from maekit.engine.distributed import World
+from maekit.engine.distributed import World, parallel
 from maekit.engine.drift import refuse_drift
 from maekit.engine.ema import Ema
 from maekit.engine.metrics import History, Record
@@ -149,12 +149,12 @@ class _Loop:
         named = list(self.model.named_parameters())
         self.parameters = [parameter for _, parameter in named if parameter.requires_grad]
         self.optimizer = optimizers.build(optimizer, named, plan.lr, task.rate_factors())
-        self.ema = Ema(self.model, config.ema) if config.ema else None
+        self.ema = Ema(self.model, config.ema, plan.steps) if config.ema else None
         self.forward: nn.Module = _Step(task)
         if config.compile:
             self.forward.compile()
         if world.size > 1:
-            self.forward = DistributedDataParallel(self.forward, gradient_as_bucket_view=True, broadcast_buffers=False)
+            self.forward = parallel(self.forward)
         # A step whose loss or gradient is not finite changes nothing, nor does any after it; which one it was is read
         # from the device at the next log point.
         self.spoilt_step = torch.full((), -1, dtype=torch.int64, device=world.device)
@@ -315,9 +315,7 @@ class _Loop:
 
     def restore(self) -> int:
         """Load the newest sound checkpoint, if there is one; the step it stands at, the same on every rank."""
-        found = None
-        if self.folder is not None:
-            found = self.folder.newest_sound()
+        found = self.world.patiently(lambda: None if self.folder is None else self.folder.newest_sound())
         told = self.world.tell(found)
         if told is None:
             if self.config.resume:
@@ -344,4 +342,4 @@ class _Loop:
 
 def _highest(folder: RunFolder, name: str) -> float:
     """The highest value of a name in the history so far."""
-    return max((record[name] for record in metrics.read(folder.path / "metrics.jsonl") if name in record), default=-1.0)
+    return max((r[name] for r in metrics.read(folder.path / "metrics.jsonl") if r.get(name) is not None), default=-1.0)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import socket
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from maekit import storage
+from maekit import storage, strict_json
 from maekit.errors import StorageError
 
 Record = dict[str, Any]
@@ -34,7 +33,7 @@ class History:
     def write(self, record: Record) -> None:
         """Append one record and flush it."""
         try:
-            self._file.write((json.dumps(_plain(record)) + "\n").encode())
+            self._file.write((strict_json.dumps(record) + "\n").encode())
             self._file.flush()
         except OSError as error:
             raise StorageError(f"{self._path}: cannot be written ({error.strerror})") from None
@@ -117,11 +116,6 @@ def _record(line: bytes) -> Record | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
-
-
-def _plain(record: Record) -> Record:
-    """JSON knows no NaN: what is not finite becomes null."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
 
 
 class _Board:

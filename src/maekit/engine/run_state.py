@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import socket
@@ -14,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from maekit import storage
+from maekit import storage, strict_json
 from maekit.errors import RunError, StorageError
 
 log = logging.getLogger("maekit")
@@ -49,7 +48,7 @@ class RunFolder:
 
     def write_config(self, record: Mapping[str, Any]) -> None:
         """Write config.json."""
-        storage.write_text(self.path / "config.json", json.dumps(record, indent=1) + "\n")
+        storage.write_text(self.path / "config.json", strict_json.dumps(record, indent=1) + "\n")
 
     def save(
         self,

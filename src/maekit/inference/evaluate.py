@@ -171,6 +171,9 @@ def class_numbers(source: Source, classes: Sequence[str], weights: str) -> Tenso
     found, known = source.classes, tuple(classes)
     if found == known:
         return torch.arange(len(known))
+    number = {name: label for label, name in enumerate(known)}
+    if len(found) == len(known) == len(number) and set(found) == set(known):
+        return torch.tensor([number[name] for name in found])
     if _numbered(found):
         if len(found) > len(known):
             index = next(i for i in range(len(source)) if (source.label(i) or 0) >= len(known))
@@ -180,9 +183,6 @@ def class_numbers(source: Source, classes: Sequence[str], weights: str) -> Tenso
             )
         log.warning("%s names no classes; its labels are taken as the numbers of those of %s", source.text, weights)
         return torch.arange(len(found))
-    number = {name: label for label, name in enumerate(known)}
-    if len(found) == len(known) == len(number) and set(found) == set(known):
-        return torch.tensor([number[name] for name in found])
     if _numbered(known) and len(found) == len(known):
         log.warning("%s names no classes; the %d of %s are taken in their order", weights, len(found), source.text)
         return torch.arange(len(known))

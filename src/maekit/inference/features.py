@@ -31,21 +31,20 @@ class Features:
 def stream(
     model: ImageEncoder, batches: Iterable[Batch], kind: Kind = "pooled", *, blocks: int = 1
 ) -> Iterator[Features]:
-    """Features of each batch as it comes, so that no more than one is held. The model must be in eval mode."""
+    """Features of each batch as it comes, so that no more than one is held."""
     for batch in batches:
-        with torch.no_grad():
-            images = model.standardise(batch.images.to(model.device, non_blocking=True))
-            vectors = model.features(images, kind, blocks=blocks).float().cpu()
-        yield Features(vectors, batch.labels, batch.indices)
+        yield Features(model.features(batch.images, kind, blocks=blocks).cpu(), batch.labels, batch.indices)
 
 
 def extract(model: ImageEncoder, batches: Iterable[Batch], kind: Kind = "pooled", *, blocks: int = 1) -> Features:
-    """Features of all images that come, in order. The model must be in eval mode; it is left as it is."""
+    """Features of all images that come, in order. The model is left as it is."""
     return joined(list(stream(model, batches, kind, blocks=blocks)))
 
 
 def joined(parts: Sequence[Features]) -> Features:
-    """Features one after the other."""
+    """Features one after the other; of no part at all, no rows, whose width nobody can know."""
+    if not parts:
+        return Features(torch.empty(0), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
     return Features(
         torch.cat([part.vectors for part in parts]),
         torch.cat([part.labels for part in parts]),

@@ -15,7 +15,7 @@ _CROP_SHARE = 0.875
 
 
 def crop_share_of(model: ImageEncoder, asked: float | None) -> float:
-    """The share of the centre crop: what was asked for, else what the model was validated with, else 0.875."""
+    """The share of the centre crop in which every verb sees images: as asked, else the model's own, else 0.875."""
     return asked or model.crop_share or _CROP_SHARE
 
 
@@ -24,7 +24,7 @@ def one_pass(
 ) -> Iterator[Batch]:
     """Batches of all images at the model's size. Raises DataError where more are unreadable than `bad` tolerates.
 
-    crop_share: of the centre crop, as `crop_share_of` takes it.
+    crop_share: of the centre crop, as `crop_share_of` understands it.
     """
     few = options.workers is None and len(source) <= options.batch_size  # a process would take longer to start
     batches = eval_batches(

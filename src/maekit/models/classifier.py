@@ -44,12 +44,12 @@ class Classifier(ImageEncoder):
         nn.init.trunc_normal_(self.head.weight, std=classifier.head_std)
         nn.init.zeros_(self.head.bias)
 
-    def features(self, images: Tensor, kind: Features = "pooled", *, blocks: int = 1) -> Tensor:
-        """As `ImageEncoder.features`, followed by the norm where mean pooling took it from the encoder.
+    def _features(self, images: Tensor, kind: Features, blocks: int) -> Tensor:
+        """As an `ImageEncoder`'s, followed by the norm where mean pooling took it from the encoder.
 
         So pooled (pooling mean) or class (pooling class) is what the head sees.
         """
-        return self.norm(super().features(images, kind, blocks=blocks))
+        return self.norm(super()._features(images, kind, blocks))
 
     def forward(self, images: Tensor) -> Tensor:
         """images: [N, C, H, W] standardised → logits [N, Y]."""

@@ -1,5 +1,7 @@
 """An encoder with what is needed to use it: its config, its family, and how its images are standardised."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -10,6 +12,19 @@ from maekit.errors import ModelError
 from maekit.models.family import Features as Kind
 from maekit.models.family import family_of, features
 from maekit.models.standardise import Standardise
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; each module goes back to the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 class ImageEncoder(nn.Module):
@@ -37,8 +52,21 @@ class ImageEncoder(nn.Module):
         self.crop_share: float | None = None
         self.value_range: tuple[float, float] | None = None
 
+    @torch.no_grad()
     def features(self, images: Tensor, kind: Kind = "pooled", *, blocks: int = 1) -> Tensor:
-        """Features of whole images [N, C, H, W] standardised; see `maekit.models.family.features`."""
+        """Frozen features of whole images: what `maekit embed` writes and probes judge.
+
+        images: [N, C, H, W] float in [0, 1] (or uint8), on any device; they are standardised here. pooled: [N, D], the
+        mean of the patch tokens after the final norm; class: [N, D], the class token after it; patches: [N, T, D].
+        blocks: mean over the outputs of so many last blocks. float32, on the model's device, without gradient (to train
+        on tokens, call `encoder` with standardised images). In eval mode, whatever mode the model is in. Raises
+        ModelError where images do not fit the model, or a class token is asked of an encoder that has none.
+        """
+        self.check_images(images)
+        with eval_mode(self):
+            return self._features(self.standardise(images.to(self.device, non_blocking=True)), kind, blocks).float()
+
+    def _features(self, images: Tensor, kind: Kind, blocks: int) -> Tensor:
         return features(self.encoder, images, kind, blocks=blocks)
 
     def check_images(self, images: Tensor) -> None:

@@ -117,7 +117,9 @@ def scratch(config: ClassifyConfig) -> dict[str, Any]:
 
 def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
     with execution.join_world(config.run) as world:
-        train, val = labelled_pair(open_source(config.data.source), open_source(config.validation.source))
+        train, val = world.patiently(
+            lambda: labelled_pair(open_source(config.data.source), open_source(config.validation.source))
+        )
         if config.per_class is not None:
             train = few_per_class(train, config.per_class, config.run.seed)
         config = execution.with_range(config, train)
@@ -131,7 +133,8 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
             execution.hold_folder(config.run, config.name, world) as folder,
             memory.explained(plan, config.run, model.config.image_hw, world.device),
         ):
-            execution.write_down(folder, config, train, plan, world)
+            fingerprint = world.patiently(train.fingerprint)
+            execution.write_down(folder, config, train, fingerprint, plan, world)
             execution.print_header(verb, config, model, train, plan, world, folder)
             outcome = loop.train(
                 task,
@@ -141,7 +144,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
                 config=config.run,
                 world=world,
                 folder=folder,
-                facts={"identity": identity(files.to_dict(config), train.fingerprint())},
+                facts={"identity": identity(files.to_dict(config), fingerprint)},
                 evaluate_every=execution.steps_of(config.validation.every or 1.0, plan),
                 best_by="val_top1",
             )

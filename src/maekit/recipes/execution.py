@@ -105,7 +105,9 @@ def steps_of(epochs: float, plan: Plan) -> int:
     return max(1, round(epochs * plan.images / plan.batch_size))
 
 
-def write_down(folder: RunFolder | None, config: Any, source: Source, plan: Plan, world: World) -> None:
+def write_down(
+    folder: RunFolder | None, config: Any, source: Source, fingerprint: str, plan: Plan, world: World
+) -> None:
     """config.json: what runs, on which data, on which hardware, with which versions."""
     if folder is None:
         return
@@ -113,7 +115,7 @@ def write_down(folder: RunFolder | None, config: Any, source: Source, plan: Plan
         {
             "config": files.to_dict(config),
             "data": {"source": source.text, "images": len(source), "classes": source.classes and len(source.classes),
-                     "fingerprint": source.fingerprint()},
+                     "fingerprint": fingerprint},
             "computed": {"steps": plan.steps, "warmup_steps": plan.warmup_steps, "lr": plan.lr, "base_lr": plan.base_lr,
                          "micro_batch": plan.micro_batch, "accumulation": plan.accumulation,
                          "world_size": plan.world_size},

@@ -21,6 +21,7 @@ from maekit.engine.distributed import World
 from maekit.engine.drift import identity
 from maekit.engine.evaluate import knn_predict, rankme
 from maekit.engine.schedule import Plan
+from maekit.errors import DataError
 from maekit.inference import picture, reconstruct
 from maekit.inference.features import Features, extract
 from maekit.models import mae
@@ -87,6 +88,8 @@ class Validation:
             total += float(self._loss(model, batch)) * len(batch)
             count += len(batch)
         sums = self._world.sum(torch.tensor([total, count], dtype=torch.float64, device=self._world.device))
+        if not sums[1]:
+            raise DataError(f"{self._held_out.text}: no validation image can be read")
         held_out = self._features(model, self._held_out)
         said = {"val_loss": float(sums[0] / sums[1]), "val_rankme": rankme(held_out.vectors)}
         if self._classes:
@@ -134,11 +137,11 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     and report.html. Raises MaekitError in one line for whatever stands in the way.
     """
     with execution.join_world(config.run) as world:
-        source = open_source(config.data.source)
+        source = world.patiently(lambda: open_source(config.data.source))
         held_out = open_source(config.validation.source) if config.validation.source else None
         plan = Plan.of(config.optimizer, config.schedule, len(source), world.size)
         config = execution.with_range(config, source)
-        mean, std = standardisation(config.data, source, config.model.channels)
+        mean, std = world.patiently(lambda: standardisation(config.data, source, config.model.channels))
         model = mae.build(config, mean, std)
         model.crop_share, model.value_range = config.validation.crop_share, known_range(config.data.range)
         if config.weights:
@@ -151,7 +154,8 @@ def run(config: PretrainConfig) -> dict[str, Any]:
             execution.hold_folder(config.run, config.name, world) as folder,
             memory.explained(plan, config.run, config.model.image_hw, world.device),
         ):
-            execution.write_down(folder, config, source, plan, world)
+            fingerprint = world.patiently(source.fingerprint)
+            execution.write_down(folder, config, source, fingerprint, plan, world)
             execution.print_header("pretrain", config, model, source, plan, world, folder)
             outcome = loop.train(
                 task,
@@ -161,7 +165,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
                 config=config.run,
                 world=world,
                 folder=folder,
-                facts={"identity": identity(files.to_dict(config), source.fingerprint())},
+                facts={"identity": identity(files.to_dict(config), fingerprint)},
                 evaluate_every=None if validation is None else _evaluate_every(config, plan),
             )
             unreadable = execution.count_unreadable(bad, world)

@@ -5,7 +5,6 @@ Legend: N images, D feature width.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,7 +23,8 @@ from maekit.engine.precision import Precision
 from maekit.engine.progress import counter
 from maekit.errors import DataError, ModelError
 from maekit.inference.features import Features, joined, stream
-from maekit.models.encoder import ImageEncoder
+from maekit.inference.one_pass import crop_share_of
+from maekit.models.encoder import ImageEncoder, eval_mode
 from maekit.recipes.execution import join_world
 from maekit.recipes.probe_training import Choice, Trial, train_attentive, train_linear
 from maekit.weights.load import load
@@ -62,15 +62,16 @@ def judge(
 
     Returns each kind's first row as `knn`, `linear`, `attentive` ({top1, features, blocks, ...}; knn also by_k: top-1
     by number of neighbours), and `rows`, one for each kind, choice of features and number of neighbours; train_images,
-    val_images. The first row is that of the first choice, never of the best. Raises DataError for sources that cannot
-    be compared, or too few images; ModelError where the encoder has not the features asked for.
+    val_images, crop_share (of the centre crop they were seen in). The first row is that of the first choice, never of
+    the best. Raises DataError for sources that cannot be compared, or too few images; ModelError where the encoder has
+    not the features asked for.
     """
     train, val = labelled_pair(train, val)
     if config.per_class is not None:
         train = few_per_class(train, config.per_class, config.seed)
     _check_neighbours(config, len(train))
     world = world or World(device=model.device)
-    with _eval_mode(model):
+    with eval_mode(model):
         trial = Trial(model, train, val, config, world)
         choices = _choices(model, config)
         rows = _fixed_rows(trial, choices)
@@ -80,7 +81,13 @@ def judge(
         if "attentive" in config.kinds:
             for blocks in dict.fromkeys(choice.blocks for choice in choices):
                 rows.append(_row("attentive", Choice("patches", blocks), train_attentive(trial, blocks)))
-    return {**_summary(rows), "rows": rows, "train_images": len(train), "val_images": len(val)}
+    return {
+        **_summary(rows),
+        "rows": rows,
+        "train_images": len(train),
+        "val_images": len(val),
+        "crop_share": crop_share_of(model, config.crop_share),
+    }
 
 
 def probe_features(
@@ -161,7 +168,10 @@ def _features(trial: Trial, source: Source, choices: Sequence[Choice]) -> dict[C
         for batch in _counted(trial.batches(source), len(source), trial.world):
             for choice in choices:
                 parts[choice] += stream(trial.model, [batch], choice.features, blocks=choice.blocks)
-    return {choice: _gathered(trial.world, joined(found)) for choice, found in parts.items()}
+    whole = {choice: _gathered(trial.world, joined(found)) for choice, found in parts.items()}
+    if not all(len(found.labels) for found in whole.values()):
+        raise DataError(f"{source.text}: none of its images can be read")
+    return whole
 
 
 def _gathered(world: World, part: Features) -> Features:
@@ -222,8 +232,7 @@ def _paper_choices(model: ImageEncoder, config: ProbeConfig, choices: Sequence[C
 def _lack(model: ImageEncoder, choice: Choice) -> ModelError | None:
     blank = torch.zeros(1, model.config.channels, *model.config.image_hw, device=model.device)
     try:
-        with torch.no_grad():
-            model.features(blank, choice.features, blocks=choice.blocks)
+        model.features(blank, choice.features, blocks=choice.blocks)
     except ModelError as error:
         return error
     return None
@@ -232,18 +241,6 @@ def _lack(model: ImageEncoder, choice: Choice) -> ModelError | None:
 def _check_neighbours(config: ProbeConfig, images: int) -> None:
     if "knn" in config.kinds and (largest := max(config.neighbours, default=0)) > images:
         raise DataError(f"--neighbours {largest}: there are {images} training images; take {images} at most")
-
-
-@contextmanager
-def _eval_mode(model: ImageEncoder) -> Iterator[None]:
-    """Eval mode for a while; each module goes back to the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _share(right: torch.Tensor) -> float:

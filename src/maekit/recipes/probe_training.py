@@ -22,6 +22,7 @@ from maekit.engine.distributed import World
 from maekit.engine.precision import Precision
 from maekit.engine.schedule import Plan
 from maekit.engine.task import Batches
+from maekit.errors import DataError
 from maekit.inference.features import Features, extract
 from maekit.inference.one_pass import crop_share_of
 from maekit.models.encoder import ImageEncoder
@@ -87,9 +88,7 @@ class Trial:
 
     def encode(self, batch: Batch, choice: Choice) -> Tensor:
         """A batch's features, on the model's device, with no way back into the encoder."""
-        with torch.no_grad():
-            images = self.model.standardise(batch.images.to(self.model.device))
-            return self.model.features(images, choice.features, blocks=choice.blocks)
+        return self.model.features(batch.images, choice.features, blocks=choice.blocks)
 
 
 class ProbeTask:
@@ -118,6 +117,8 @@ class ProbeTask:
             right += torch.stack([(each.argmax(dim=1) == on_device.labels).sum() for each in logits.values()])
             images += len(batch)
         total = int(trial.world.sum(torch.tensor(images, device=trial.world.device)))
+        if not total:
+            raise DataError(f"{trial.val.text}: no validation image can be read")
         counts = trial.world.sum(right).tolist()
         return {f"val_{name}": count / total for name, count in zip(self.model, counts, strict=True)}
 
@@ -152,7 +153,7 @@ def train_linear(trial: Trial, choices: Iterable[Choice]) -> dict[Choice, float]
     plan = _plan(trial, optimizer, schedule)
 
     def inputs(batch: Batch) -> dict[str, Tensor]:
-        return {name: trial.encode(batch, choice).float() for name, choice in chosen.items()}
+        return {name: trial.encode(batch, choice) for name, choice in chosen.items()}
 
     def batches(start: int) -> Iterator[Batch]:
         return train_batches(
@@ -208,7 +209,7 @@ def train_attentive(trial: Trial, blocks: int) -> float:
         plan = _plan(trial, optimizer, replace(schedule, steps=_ATTENTIVE_LEAST_STEPS), images=images)
 
     def inputs(batch: Batch | _TokenBatch) -> dict[str, Tensor]:
-        found = batch.tokens if isinstance(batch, _TokenBatch) else trial.encode(batch, choice).float()
+        found = batch.tokens if isinstance(batch, _TokenBatch) else trial.encode(batch, choice)
         return {choice.name: found}
 
     def batches(_: int) -> Iterator[Batch | _TokenBatch]:  # a probe keeps no checkpoint to go on from
@@ -246,8 +247,7 @@ def _cached_tokens(trial: Trial, choice: Choice) -> Features | None:
     """Patch tokens of all training images, on every rank; None where they would take too much memory."""
     config = trial.model.config
     blank = torch.zeros(1, config.channels, *config.image_hw, device=trial.model.device)
-    with torch.no_grad():
-        values = trial.model.features(blank, "patches", blocks=choice.blocks)[0].numel()
+    values = trial.model.features(blank, "patches", blocks=choice.blocks)[0].numel()
     gigabytes = values * 4 * len(trial.train) / 1e9
     if gigabytes > trial.config.token_memory:
         log.info(
