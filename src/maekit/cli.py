@@ -36,6 +36,8 @@ def main(words: list[str] | None = None) -> int:
     except MaekitError as error:
         if debug:
             raise
+        if as_json and error.answer is not None:
+            print(strict_json.dumps(error.answer))
         print(f"maekit: {' '.join(str(error).split())}", file=sys.stderr)
         if isinstance(error, Stopped) and error.run:
             print(f"go on with: {_resuming(words, error.run)}", file=sys.stderr)
@@ -81,9 +83,9 @@ def data(words: list[str]) -> Answer:
 
     options = _options("data", words, DataOptions)
 
-    from maekit.inference.doctor import examine
+    from maekit.inference import doctor
 
-    return examine(options)
+    return doctor.run(options)
 
 
 def pretrain(words: list[str]) -> Answer:

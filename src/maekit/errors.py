@@ -9,6 +9,8 @@ class MaekitError(Exception):
     """Root of every error maekit raises on purpose."""
 
     exit_code = 1
+    answer: "dict[str, object] | None" = None
+    """What was found all the same, for `--json`."""
 
 
 class UsageError(MaekitError):

@@ -169,7 +169,8 @@ class TestParquet:
     def test_splits_are_not_mixed(self, tmp_path: Path) -> None:
         for split in ("train", "test"):
             write_parquet(tmp_path / f"{split}-00000-of-00001.parquet", [(png(), 0)])
-        assert "several splits (test, train)" in refusal(tmp_path)
+        assert "several splits, train (1 .parquet file), test (1 .parquet file)" in refusal(tmp_path)
+        assert len(open_source(f"{tmp_path}@train")) == 1
         assert len(open_source(f"{tmp_path}/train-*.parquet")) == 1
 
     def test_memory_is_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,9 @@ class DataConfig:
     is cut to 8 bits before. measured: the 0.1st and the 99.9th percentile of this source's values, from up to 1,000 of
     its images. None: that of the weights it starts from, else all that the values' type can hold (floating point: 0
     to 1)."""
+    image_column: Annotated[str | None, arg(aliases=("--image-column",))] = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do. None: the only one, or the
+    one called image."""
     workers: Annotated[int | None, arg(aliases=("--workers",)), Field(ge=0)] = None
     """Processes that decode images, per device. None: one less than the device's share of the cores, at most 16."""
     bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01

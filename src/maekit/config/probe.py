@@ -70,6 +70,8 @@ class ProbeOptions:
     """Labelled SOURCE to learn from. The option's name may be left out."""
     val: str
     """Labelled SOURCE to be judged on, of the same classes."""
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
     probe: ProbeConfig = ProbeConfig()
     """How features are judged."""
     device: Annotated[str, DEVICE] = "auto"

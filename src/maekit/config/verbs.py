@@ -35,6 +35,9 @@ class DataOptions:
     """SOURCE to examine. The option's name may be left out."""
     channels: Annotated[int, Field(ge=1)] = 3
     """Channels the images are decoded to."""
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do. None: the only one, or the
+    one called image."""
     range: Annotated[Literal["measured"] | tuple[float, float] | None, WIDE] = None
     """The stored values that become black and white, as --data.range in training; measured: of this source."""
     images: Annotated[int | None, Field(ge=1)] = None
@@ -101,6 +104,8 @@ class ReconstructOptions:
     statistics: Literal["original", "visible"] = "visible"
     """Normalised-pixel models: where each hidden patch's mean and spread come from. original: the hidden pixels
     themselves, a leak. visible: the visible neighbours."""
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()
@@ -120,6 +125,8 @@ class EvaluateOptions:
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
     W says so, as what maekit trained does, else 0.875."""
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()
@@ -139,6 +146,8 @@ class ClassifyOptions:
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
     W says so, as what maekit trained does, else 0.875."""
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()
@@ -163,6 +172,8 @@ class EmbedOptions:
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
     W says so, as what maekit trained does, else 0.875."""
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
     weights_options: WeightsOptions = WeightsOptions()
     """What foreign weights leave unsaid."""
     device: DeviceOptions = DeviceOptions()

@@ -30,7 +30,7 @@ def classify(options: ClassifyOptions) -> dict[str, Any]:
     Unreadable images are skipped; DataError where none can be read.
     """
     log_to_terminal()
-    source = _all_of(options.images)
+    source = _all_of(options.images, options.image_column)
     model = classifier(options.weights, options.weights_options).to(choose_device(options.device.device))
     bad = any_unreadable(source)
     count = min(options.top, len(model.classes))
@@ -50,7 +50,7 @@ def classify(options: ClassifyOptions) -> dict[str, Any]:
     return {"images": images, "skipped": skipped(bad)}
 
 
-def _all_of(words: Sequence[str]) -> Source:
+def _all_of(words: Sequence[str], image_column: str | None) -> Source:
     """One source of image files, folders, lists and whatever else a word may mean."""
     if not words:
         raise UsageError("classify: which images? name image files, or a SOURCE")
@@ -59,7 +59,7 @@ def _all_of(words: Sequence[str]) -> Source:
         if is_file:
             sources.append(open_images([Path(word).expanduser() for word in group]))
         else:
-            sources += [open_source(word) for word in group]
+            sources += [open_source(word, image_column) for word in group]
     return sources[0] if len(sources) == 1 else JoinedSource(sources)
 
 

@@ -24,12 +24,13 @@ from maekit.config import AugmentConfig
 from maekit.config.verbs import DataOptions
 from maekit.data.decode import Range, decode, stored_mode, stored_values
 from maekit.data.ranges import resolved, use_of_range
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source, find_source
+from maekit.data.sources.passed_over import PassedOver
 from maekit.data.statistics import evenly_spread, mean_and_std, moments
 from maekit.data.transforms import TrainTransform, train_transform
 from maekit.data.workers import map_in_order, worker_count
 from maekit.engine.progress import counter, log_to_terminal
-from maekit.errors import ImageError
+from maekit.errors import DataError, ImageError
 from maekit.inference.one_pass import printable
 from maekit.inference.picture import check_writable, save
 
@@ -58,8 +59,19 @@ class _Finding:
     """From reading to a crop that can be trained on, in one process."""
 
 
+def run(options: DataOptions) -> dict[str, Any]:
+    """`maekit data`: `examine`. Raises DataError, its `answer` filled, where no image can be read."""
+    answer = examine(options)
+    if len(answer["unreadable"]) == answer["examined"]:
+        reason = answer["unreadable"][0]["reason"]
+        failure = DataError(f"{options.source}: none of its {answer['examined']:,} images can be read: {reason}")
+        failure.answer = answer
+        raise failure
+    return answer
+
+
 def examine(options: DataOptions) -> dict[str, Any]:
-    """`maekit data`: print what the source holds, and return it.
+    """Print what the source holds, and return it.
 
     images, examined; classes: name → images, None where unlabelled; unreadable: [{path, reason}]; mean and std per
     channel in [0, 1]; sizes: smallest, median and largest width and height, and the most frequent sizes; modes: how
@@ -67,18 +79,19 @@ def examine(options: DataOptions) -> dict[str, Any]:
     and the largest value as stored and the share of its range between them, and how many images use less than an
     eighth of it; range: what --range stands for; duplicates: groups of paths with equal content; images_per_second
     that one process reads, decodes and crops to 224 px; workers_for_rate: how many of these `rate` takes. What no
-    readable image can tell is None. Raises DataError where there is no such source.
+    readable image can tell is None. passed_over: what was met and not taken, {images: {what: count}, beside: {what:
+    count}, notes: [sentence]}. Raises DataError where there is no such source.
     """
     log_to_terminal()
     picture = Path(options.picture) if options.picture else None
     if picture is not None:
         check_writable(picture)
-    source = open_source(options.source)
+    source = find_source(options.source, options.image_column)
     indices = evenly_spread(len(source), options.images)
     value_range = resolved(options.range, source, options.channels, workers=options.workers)
     findings = list(_findings(source, indices, options, value_range))
     answer = _answer(source, findings, options.rate) | {"range": value_range}
-    _print(answer, options)
+    _print(answer, options, source.passed_over)
     if picture is not None:
         save(_spread(findings), picture)
     return answer
@@ -134,6 +147,7 @@ def _answer(source: Source, findings: list[_Finding], rate: float) -> dict[str, 
     speed = len(sound) / sum(finding.seconds for finding in sound) if sound else None
     return {
         "images": len(source),
+        "passed_over": source.passed_over.as_dict(),
         "examined": len(findings),
         "classes": _classes(source),
         "unreadable": [
@@ -180,10 +194,12 @@ def _duplicates(source: Source, sound: list[_Finding]) -> list[list[str]]:
     return [[printable(source.path(index)) for index in group] for group in sorted(groups) if len(group) > 1]
 
 
-def _print(answer: dict[str, Any], options: DataOptions) -> None:
+def _print(answer: dict[str, Any], options: DataOptions, passed_over: PassedOver) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for name, text in _lines(answer, options):
         console.print(f"{name:<12}{text}")
+    for line in passed_over.lines():
+        console.print(line)
     _print_some(console, "Unreadable", [f"{bad['path']}: {bad['reason']}" for bad in answer["unreadable"]])
     _print_some(console, "Same content", [" = ".join(group) for group in answer["duplicates"]])
 

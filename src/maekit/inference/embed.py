@@ -49,7 +49,7 @@ def embed(options: EmbedOptions) -> dict[str, Any]:
     out = Path(options.out)
     writing = _writing(out)
     storage.check_writable(out)
-    source = open_source(options.data)
+    source = open_source(options.data, options.image_column)
     model = load(options.weights, options.weights_options).to(choose_device(options.device.device))
     bad = any_unreadable(source)
     images = width = 0

@@ -21,6 +21,7 @@ from maekit import storage
 from maekit.config.verbs import EvaluateOptions
 from maekit.data.loader import Batch
 from maekit.data.sources import Source, open_source
+from maekit.data.sources.labelled import is_numbered, matching_classes, say_matching
 from maekit.engine.distributed import World, choose_device
 from maekit.engine.progress import log_to_terminal
 from maekit.errors import DataError, UsageError
@@ -137,7 +138,7 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> dict[str, Any]:
     if picture is not None and len(model.classes) > DRAWN_CLASSES:
         raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows "
                          f"{len(model.classes)}")  # fmt: skip
-    source = open_source(options.data)
+    source = open_source(options.data, options.image_column)
     numbers = class_numbers(source, model.classes, options.weights)
     model.to(choose_device(options.device.device))
     bad = any_unreadable(source)
@@ -171,26 +172,17 @@ def class_numbers(source: Source, classes: Sequence[str], weights: str) -> Tenso
     found, known = source.classes, tuple(classes)
     if found == known:
         return torch.arange(len(known))
-    number = {name: label for label, name in enumerate(known)}
-    if len(found) == len(known) == len(number) and set(found) == set(known):
-        return torch.tensor([number[name] for name in found])
-    if _numbered(found):
-        if len(found) > len(known):
-            index = next(i for i in range(len(source)) if (source.label(i) or 0) >= len(known))
-            raise DataError(
-                f"{source.text}: {source.path(index)} has label {source.label(index)}, but {weights} knows "
-                f"{len(known)} classes, 0 to {len(known) - 1}"
-            )
-        log.warning("%s names no classes; its labels are taken as the numbers of those of %s", source.text, weights)
-        return torch.arange(len(found))
-    if _numbered(known) and len(found) == len(known):
-        log.warning("%s names no classes; the %d of %s are taken in their order", weights, len(found), source.text)
-        return torch.arange(len(known))
-    raise DataError(f"{source.text} and {weights}: have different classes: {_difference(found, known)}")
-
-
-def _numbered(classes: Sequence[str]) -> bool:
-    return list(classes) == [str(number) for number in range(len(classes))]
+    if is_numbered(found) and len(found) > len(known):
+        index = next(i for i in range(len(source)) if (source.label(i) or 0) >= len(known))
+        raise DataError(
+            f"{source.text}: {source.path(index)} has label {source.label(index)}, but {weights} knows "
+            f"{len(known)} classes, 0 to {len(known) - 1}"
+        )
+    numbers = matching_classes(found, known)
+    if numbers is None or (len(found) < len(known) and not is_numbered(found)):
+        raise DataError(f"{source.text} and {weights}: have different classes: {_difference(found, known)}")
+    say_matching(source.text, found, weights, known)
+    return torch.from_numpy(numbers)
 
 
 def _difference(found: Sequence[str], known: Sequence[str]) -> str:

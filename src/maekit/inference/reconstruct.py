@@ -125,7 +125,7 @@ def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
         raise UsageError("--rows: image files are all shown; it belongs to a SOURCE")
     picture.check_writable(out)
     model = reconstructor(options.weights, options.weights_options).to(choose_device(options.device.device))
-    images = stack([image for text in options.images for image in _read(text, model, options.rows or _ROWS)])
+    images = stack([image for text in options.images for image in _read(text, model, options)])
     masked = _masks(model, len(images), options)
     pictured = rows(model, images, masked, statistics=options.statistics)
     picture.save(picture.grid(pictured, caption=caption(model, options.statistics, images)), out)
@@ -137,12 +137,12 @@ def _is_image(text: str) -> bool:
     return is_image_name(text) and not Path(text).is_dir()
 
 
-def _read(text: str, model: MaskedAutoencoder, most: int) -> list[Tensor]:
-    """An image file, or at most so many images of a source, as the model takes them: resized, the centre taken."""
-    source = open_images([Path(text)]) if _is_image(text) else open_source(text)
+def _read(text: str, model: MaskedAutoencoder, options: ReconstructOptions) -> list[Tensor]:
+    """An image file, or some images of a source, as the model takes them: resized, the centre taken."""
+    source = open_images([Path(text)]) if _is_image(text) else open_source(text, options.image_column)
     transform = eval_transform(model.config.image_hw, 1.0)
     images = []
-    for index in evenly_spread(len(source), most).tolist():
+    for index in evenly_spread(len(source), options.rows or _ROWS).tolist():
         try:
             images.append(transform(decode(source.read(index), model.config.channels, value_range=model.value_range)))
         except ImageError as error:

@@ -118,7 +118,10 @@ def scratch(config: ClassifyConfig) -> dict[str, Any]:
 def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
     with execution.join_world(config.run) as world:
         train, val = world.patiently(
-            lambda: labelled_pair(open_source(config.data.source), open_source(config.validation.source))
+            lambda: labelled_pair(
+                open_source(config.data.source, config.data.image_column),
+                open_source(config.validation.source, config.data.image_column),
+            )
         )
         if config.per_class is not None:
             train = few_per_class(train, config.per_class, config.run.seed)

@@ -115,7 +115,7 @@ def write_down(
         {
             "config": files.to_dict(config),
             "data": {"source": source.text, "images": len(source), "classes": source.classes and len(source.classes),
-                     "fingerprint": fingerprint},
+                     "fingerprint": fingerprint, "passed_over": source.passed_over.as_dict()},
             "computed": {"steps": plan.steps, "warmup_steps": plan.warmup_steps, "lr": plan.lr, "base_lr": plan.base_lr,
                          "micro_batch": plan.micro_batch, "accumulation": plan.accumulation,
                          "world_size": plan.world_size},

@@ -14,7 +14,7 @@ from maekit.config import PretrainConfig, files
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.ranges import known_range
 from maekit.data.sources import Source, open_source
-from maekit.data.sources.labelled import RelabelledSource
+from maekit.data.sources.labelled import RelabelledSource, matching_classes
 from maekit.data.statistics import evenly_spread, standardisation
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
@@ -73,11 +73,12 @@ class Validation:
     ) -> None:
         """bad: what is known of the training images."""
         self._config, self._train, self._world = config, train, world
-        known = held_out.classes is not None and set(held_out.classes) <= {*(train.classes or ())}
-        self._classes = len(train.classes) if train.classes and known else 0
-        self._held_out: Source = held_out
-        if train.classes and known:
-            self._held_out = RelabelledSource(held_out, train.classes)
+        self._classes, self._held_out = 0, held_out
+        if train.classes and held_out.classes:
+            numbers = matching_classes(held_out.classes, train.classes)
+            if numbers is not None:
+                self._classes = len(train.classes)
+                self._held_out = RelabelledSource(held_out, train.classes, numbers)
         self._bad = bad or BadImages(train, config.data.bad_share)
         self._bad_held_out = BadImages(held_out, config.data.bad_share)
 
@@ -137,8 +138,8 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     and report.html. Raises MaekitError in one line for whatever stands in the way.
     """
     with execution.join_world(config.run) as world:
-        source = world.patiently(lambda: open_source(config.data.source))
-        held_out = open_source(config.validation.source) if config.validation.source else None
+        source = world.patiently(lambda: open_source(config.data.source, config.data.image_column))
+        held_out = open_source(config.validation.source, config.data.image_column) if config.validation.source else None
         plan = Plan.of(config.optimizer, config.schedule, len(source), world.size)
         config = execution.with_range(config, source)
         mean, std = world.patiently(lambda: standardisation(config.data, source, config.model.channels))

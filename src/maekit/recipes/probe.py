@@ -44,7 +44,7 @@ def run(options: ProbeOptions) -> dict[str, Any]:
     """`maekit probe`: print one table; returns what `judge` returns. Nothing is written."""
     config = options.probe
     with join_world(RunConfig(device=options.device, seed=config.seed)) as world:
-        train, val = open_source(options.data), open_source(options.val)
+        train, val = (open_source(text, options.image_column) for text in (options.data, options.val))
         model = load(options.weights, options.weights_options).to(world.device)
         answer = judge(model, train, val, config, world)
         if world.is_first:

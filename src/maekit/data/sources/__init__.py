@@ -1,107 +1,174 @@
 """Where images come from: one string, recognised by what it is, and one file per kind of source."""
 
-import re
 from collections.abc import Callable
 from difflib import get_close_matches
-from itertools import product
 from pathlib import Path
 
+from maekit.data.sources.contents import Contents, Parts, survey
 from maekit.data.sources.digits import DigitsSource
-from maekit.data.sources.folder import FolderSource
+from maekit.data.sources.folder import open_folder
 from maekit.data.sources.hub import HubSource
-from maekit.data.sources.list_file import open_images, open_list
+from maekit.data.sources.kinds import IMAGES, Kind, kinds_of, refuse_several_kinds, with_split
+from maekit.data.sources.list_file import ListSource, open_images, open_list
 from maekit.data.sources.parquet import ParquetSource
+from maekit.data.sources.passed_over import PassedOver, say
+from maekit.data.sources.patterns import matching
 from maekit.data.sources.shards import ShardsSource
 from maekit.data.sources.source import IMAGE_SUFFIXES, Source, is_image_name
+from maekit.data.sources.splits import chosen, find_splits, folder_of, refuse_several_splits
 from maekit.errors import DataError
 
-__all__ = ["Source", "open_images", "open_source"]
+__all__ = ["Source", "find_source", "open_images", "open_source"]
 
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_MOST_SHARDS = 1_000_000
-_OF_FILES: dict[str, Callable[[str, list[Path]], Source]] = {".parquet": ParquetSource, ".tar": ShardsSource}
+_OF_FILES: dict[str, Callable[[str, list[Path], str | None], Source]] = {
+    ".parquet": ParquetSource,
+    ".tar": lambda text, files, _: ShardsSource(text, files),
+}
 
 
-def open_source(text: str) -> Source:
-    """The source that a string names.
-
-    A folder of images; a list file; .parquet or .tar files: one, a folder of them, a pattern (`train-*.parquet`) or a
-    range (`shard-{000..099}.tar`); `hf:REPO@split`; `digits:train`, `digits:test`, `digits:`. Raises DataError, one
-    line, where there is nothing, or nothing that is understood, or no image in it.
-    """
-    try:
-        source = _recognise(text)
-    except OSError as error:
-        raise DataError(f"{text}: cannot be opened ({error.strerror})") from None
-    if not len(source):
-        raise DataError(f"{text}: holds no image")
+def open_source(text: str, image_column: str | None = None) -> Source:
+    """`find_source`, and say in the log what was met and not taken."""
+    source = find_source(text, image_column)
+    say(source)
     return source
 
 
-def _recognise(text: str) -> Source:
+def find_source(text: str, image_column: str | None = None) -> Source:
+    """The source that a string names.
+
+    A folder of images; a list file; .parquet or .tar files: one, a folder of them, a pattern (`train-*.parquet`) or a
+    range (`shard-{000..099}.tar`); any of these with `@train` or another split that is there, `@train+val` for several;
+    `hf:REPO@split`; `digits:train`, `digits:test`, `digits:`. image_column: which column holds the images, of sources
+    with several. What it met and did not take is in `passed_over`. Raises DataError, one line, where there is nothing,
+    or nothing that is understood, no image, more than one kind of source, or several splits and none is chosen.
+    """
+    try:
+        source = _recognise(text, image_column)
+    except OSError as error:
+        raise DataError(f"{text}: cannot be opened ({error.strerror})") from None
+    if not len(source):
+        raise DataError(f"{text}: holds no image{_for_want_of(source.passed_over)}")
+    if image_column is not None and not isinstance(source, ParquetSource | HubSource):
+        source.passed_over += PassedOver(notes=(f"it has no columns, so --image-column {image_column} says nothing",))
+    return source
+
+
+def _recognise(text: str, image_column: str | None) -> Source:
     if text.startswith("digits:"):
         return DigitsSource(text, text.partition(":")[2])
     if text.startswith("hf:"):
-        return HubSource(text)
+        return HubSource(text, image_column)
     if not text:
         raise DataError(
             "no source is named; give a folder of images, a list file, .parquet, tar shards, hf:REPO@split or digits:"
         )
-    path = Path(text).expanduser()
+    source = _opened(text, text, None, image_column)
+    if source is None and "@" in text:  # after what is really called so
+        named, _, split = text.rpartition("@")
+        source = _opened(text, named, split, image_column) if named and split else None
+    if source is None:
+        raise DataError(_not_there(text, Path(text).expanduser()))
+    return source
+
+
+def _opened(text: str, named: str, split: str | None, image_column: str | None) -> Source | None:
+    """A source by the path that names it, and the split of it; None where there is no such thing.
+
+    text: both, as the user wrote them.
+    """
+    path = Path(named).expanduser()
     if path.is_dir():
-        return _folder(text, path)
+        return _folder(text, named, path, split, image_column)
     if path.exists():
-        return _file(text, path)
-    files = _several(path)
-    if files and path.suffix in _OF_FILES:
-        return _OF_FILES[path.suffix](text, files)
-    raise DataError(_not_there(text, path))
+        return _file(text, named, path, split, image_column)
+    files = matching(path)
+    return _of_pattern(text, path, files, split, image_column) if files else None
 
 
-def _folder(text: str, path: Path) -> Source:
-    images = FolderSource(text, path)
-    if len(images):
-        return images
-    for suffix, kind in _OF_FILES.items():
-        files = sorted(file for file in path.rglob(f"*{suffix}") if not file.name.startswith("."))
-        if files:
-            return kind(text, files)
-    raise DataError(f"{text}: holds no image; looked at any depth for {' '.join((*IMAGE_SUFFIXES, *_OF_FILES))}")
+def _folder(text: str, named: str, path: Path, split: str | None, image_column: str | None) -> Source:
+    contents = survey(path)
+    kinds = kinds_of(contents)
+    if len(kinds) > 1 and split is not None:
+        kinds = with_split(kinds, split) or kinds
+    if not kinds:
+        looked = " ".join((*IMAGE_SUFFIXES, *_OF_FILES))
+        left = _for_want_of(contents.passed_over())
+        raise DataError(f"{named}: holds no image{left or f'; looked at any depth for {looked}'}")
+    refuse_several_kinds(named, kinds)
+    kind = kinds[0]
+    if split is None:
+        refuse_several_splits(named, kind.files, kind.splits, kind.noun)
+        places = None
+    else:
+        places = chosen(named, kind.splits, split)
+    if kind.suffix == IMAGES:
+        return _images(text, named, contents, kind, places)
+    files = [kind.files[place] for place in places] if places is not None else kind.files
+    source = _OF_FILES[kind.suffix](text, [path.joinpath(*parts) for parts in files], image_column)
+    source.passed_over += contents.passed_over()
+    return source
 
 
-def _file(text: str, path: Path) -> Source:
-    if path.suffix in _OF_FILES:
-        return _OF_FILES[path.suffix](text, [path])
+def _images(text: str, named: str, contents: Contents, kind: Kind, places: list[int] | None) -> Source:
+    """Images of a folder; where all that are asked for lie in the folder of one split, as that folder is opened."""
+    splits = kind.splits
+    words = (
+        []
+        if splits is None
+        else [word for word, of in splits.files.items() if places is None or set(of) <= set(places)]
+    )
+    inside = folder_of(kind.files, splits, words[0]) if splits is not None and len(words) == 1 else None
+    if inside is None or splits is None or (places is None and splits.strays):
+        level = None if splits is None or places is None else splits.level
+        return open_folder(text, contents, places, level)
+    below = survey(contents.root.joinpath(*inside))
+    refuse_several_splits(
+        "/".join([named.rstrip("/"), *inside]), below.images, find_splits(below.images, by_file_name=False), kind.noun
+    )
+    below.metadata = [*contents.metadata_above(inside), *below.metadata]
+    if places is None:
+        below.beside += contents.beside
+        below.notes.append(f"all images lie in {'/'.join(inside)}, whose folders are taken for the classes")
+    return open_folder(text, below)
+
+
+def _file(text: str, named: str, path: Path, split: str | None, image_column: str | None) -> Source:
     if is_image_name(path.name):
         raise DataError(
-            f"{text}: is one image; a source is a folder, a list file, .parquet, tar shards or hf:REPO@split"
+            f"{named}: is one image; a source is a folder, a list file, .parquet, tar shards or hf:REPO@split"
         )
-    return open_list(text, path)
+    if path.suffix not in _OF_FILES:
+        listed = open_list(named, path, split)
+        listed.text = text
+        return listed
+    if split is not None:
+        chosen(named, find_splits([(path.name,)], by_file_name=True), split)
+    return _OF_FILES[path.suffix](text, [path], image_column)
 
 
-def _several(path: Path) -> list[Path]:
-    """Files that a path with braces or wildcards stands for."""
-    if "{" in path.name:
-        return [path.with_name(name) for name in _expand(path.name)]
-    return sorted(path.parent.glob(path.name)) if set("*?[") & set(path.name) else []
+def _of_pattern(text: str, path: Path, files: list[Path], split: str | None, image_column: str | None) -> Source | None:
+    named = text.removesuffix(f"@{split}")
+    if all(is_image_name(file.name) for file in files) and split is None:
+        return ListSource(text, Path(), [str(file) for file in files], [-1] * len(files))
+    if path.suffix not in _OF_FILES:
+        return None
+    names: list[Parts] = [(file.name,) for file in files]
+    splits = find_splits(names, by_file_name=True)
+    if split is not None:
+        files = [files[place] for place in chosen(named, splits, split)]
+    elif "{" not in path.name:  # braces say each file that is meant
+        refuse_several_splits(named, names, splits, f"{path.suffix} file")
+    return _OF_FILES[path.suffix](text, files, image_column)
 
 
-def _expand(name: str) -> list[str]:
-    """The names that `a-{000..099}.tar` or `a-{x,y}.tar` stands for. Raises DataError for braces it cannot read."""
-    pieces = _BRACES.split(name)  # every second one stood in braces
-    choices = [[piece] if place % 2 == 0 else _choices(piece, name) for place, piece in enumerate(pieces)]
-    return ["".join(parts) for parts in product(*choices)]
-
-
-def _choices(inside: str, name: str) -> list[str]:
-    numbers = _RANGE.fullmatch(inside)
-    if not numbers:
-        return inside.split(",")
-    first, last = int(numbers[1]), int(numbers[2])
-    if not 0 <= last - first < _MOST_SHARDS:
-        raise DataError(f"{name}: {{{inside}}} does not count upwards from the first shard to the last")
-    return [str(number).zfill(len(numbers[1])) for number in range(first, last + 1)]
+def _for_want_of(left: PassedOver) -> str:
+    """What might have been images, after `holds no image`."""
+    if not left.images:
+        return f"; {left.words()}" if left.words() else ""
+    suffixes = " ".join(what for what, _ in left.images.most_common(3) if what.startswith("."))
+    return f"; {left.words()}" + (
+        f"; maekit reads no {suffixes}: convert them to .jpg or .png first" if suffixes else ""
+    )
 
 
 def _not_there(text: str, path: Path) -> str:

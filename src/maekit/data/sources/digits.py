@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maekit.data.sources.labels import as_label
+from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import fingerprint
 from maekit.errors import DataError
 
@@ -23,7 +24,7 @@ class DigitsSource:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
-        self.text = text
+        self.text, self.passed_over = text, PassedOver()
         digits = load_digits()
         numbers = np.arange(len(digits.target))
         train, test = train_test_split(numbers, test_size=360, stratify=digits.target, random_state=0)

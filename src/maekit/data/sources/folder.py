@@ -1,40 +1,30 @@
 """A folder of class folders, or of unlabelled images at any depth."""
 
-import logging
-import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from maekit.data.sources.labels import as_label
-from maekit.data.sources.source import Names, file_size, fingerprint, is_image_name, read_file
-from maekit.errors import DataError
+from maekit.data.sources.contents import Contents, Parts
+from maekit.data.sources.labels import Classes, Labels, as_label, composed
+from maekit.data.sources.metadata import read_metadata
+from maekit.data.sources.passed_over import PassedOver
+from maekit.data.sources.source import Names, file_size, fingerprint, read_file
+from maekit.data.sources.splits import says_split
 
-_log = logging.getLogger("maekit")
+_NAMED = 5  # folders that a sentence names
 
 
 class FolderSource:
-    """The images below a folder, ordered by path.
+    """Images below a folder, ordered by path, with the labels they are given."""
 
-    Where every image lies in some subfolder, and there are at least two of those, the top-level folders are the
-    classes, sorted by name, with images at any depth below each. Images directly in the folder, or a single subfolder
-    for all, make it unlabelled. Hidden files and folders, and files without an image's suffix, are passed over; links
-    are followed.
-    """
-
-    def __init__(self, text: str, root: Path) -> None:
-        self.text = text
+    def __init__(
+        self, text: str, root: Path, images: Sequence[Parts], labels: Labels, classes: Classes, passed_over: PassedOver
+    ) -> None:
+        self.text, self.classes, self.passed_over = text, classes, passed_over
         self._root = root
-        found = sorted(_images_below(root))
-        tops = sorted({parts[0] for parts in found if len(parts) > 1})
-        labelled = len(tops) > 1 and all(len(parts) > 1 for parts in found)
-        self.classes = tuple(tops) if labelled else None
-        if len(tops) > 1 and not labelled:
-            beside = next(parts[0] for parts in found if len(parts) == 1)
-            _log.warning("%s: images are unlabelled, as %s lies beside the %d subfolders", text, beside, len(tops))
-        number = {name: label for label, name in enumerate(tops)}
-        self._labels = np.array([number[parts[0]] if labelled else -1 for parts in found], dtype=np.int64)
-        self._names = Names("/".join(parts) for parts in found)
+        self._labels = labels
+        self._names = Names("/".join(parts) for parts in images)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -53,21 +43,76 @@ class FolderSource:
         return fingerprint(self.classes, self._names, self._labels, sizes)
 
 
-def _refuse(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
+def open_folder(
+    text: str, contents: Contents, places: Sequence[int] | None = None, level: int | None = None
+) -> FolderSource:
+    """The images of a folder that was walked.
+
+    Where every image lies in some subfolder, and there are at least two of those, the top-level folders are the
+    classes, sorted by name in Unicode's composed form, with images at any depth below each. Images directly in the
+    folder, or a single subfolder for all, make it unlabelled. A metadata file beside the images goes before all that.
+
+    places: of the images that are taken; None: all. level: the depth of folders that are splits, and so no classes.
+    """
+    images = contents.images if places is None else [contents.images[place] for place in places]
+    within = _without_splits(images, level)
+    labels, classes = _of_tops(within)
+    told, notes = read_metadata(text, contents.metadata, [contents.root.joinpath(*parts) for parts in images])
+    if told is not None:
+        if classes is not None:
+            notes.append(f"labels are the metadata's, not the folders' ({_few(classes)})")
+        labels, classes = told
+    else:
+        notes += _on_tops(text, within, classes)
+    if places is None:
+        notes += _without_images(contents, within)
+    passed_over = contents.passed_over() + PassedOver(notes=tuple(notes))
+    return FolderSource(text, contents.root, images, labels, classes, passed_over)
 
 
-def _images_below(root: Path) -> list[tuple[str, ...]]:
-    """Paths relative to the root, as parts. A link back to a folder already seen ends there."""
-    found: list[tuple[str, ...]] = []
-    seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        above = Path(folder).relative_to(root).parts
-        found += [(*above, name) for name in files if is_image_name(name)]
-    return found
+def _without_splits(images: Sequence[Parts], level: int | None) -> list[Parts]:
+    """Paths as they would be if the folders of splits, and what all of those lie in, were not there."""
+    if level is None:
+        return list(images)
+    above = {parts[:level] for parts in images}
+    return [(() if len(above) == 1 else parts[:level]) + parts[level + 1 :] for parts in images]
+
+
+def _of_tops(images: Sequence[Parts]) -> tuple[Labels, Classes]:
+    classes = sorted({composed(parts[0]) for parts in images if len(parts) > 1})
+    if len(classes) < 2 or any(len(parts) == 1 for parts in images):
+        return np.full(len(images), -1, dtype=np.int64), None
+    number = {name: label for label, name in enumerate(classes)}
+    return np.array([number[composed(parts[0])] for parts in images], dtype=np.int64), tuple(classes)
+
+
+def _on_tops(text: str, images: Sequence[Parts], classes: Classes) -> Iterator[str]:
+    """What a person may not expect of how folders became classes."""
+    tops = {parts[0] for parts in images if len(parts) > 1}
+    beside = next((parts[0] for parts in images if len(parts) == 1), None)
+    if len(tops) > 1 and beside is not None:
+        yield f"images are unlabelled, as {beside} lies beside the {len(tops)} subfolders"
+    if len(tops) == 1 and beside is None:
+        top = next(iter(tops))
+        inside = sorted({parts[1] for parts in images if len(parts) > 2})
+        if len(inside) > 1 and all(len(parts) > 2 for parts in images):
+            yield f"images are unlabelled, as all lie in {top}; {text.rstrip('/')}/{top} has the classes {_few(inside)}"
+    for name in sorted(tops) if classes is not None else ():
+        if says_split(name):
+            yield f"folder {name} is taken for a class, as other folders than splits lie beside it"
+
+
+def _without_images(contents: Contents, images: Sequence[Parts]) -> Iterator[str]:
+    """Folders beside those of classes that hold nothing which can be read, though it may have been meant to be."""
+    filled = {parts[0] for parts in images if len(parts) > 1}
+    if not filled:
+        return
+    for top, is_empty in sorted(contents.tops.items()):
+        meant = contents.meant_in(top)
+        if top not in filled and (meant or is_empty):
+            what = ", ".join(f"{count} {suffix}" for suffix, count in meant.most_common(_NAMED)) or "it is empty"
+            yield f"class folder {top} has no image that can be read: {what}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")

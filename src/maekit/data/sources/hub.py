@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from maekit.data.sources.labels import Classes, Labels, as_label, integer_labels, string_labels
+from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import fingerprint, read_file
 from maekit.errors import DataError, ImageError
 
@@ -16,11 +17,12 @@ class HubSource:
     It lies in `datasets`' own memory-mapped cache, encoded as it came.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, image_column: str | None = None) -> None:
+        """image_column: the one that holds the images; None: the first that is described so, or has the usual name."""
+        self.text, self.passed_over = text, PassedOver()
         rows = _load(text)
-        image = _column(rows.features, "Image", ("image", "img"))
-        if image is None:
+        image = image_column or _column(rows.features, "Image", ("image", "img"))
+        if image is None or image not in rows.features:
             raise DataError(f"{text}: has no column of images, only {', '.join(rows.features)}")
         label = _column(rows.features, "ClassLabel", ("label", "labels"))
         from datasets import Image

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Source
 
 
@@ -19,6 +20,7 @@ class JoinedSource:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.text = ", ".join(source.text for source in sources)
+        self.passed_over = sum((source.passed_over for source in sources), PassedOver())
         self._sources = list(sources)
         self._starts = np.cumsum([0, *map(len, sources)], dtype=np.int64)
 

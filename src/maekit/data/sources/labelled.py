@@ -1,19 +1,25 @@
 """Two sources that belong together: one to learn from, one to be judged on."""
 
+import logging
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from maekit.data.sources.labels import as_label
+from maekit.data.sources.labels import as_label, composed
 from maekit.data.sources.source import Source
 from maekit.data.sources.subset import labels_of
 from maekit.errors import DataError
+
+_log = logging.getLogger("maekit")
 
 
 def labelled_pair(train: Source, val: Source) -> tuple[Source, Source]:
     """Both, with the training source's classes and label numbers.
 
-    The one to be judged on may lack some of the classes. Raises DataError unless every image of both has a label, there
-    are two classes or more, and all that are judged were learned.
+    The one to be judged on may lack some of the classes. Where one of them has numbers only and the other names, as a
+    list file beside a folder, the numbers stand for the names in their order, which is said. Raises DataError unless
+    every image of both has a label, there are two classes or more, and all that are judged were learned.
     """
     for source in (train, val):
         if not len(source):
@@ -24,23 +30,56 @@ def labelled_pair(train: Source, val: Source) -> tuple[Source, Source]:
         if missing:
             raise DataError(f"{source.text}: {missing} of {len(source)} images have no label, which is needed here")
     first, second = (source.classes or () for source in (train, val))
-    unknown = [name for name in second if name not in first]
-    if unknown:
+    if len(first) < 2:
+        raise DataError(f"{train.text}: has one class ({first[0]}), where two are needed")
+    if first == second:
+        return train, val
+    numbers = matching_classes(second, first)
+    if numbers is None:
+        unknown = [name for name in second if composed(name) not in map(composed, first)]
         raise DataError(
             f"{train.text} and {val.text}: have different classes; in {val.text} alone: {', '.join(unknown[:5])}"
         )
-    if len(first) < 2:
-        raise DataError(f"{train.text}: has one class ({first[0]}), where two are needed")
-    return train, val if first == second else RelabelledSource(val, first)
+    say_matching(val.text, second, train.text, first)
+    return train, RelabelledSource(val, first, numbers)
+
+
+def matching_classes(found: Sequence[str], known: Sequence[str]) -> NDArray[np.int64] | None:
+    """For each class of one source the number of the same in another, [found] int64; None where there is none for some.
+
+    By name, accents in whatever form, where all names are there; else by number where one side has numbers only.
+    """
+    number = {composed(name): label for label, name in enumerate(known)}
+    names = [composed(name) for name in found]
+    if len(number) == len(known) and len(set(names)) == len(names) and all(name in number for name in names):
+        return np.array([number[name] for name in names], dtype=np.int64)
+    fits = len(found) <= len(known) if is_numbered(found) else is_numbered(known) and len(found) == len(known)
+    return np.arange(len(found)) if fits else None
+
+
+def say_matching(text: str, found: Sequence[str], other: str, known: Sequence[str]) -> None:
+    """Warn where classes were matched by number, as `matching_classes` does: text has `found`, other `known`."""
+    if set(map(composed, found)) <= set(map(composed, known)):
+        return
+    if is_numbered(found):
+        _log.warning("%s names no classes; its labels are taken as the numbers of those of %s", text, other)
+    else:
+        _log.warning("%s names no classes; the %d of %s are taken in their order", other, len(found), text)
+
+
+def is_numbered(classes: Sequence[str]) -> bool:
+    """Whether classes go by their numbers alone, as those of a list of numbers do."""
+    return list(classes) == [str(number) for number in range(len(classes))]
 
 
 class RelabelledSource:
-    """Another source's images under the label numbers of `classes`, which hold all of its own."""
+    """Another source's images under the label numbers of `classes`."""
 
-    def __init__(self, source: Source, classes: tuple[str, ...]) -> None:
-        self._source, self.text = source, source.text
+    def __init__(self, source: Source, classes: tuple[str, ...], numbers: NDArray[np.int64]) -> None:
+        """numbers: for each class of the source its number among `classes`."""
+        self._source, self.text, self.passed_over = source, source.text, source.passed_over
         self.classes: tuple[str, ...] | None = classes
-        self._numbers = np.array([classes.index(name) for name in source.classes or ()], dtype=np.int64)
+        self._numbers = numbers
 
     def __len__(self) -> int:
         return len(self._source)

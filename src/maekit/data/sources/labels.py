@@ -1,6 +1,7 @@
 """Labels as sources keep them: int64, -1 for none, with the classes' names in label order."""
 
 from collections.abc import Sequence
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ def integer_labels(
         raise DataError(f"{text}: image {int(labels.argmax())} has label {largest}, but {known}")
     if largest < 0:
         return labels, None
-    return labels, tuple(names if names is not None else map(str, range(largest + 1)))
+    return labels, tuple(map(composed, names if names is not None else map(str, range(largest + 1))))
 
 
 def _integers(text: str, numbers: Sequence[int] | Labels) -> Labels:
@@ -53,7 +54,14 @@ def _integers(text: str, numbers: Sequence[int] | Labels) -> Labels:
 
 
 def string_labels(words: Sequence[str | None]) -> tuple[Labels, Classes]:
-    """Words that become classes, in sorted order; None is no label."""
-    classes = sorted({word for word in words if word is not None})
+    """Words that become classes, composed and in sorted order; None is no label."""
+    names = {word: composed(word) for word in set(words) if word is not None}
+    classes = sorted(set(names.values()))
     number = {name: label for label, name in enumerate(classes)}
-    return np.array([-1 if word is None else number[word] for word in words], dtype=np.int64), tuple(classes) or None
+    labels = (-1 if word is None else number[names[word]] for word in words)
+    return np.fromiter(labels, dtype=np.int64, count=len(words)), tuple(classes) or None
+
+
+def composed(name: str) -> str:
+    """A class's name in Unicode's composed form (NFC): file systems and programs differ in how they write an accent."""
+    return normalize("NFC", name)

@@ -1,7 +1,6 @@
 """Parquet files in the layout of the Hugging Face hub: a column of `image{bytes, path}` and, maybe, one of labels."""
 
 import json
-import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maekit.data.sources.labels import Classes, Labels, as_label, integer_labels, string_labels
+from maekit.data.sources.list_lines import PATH_COLUMNS
+from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import file_size, fingerprint, read_file
 from maekit.errors import DataError, ImageError
 
 _CACHE_BYTES = 256 * 2**20
 _IMAGE_NAMES = ("image", "img")
 _LABEL_NAMES = ("label", "labels", "fine_label")
-_SPLIT = re.compile(r"(.+?)-\d{5}-of-\d{5}")
 
 
 class ParquetSource:
@@ -30,16 +30,13 @@ class ParquetSource:
     larger than that decodes a whole group for most images: a folder or tar shards are faster then.
     """
 
-    def __init__(self, text: str, files: Sequence[Path]) -> None:
-        self.text = text
-        self._files = list(files)
-        _refuse_several_splits(text, self._files)
+    def __init__(self, text: str, files: Sequence[Path], image_column: str | None = None) -> None:
+        """image_column: the one that holds the images; None: the only one that can, or has the usual name."""
+        self.text, self._files = text, list(files)
         schema, groups, rows = self._read_footers()
         features = _hub_features(schema)
-        image = _find(schema, features, "Image", _IMAGE_NAMES)
-        if image is None:
-            raise DataError(f"{text}: {files[0].name} has no column of images, only {', '.join(schema.names)}")
-        self._image = image
+        self._image, others = _image_column(text, schema, features, image_column)
+        notes = (f"column {', '.join(others)} is left out, as {self._image} holds the images (--image-column)",)
         self._groups = groups
         self._group_starts = np.cumsum([0, *rows], dtype=np.int64)
         self._file_starts = {file: int(self._group_starts[groups.index((file, 0))]) for file, _ in groups}
@@ -47,6 +44,7 @@ class ParquetSource:
         self._labels, self.classes = self._read_labels(label, features)
         if len(self._labels) != len(self):
             raise DataError(f"{text}: is damaged: {len(self):,} rows are announced, there are {len(self._labels):,}")
+        self.passed_over = PassedOver(notes=notes if others else ())
         self._cache: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,11 +66,11 @@ class ParquetSource:
             row = self._rows(group)[index - int(self._group_starts[group])].as_py()
         except (IndexError, UnicodeDecodeError):
             raise ImageError("its row is damaged") from None
-        image, path = (row.get("bytes"), row.get("path")) if isinstance(row, dict) else (row, None)
+        image, path = (row.get("bytes"), row.get("path")) if isinstance(row, dict) else (row, row)
         if isinstance(image, bytes):
             return image
         if isinstance(path, str) and path:
-            return read_file(self._files[self._groups[group][0]].parent / path)
+            return read_file(self._files[self._groups[group][0]].parent / Path(path).expanduser())
         raise ImageError("the row holds no image")
 
     def fingerprint(self) -> str:
@@ -98,14 +96,19 @@ class ParquetSource:
         return self._cache[group]
 
     def _read_footers(self) -> tuple[pa.Schema, list[tuple[int, int]], list[int]]:
-        """The first file's schema, and (file, group) and number of rows of every row group that has any."""
+        """The first file's schema, and (file, group) and number of rows of every row group that has any.
+
+        Files may have their columns in different orders; DataError where one lacks some.
+        """
         schema: pa.Schema | None = None
         groups, rows = [], []
         for number, path in enumerate(self._files):
             with _opened(path) as file:
                 schema = schema or file.schema_arrow
-                if file.schema_arrow.names != schema.names:
-                    raise DataError(f"{path}: its columns differ from those of {self._files[0].name}")
+                if odd := sorted({*file.schema_arrow.names} ^ {*schema.names}):
+                    raise DataError(
+                        f"{path}: its columns differ from those of {self._files[0].name}, by {', '.join(odd)}"
+                    )
                 counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
             groups += [(number, group) for group in range(len(counts))]
             rows += counts
@@ -118,11 +121,11 @@ class ParquetSource:
         for path in self._files:
             with _opened(path) as file:
                 chunks += file.read(columns=[column], use_threads=False).column(0).chunks
-        try:  # files may keep integers of different widths
-            values = pa.chunked_array([c.cast(pa.int64()) if pa.types.is_integer(c.type) else c for c in chunks])
+        try:  # files may keep integers of different widths, and words as a dictionary each
+            values = pa.chunked_array([_plain(chunk) for chunk in chunks])
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(f"{self.text}: column {column} cannot be read as labels ({error})") from None
-        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        if pa.types.is_large_string(values.type):
             try:
                 return string_labels(values.to_pylist())
             except UnicodeDecodeError:
@@ -132,13 +135,55 @@ class ParquetSource:
         return integer_labels(self.text, values.fill_null(-1).to_numpy(), features.get(column, {}).get("names"))
 
 
-def _refuse_several_splits(text: str, files: list[Path]) -> None:
-    splits = {match[1] for file in files if (match := _SPLIT.match(file.name))}
-    if len(splits) > 1:
-        raise DataError(
-            f"{text}: holds several splits ({', '.join(sorted(splits))}); name one by its files, such as "
-            f"{files[0].parent / (min(splits) + '-*.parquet')}"
-        )
+def _plain(chunk: pa.Array) -> pa.Array:
+    """Labels as int64 or large_string, where they are integers or text in any form."""
+    if pa.types.is_dictionary(chunk.type):
+        chunk = chunk.dictionary_decode()
+    if pa.types.is_integer(chunk.type):
+        return chunk.cast(pa.int64())
+    return chunk.cast(pa.large_string()) if _is_text(chunk.type) else chunk
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _can_be_images(kind: pa.DataType) -> bool:
+    """Bytes, or the hub's pair of bytes and path."""
+    if pa.types.is_struct(kind):
+        return bool({"bytes", "path"} & {kind.field(number).name for number in range(kind.num_fields)})
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _image_column(
+    text: str, schema: pa.Schema, features: dict[str, dict[str, Any]], asked: str | None
+) -> tuple[str, list[str]]:
+    """The column of images, and others that could be.
+
+    The one asked for; else, of those which the hub's metadata calls images, or else which hold bytes, or else paths
+    under a usual name, the only one or the one with the most usual name. Raises DataError where there is none, or
+    several and no telling which.
+    """
+    kinds = {name: schema.field(name).type for name in schema.names}
+    found = [name for name in kinds if features.get(name, {}).get("_type") == "Image"]
+    found = found or [name for name, kind in kinds.items() if _can_be_images(kind)]
+    found = found or [name for name in PATH_COLUMNS if name in kinds and _is_text(kinds[name])]
+    if asked is not None:
+        if asked not in kinds:
+            raise DataError(f"{text}: has no column {asked!r}; there are {', '.join(kinds)}")
+        if not (_can_be_images(kinds[asked]) or _is_text(kinds[asked])):
+            raise DataError(f"{text}: column {asked} holds {kinds[asked]}; images are bytes, or paths as text")
+        return asked, [name for name in found if name != asked]
+    if not found:
+        raise DataError(f"{text}: has no column of images, only {', '.join(kinds)}")
+    usual = [name for name in (*_IMAGE_NAMES, *PATH_COLUMNS) if name in found]
+    if len(found) > 1 and not usual:
+        ways = " or ".join(f"--image-column {name}" for name in found)
+        raise DataError(f"{text}: columns {', '.join(found)} hold images; say which is meant: {ways}")
+    chosen = (usual or found)[0]
+    return chosen, [name for name in found if name != chosen]
 
 
 def _hub_features(schema: pa.Schema) -> dict[str, dict[str, Any]]:

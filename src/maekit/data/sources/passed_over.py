@@ -1,8 +1,30 @@
 """What a source left out, so that nothing is passed over without a word."""
 
+import logging
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
+
+_SUFFIX = re.compile(r"(?<=.)\.(?=[0-9]*[a-z])[a-z0-9]{1,8}$", re.IGNORECASE | re.ASCII)
+# fmt: off
+_BESIDE = {
+    ".txt", ".md", ".rst", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".html", ".htm", ".log", ".bib", ".tex", ".css",
+    ".js", ".csv", ".tsv", ".xls", ".xlsx", ".ods", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".toml",
+    ".ini", ".cfg", ".conf", ".names", ".data", ".cache", ".lst", ".idx", ".rec", ".pkl", ".pickle", ".db", ".sqlite",
+    ".parquet", ".arrow", ".feather", ".tar", ".py", ".ipynb", ".sh", ".bat", ".m", ".r", ".c", ".cpp", ".h", ".java",
+    ".pt", ".pth", ".ckpt", ".onnx", ".bin", ".pb", ".tflite", ".h5", ".safetensors", ".md5", ".sha1", ".sha256",
+    ".sig", ".asc", ".mp3", ".wav", ".srt", ".url", ".lnk", ".license", ".lock", ".tmp", ".bak", ".cls",
+}
+# fmt: on
+"""What nobody means as an image: notes, tables, annotations, programs, weights."""
+BESIDE_NAMES = {"readme", "license", "licence", "copying", "changelog", "makefile", "dockerfile", "notice", "authors"}
+"""File names without a suffix that nobody means as an image, in lower case."""
+_MOST_KINDS = 8  # that a line names; the answer holds all
+_COUNTED = ("file", "folder")  # what more than one of takes an s
+
+_log = logging.getLogger("maekit")
 
 
 @dataclass(frozen=True)
@@ -21,20 +43,60 @@ class PassedOver:
 
     def words(self) -> str:
         """One line for a person: `passed over: 3 .heic; beside the images: 2 parquet files`. Empty: nothing was."""
-        parts = [
-            f"{name}: {', '.join(f'{count} {what}' for what, count in counts.most_common())}"
-            for name, counts in (("passed over", self.images), ("beside the images", self.beside))
-            if counts
-        ]
-        return "; ".join([*parts, *self.notes])
+        return "; ".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """The same, a line for each count of it and for each note."""
+        counted = (("passed over", self.images), ("beside the images", self.beside))
+        parts = [f"{name}: {_listed(counts)}" for name, counts in counted if counts]
+        return [_printable(line) for line in (*parts, *self.notes)]
 
     def as_dict(self) -> dict[str, dict[str, int] | list[str]]:
         """The same for `--json`."""
-        return {"images": dict(self.images), "beside": dict(self.beside), "notes": list(self.notes)}
+        images, beside = (
+            {_printable(what): count for what, count in counts.items()} for counts in (self.images, self.beside)
+        )
+        return {"images": images, "beside": beside, "notes": [_printable(note) for note in self.notes]}
+
+
+class Reports(Protocol):
+    """A source, as far as it is asked here."""
+
+    text: str
+    passed_over: PassedOver
+
+
+def say(*sources: Reports) -> None:
+    """Log, a line each, what sources passed over; nothing where they took all they met."""
+    for source in sources:
+        left = source.passed_over
+        if words := left.words():
+            level = logging.WARNING if left.images or left.notes else logging.INFO
+            _log.log(level, "%s: %s", _printable(source.text), words)
+
+
+def is_beside(what: str) -> bool:
+    """Whether nobody means files of that suffix, or of that name without one, as images."""
+    return what in _BESIDE or what.lower() in BESIDE_NAMES
 
 
 def suffix_of(names: Iterable[str]) -> Counter[str]:
-    """How many of these file names have which suffix, in lower case; `without suffix` where they have none."""
-    return Counter(
-        f".{name.rpartition('.')[2].lower()}" if "." in name.lstrip(".") else "without suffix" for name in names
-    )
+    """How many of these file names have which suffix, in lower case; `without suffix` where they have none.
+
+    What follows the last dot of `scan.0001` or `Notes on no. 5` is no suffix: that has eight letters or digits at most,
+    a letter among them.
+    """
+    found = (_SUFFIX.search(name) for name in names)
+    return Counter("without suffix" if suffix is None else suffix[0].lower() for suffix in found)
+
+
+def _listed(counts: Counter[str]) -> str:
+    """`3 .heic, 2 run folders`: the most frequent ones, and how many the rest are."""
+    ordered = counts.most_common()
+    words = [f"{count} {what}{'s' * (count > 1 and what.endswith(_COUNTED))}" for what, count in ordered[:_MOST_KINDS]]
+    rest = sum(count for _, count in ordered[_MOST_KINDS:])
+    return ", ".join([*words, f"{rest} of {len(ordered) - _MOST_KINDS} other kinds"] if rest else words)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,6 +1,7 @@
 """Tar shards in WebDataset's layout, read at any place through an index of byte offsets.
 
-A sample is a run of files whose names agree up to the first dot: `000017.jpg` and `000017.cls` or `000017.json`.
+A sample is a run of files with the same key: their names without the last ending, so that `at 10.15.01.png` keeps its
+dots. `000017.seg.png` and `000017.caption.txt` belong to `000017` where that is a key too: `000017.jpg`, `000017.cls`.
 """
 
 import json
@@ -8,7 +9,9 @@ import logging
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from maekit.data.sources.labels import as_label, integer_labels, string_labels
+from maekit.data.sources.passed_over import PassedOver, is_beside, suffix_of
 from maekit.data.sources.source import Names, fingerprint, is_image_name
 from maekit.errors import DataError, ImageError
 
@@ -25,6 +29,8 @@ _LABEL_KEYS = ("label", "cls", "class")  # of a sample's .json
 
 _log = logging.getLogger("maekit")
 _Sample = tuple[str, int, int, int | str | None]  # the image's name, offset and size in bytes, its label
+_LABELS = (".cls", ".json")
+_SECOND, _REPLACED, _ALONE = "second image in a sample", "image replaced by a later one of its name", "without an image"
 
 
 class ShardsSource:
@@ -35,9 +41,10 @@ class ShardsSource:
     """
 
     def __init__(self, text: str, shards: Sequence[Path]) -> None:
-        self.text = text
-        self._shards = list(shards)
-        indexed = [(number, *sample) for number, shard in enumerate(shards) for sample in _index(shard)]
+        self.text, self._shards = text, list(shards)
+        indices = [_index(shard) for shard in shards]
+        self.passed_over = sum((index.passed_over for index in indices), PassedOver())
+        indexed = [(number, *sample) for number, index in enumerate(indices) for sample in index.samples]
         self._shard = np.array([sample[0] for sample in indexed], dtype=np.int32)
         self._names = Names(sample[1] for sample in indexed)
         self._offsets = np.array([sample[2] for sample in indexed], dtype=np.int64)
@@ -74,23 +81,38 @@ class ShardsSource:
         return fingerprint(self.classes, self._names, self._labels, self._sizes.tolist())
 
 
-def _index(shard: Path) -> list[_Sample]:
+@dataclass(frozen=True)
+class _Index:
+    samples: list[_Sample]
+    passed_over: PassedOver
+
+
+def _index(shard: Path) -> _Index:
     """The samples of a shard, from the index beside it where that is of this very file."""
     beside = shard.with_name(shard.name + INDEX_SUFFIX)
     try:
         status = shard.stat()
     except OSError as error:
         raise DataError(f"{shard}: cannot be read ({error.strerror})") from None
-    state = {"version": 1, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    state = {"version": 2, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     try:
         kept = json.loads(beside.read_text(encoding="utf-8"))
         if {name: kept[name] for name in state} == state:
-            return [_checked(*sample, end=status.st_size) for sample in kept["samples"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            samples = [_checked(*sample, end=status.st_size) for sample in kept["samples"]]
+            return _Index(samples, _counts(kept["passed_over"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # none yet, or a damaged one
-    samples = _scan(shard)
-    _keep(beside, {**state, "samples": samples})
-    return samples
+    index = _scan(shard)
+    _keep(beside, {**state, "samples": index.samples, "passed_over": index.passed_over.as_dict()})
+    return index
+
+
+def _counts(kept: dict[str, dict[str, int]]) -> PassedOver:
+    """What an index says was passed over. ValueError where it can't be that."""
+    images, beside = (Counter(kept[name]) for name in ("images", "beside"))
+    if not all(isinstance(what, str) and type(count) is int for what, count in (images + beside).items()):
+        raise ValueError
+    return PassedOver(images, beside)
 
 
 def _checked(name: str, offset: int, size: int, label: int | str | None, *, end: int) -> _Sample:
@@ -110,15 +132,23 @@ def _keep(beside: Path, index: dict[str, Any]) -> None:
         _log.info("%s: cannot be kept (%s), so the shard is indexed each time", beside, error.strerror)
 
 
-def _scan(shard: Path) -> list[_Sample]:
+def _scan(shard: Path) -> _Index:
+    images, beside = Counter[str](), Counter[str]()
     try:
         with tarfile.open(shard, "r:") as tar:
-            files = (member for member in tar if member.isreg() and not PurePosixPath(member.name).name.startswith("."))
-            samples = [_sample(tar, list(members)) for _, members in groupby(files, _key)]
+            files = []
+            for member in tar:
+                if PurePosixPath(member.name).name.startswith("."):
+                    beside["hidden file"] += member.isreg()
+                elif member.isreg():
+                    files.append(member)
+                elif not member.isdir():
+                    images["link or other entry that is no file"] += 1
             _check_end(tar)
+            samples = [_sample(tar, members, images) for members in _grouped(files, images, beside)]
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(f"{shard}: not an uncompressed and complete tar file ({error})") from None
-    return [sample for sample in samples if sample is not None]
+    return _Index(samples, PassedOver(+images, +beside))
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
@@ -129,23 +159,72 @@ def _check_end(tar: tarfile.TarFile) -> None:
             raise tarfile.ReadError(f"damaged or cut at byte {tar.offset:,}")
 
 
-def _key(member: tarfile.TarInfo) -> str:
+def _grouped(files: list[tarfile.TarInfo], images: Counter[str], beside: Counter[str]) -> list[list[tarfile.TarInfo]]:
+    """The files of each sample with an image, in order; what belongs to none is counted.
+
+    Labels that lie apart from their image, as in a tar of all images and then all labels, find it by the key.
+    """
+    files = _last_of_each_name(files, images)
+    runs = [run for _, near in groupby(files, _first_part) for run in _by_key(list(near))]
+    samples = {key: members for key, members in runs if any(_is_image(member) for member in members)}
+    for key, members in runs:
+        if key in samples and samples[key] is not members:
+            samples[key] += members
+        elif key not in samples:
+            for what, count in suffix_of(PurePosixPath(member.name).name for member in members).items():
+                if what in _LABELS:
+                    images[f"{what} {_ALONE}"] += count
+                else:
+                    (beside if is_beside(what) else images)[what] += count
+    return list(samples.values())
+
+
+def _last_of_each_name(files: list[tarfile.TarInfo], images: Counter[str]) -> list[tarfile.TarInfo]:
+    """Without files that a later one of the same name replaces, as it does where a tar is unpacked."""
+    last = {member.name: place for place, member in enumerate(files)}
+    images[_REPLACED] += sum(_is_image(member) and last[member.name] != place for place, member in enumerate(files))
+    return [member for place, member in enumerate(files) if last[member.name] == place]
+
+
+def _by_key(members: list[tarfile.TarInfo]) -> list[tuple[str, list[tarfile.TarInfo]]]:
+    """Members whose names agree up to the first dot, by the shortest key among them that each begins with."""
+    keys = [_whole_key(member) for member in members]
+    there = sorted(set(keys), key=len)
+    found: dict[str, list[tarfile.TarInfo]] = {}
+    for key, member in zip(keys, members, strict=True):
+        own = next(other for other in there if key == other or key.startswith(other + "."))
+        found.setdefault(own, []).append(member)
+    return list(found.items())
+
+
+def _first_part(member: tarfile.TarInfo) -> str:
     path = PurePosixPath(member.name)
     return str(path.parent / path.name.partition(".")[0])
 
 
-def _sample(tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> _Sample | None:
-    """One sample: its first image, and its label where it has one; None without an image."""
-    images = [member for member in members if is_image_name(PurePosixPath(member.name).name)]
-    if not images:
-        return None
+def _whole_key(member: tarfile.TarInfo) -> str:
+    """A name without its last ending, where that is one."""
+    path = PurePosixPath(member.name)
+    ending = next(iter(suffix_of([path.name])))
+    return str(path.parent / (path.name[: -len(ending)] if path.name.lower().endswith(ending) else path.name))
+
+
+def _is_image(member: tarfile.TarInfo) -> bool:
+    return is_image_name(PurePosixPath(member.name).name)
+
+
+def _sample(tar: tarfile.TarFile, members: list[tarfile.TarInfo], left: Counter[str]) -> _Sample:
+    """One sample: the image whose key is the shortest, the first of those, and its label where it has one."""
+    images = [member for member in members if _is_image(member)]
+    image = min(images, key=lambda member: len(_whole_key(member)))
+    left[_SECOND] += len(images) - 1
     label: int | str | None = None
     for member in members:
         ending = member.name.rpartition(".")[2].lower()
         file = tar.extractfile(member) if label is None and ending in ("cls", "json") else None
         if file is not None:
             label = _label(file.read(), ending)
-    return images[0].name, images[0].offset_data, images[0].size, label
+    return image.name, image.offset_data, image.size, label
 
 
 def _label(content: bytes, ending: str) -> int | str | None:

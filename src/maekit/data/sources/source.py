@@ -8,6 +8,7 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from maekit.data.sources.passed_over import PassedOver
 from maekit.errors import ImageError
 
 # fmt: off
@@ -34,6 +35,8 @@ class Source(Protocol):
     """What the user wrote."""
     classes: tuple[str, ...] | None
     """Class names in label order; None: unlabelled."""
+    passed_over: PassedOver
+    """What was met where the images are and not taken."""
 
     def __len__(self) -> int: ...
 

@@ -17,7 +17,7 @@ class SubsetSource:
 
     def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
         self._source, self._indices = source, indices
-        self.text, self.classes = source.text, source.classes
+        self.text, self.classes, self.passed_over = source.text, source.classes, source.passed_over
 
     def __len__(self) -> int:
         return len(self._indices)
