@@ -73,6 +73,16 @@ CASES = {
         "shards that count downwards": "data shard-{9..0}.tar",
         "an unknown split of the digits": "data digits:validation",
         "no readable image": "pretrain vit-tiny --data broken TINY",
+        "a folder of other files alone": "data heic",
+        "training and validation folders side by side": "data splits",
+        "a split that is not there": "data splits@extra",
+        "shards of several splits": "data shards",
+        "a preview beside shards": "data mixture",
+        "two columns of images": "data pairs.parquet",
+        "a column of images that is not there": "data pairs.parquet --image-column middle",
+        "no readable image at all": "data broken --workers 0",
+        "held-out images named and drawn": "scratch vit-tiny --data photos --val others --val-split 0.1",
+        "nothing to hold out": "scratch vit-tiny --data lone --val-split 0.5 --steps 1",
         "images of twelve channels": "pretrain vit-tiny --data bands TINY",
         "values that no range is known for": "pretrain vit-tiny --data signed TINY",
         "a range upside down": "pretrain vit-tiny --data photos --data.range 4095 0 TINY",
@@ -173,6 +183,16 @@ def workplace(photos, maekit_here, tmp_path_factory):
     (folder / "depths").mkdir()
     shutil.copy(images[0], folder / "depths")
     np.save(folder / "depths" / "deep.npy", np.arange(81, dtype=np.uint16).reshape(9, 9))
+    for name in ("lone/left", "lone/right"):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(images[0], folder / name)
+    for name in ("splits/train", "splits/val"):
+        shutil.copytree(photos, folder / name)
+    for name in ("heic/1.heic", "shards/train-0.tar", "shards/val-0.tar", "mixture/shard-0.tar"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no picture")
+    shutil.copy(images[0], folder / "mixture" / "preview.png")
+    pq.write_table(pa.table({"left": [b"0"], "right": [b"1"]}), folder / "pairs.parquet")
     (folder / "note.txt").write_text("These are my notes.\n")
     (folder / "list.yaml").write_text("- vit-tiny\n")
     (folder / "misspelt.yaml").write_text("name: mine\nmodle: {}\n")

@@ -107,6 +107,7 @@ def probe(words: list[str]) -> Answer:
     from maekit.config import ProbeOptions
 
     options = _options("probe", words, ProbeOptions)
+    _need(options.val or options.val_split, "--val", _JUDGED_BY)
 
     from maekit.recipes import probe as recipe
 
@@ -304,9 +305,12 @@ def _options_by_verb() -> dict[str, Any]:
     return {verb: every[verb] for verb in VERBS}
 
 
+_JUDGED_BY = "labelled images to judge by; or hold some out: --val-split 0.1"
+
+
 def _need_labelled(config: Any) -> None:
     _need(config.data.source, "--data", "labelled images to train on")
-    _need(config.validation.source, "--val", "labelled images to judge by")
+    _need(config.validation.source or config.validation.split, "--val", _JUDGED_BY)
 
 
 def _check(config: Any) -> None:
@@ -315,7 +319,7 @@ def _check(config: Any) -> None:
     check_training(config, int(os.environ.get("WORLD_SIZE", "1")))
 
 
-def _need(value: str, option: str, meaning: str) -> None:
+def _need(value: str | float | None, option: str, meaning: str) -> None:
     if not value:
         raise UsageError(f"{option} is missing: {meaning}")
 

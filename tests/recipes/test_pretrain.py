@@ -87,6 +87,7 @@ def test_the_config_says_what_ran(finished, photos):
     assert said["config"]["optimizer"]["lr"] == 1e-3
     assert said["data"] | {"fingerprint": ""} == {
         "source": str(photos), "images": 12, "classes": 2, "fingerprint": "",
+        "passed_over": {"images": {}, "beside": {}, "notes": []},
     }  # fmt: skip
     assert said["computed"] == {
         "steps": 20, "warmup_steps": 1, "lr": 1e-3, "base_lr": 0.032, "micro_batch": 4, "accumulation": 2,

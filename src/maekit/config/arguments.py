@@ -16,7 +16,11 @@ from maekit.errors import UsageError
 T = TypeVar("T")
 
 # Naming the first clears the second: both would say how long, or how fast, the run learns.
-_RIVALS = {"schedule.epochs": "schedule.steps", "optimizer.base_lr": "optimizer.lr"}
+_RIVALS = {
+    "schedule.epochs": ("schedule.steps", "None"),
+    "optimizer.base_lr": ("optimizer.lr", "None"),
+    "validation.split": ("validation.source", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,9 @@ def _named_as_typed(message: str, options: list[Option]) -> str:
 def _with_rivals_cleared(found: Words, options: list[Option]) -> list[str]:
     cleared = found.for_tyro()
     names = {option.path: option.name for option in options}
-    for path, rival in _RIVALS.items():
+    for path, (rival, nothing) in _RIVALS.items():
         if path in found.values and rival in names and rival not in found.values:
-            cleared += [names[rival], "None"]
+            cleared += [names[rival], nothing]
     return cleared
 
 

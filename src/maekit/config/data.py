@@ -76,6 +76,8 @@ class ValidationConfig:
 
     source: Annotated[str, arg(aliases=("--val",))] = ""
     """SOURCE of held-out images; empty: none."""
+    split: Annotated[float | None, arg(aliases=("--val-split",)), Field(gt=0, lt=1)] = None
+    """In place of a source: hold out this share of the training images, of each class alike, drawn by the seed."""
     every: Annotated[float | None, arg(aliases=("--val-every",)), Field(gt=0)] = None
     """Epochs between two validations. None: every epoch for classifiers, 20 times a run for pretraining."""
     images: Annotated[int, Field(ge=1)] = 5000

@@ -68,8 +68,10 @@ class ProbeOptions:
     """W with an encoder; a classifier's or a masked autoencoder's will do."""
     data: Annotated[str, WORDS]
     """Labelled SOURCE to learn from. The option's name may be left out."""
-    val: str
+    val: str = ""
     """Labelled SOURCE to be judged on, of the same classes."""
+    val_split: Annotated[float | None, Field(gt=0, lt=1)] = None
+    """In place of --val: hold out this share of the images, of each class alike, drawn by the seed."""
     image_column: str | None = None
     """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
     probe: ProbeConfig = ProbeConfig()

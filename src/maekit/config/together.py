@@ -67,6 +67,7 @@ _RECONSTRUCT = (
     Rule(("seed",), lambda c: not c.mask, "nothing is drawn where --mask is painted; leave one of them out"),
 )
 _PROBE = (
+    Rule(("val_split",), lambda c: not c.val, "--val names the images to judge by; take one of them"),
     Rule(("probe.features", "probe.blocks"), lambda c: not c.probe.sweep, "--sweep tries all; take one of them"),
     Rule(
         ("probe.neighbours", "probe.temperature"),
@@ -91,6 +92,11 @@ _PROBE = (
     ),
 )
 _TRAINING = (
+    Rule(
+        ("validation.split",),
+        lambda c: not c.validation.source,
+        "--val names the images to judge by; take one of them",
+    ),
     Rule(
         ("data.mean", "data.std"),
         lambda c: c.data.normalise == "given",
@@ -137,7 +143,7 @@ _TRAINING = (
 _PRETRAIN = (
     Rule(
         ("validation.every", "validation.images", "validation.crop_share"),
-        lambda c: bool(c.validation.source),
+        lambda c: bool(c.validation.source) or c.validation.split is not None,
         "of which images? give --val",
     ),
     Rule(

@@ -14,7 +14,7 @@ from maekit.config import ClassifyConfig, files
 from maekit.config.verbs import WeightsOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.ranges import known_range
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source
 from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.data.statistics import standardisation
@@ -117,15 +117,14 @@ def scratch(config: ClassifyConfig) -> dict[str, Any]:
 
 def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
     with execution.join_world(config.run) as world:
-        train, val = world.patiently(
-            lambda: labelled_pair(
-                open_source(config.data.source, config.data.image_column),
-                open_source(config.validation.source, config.data.image_column),
-            )
-        )
+        opened, held_out = execution.open_sources(config, world)
+        if held_out is None:
+            raise UsageError("--val is missing: labelled images to judge by; or hold some out: --val-split 0.1")
+        train, val = labelled_pair(opened, held_out)
         if config.per_class is not None:
             train = few_per_class(train, config.per_class, config.run.seed)
         config = execution.with_range(config, train)
+        execution.warn_of_shared(train, val, world)
         plan = Plan.of(config.optimizer, config.schedule, len(train), world.size)
         _check_mix(config, plan)
         model = build_model(config, train)

@@ -18,13 +18,15 @@ import torch
 from maekit.config import ClassifyConfig, ModelConfig, PretrainConfig, RunConfig, files
 from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.ranges import resolved
-from maekit.data.sources import Source
+from maekit.data.sources import Source, open_source
+from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.engine.distributed import World, join
 from maekit.engine.loop import Outcome
 from maekit.engine.precision import Precision
 from maekit.engine.progress import log_to_terminal
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
+from maekit.errors import UsageError
 from maekit.models.cost import forward_gflop, parameter_count
 from maekit.models.encoder import ImageEncoder
 from maekit.weights import native
@@ -77,6 +79,26 @@ def with_range(config: Recipe, source: Source) -> Recipe:
         known = "all that their type can hold" if theirs is None else f"{theirs[0]:g} to {theirs[1]:g}"
         log.warning("%s: saw stored values of %s as black to white, not of %g to %g", config.weights, known, *chosen)
     return replace(config, data=replace(config.data, range=chosen))
+
+
+def open_sources(config: Recipe, world: World) -> tuple[Source, Source | None]:
+    """The images to learn from and those to judge by, if there are any."""
+    data, validation = config.data, config.validation
+    if validation.source and validation.split is not None:
+        raise UsageError("validation.split: validation.source names the images to judge by; take one of them")
+
+    def opened() -> tuple[Source, Source | None]:
+        train = open_source(data.source, data.image_column)
+        if validation.split is not None:
+            return hold_out(train, validation.split, config.run.seed)
+        return train, open_source(validation.source, data.image_column) if validation.source else None
+
+    return world.patiently(opened)
+
+
+def warn_of_shared(train: Source, val: Source, world: World) -> None:
+    """Say where images that are judged by are learned from too."""
+    world.patiently(lambda: say_shared(train, val) if world.is_first else 0)
 
 
 def training_batches(

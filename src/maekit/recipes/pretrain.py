@@ -13,7 +13,7 @@ from maekit import masking, targets
 from maekit.config import PretrainConfig, files
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.ranges import known_range
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source
 from maekit.data.sources.labelled import RelabelledSource, matching_classes
 from maekit.data.statistics import evenly_spread, standardisation
 from maekit.engine import loop, memory
@@ -138,8 +138,9 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     and report.html. Raises MaekitError in one line for whatever stands in the way.
     """
     with execution.join_world(config.run) as world:
-        source = world.patiently(lambda: open_source(config.data.source, config.data.image_column))
-        held_out = open_source(config.validation.source, config.data.image_column) if config.validation.source else None
+        source, held_out = execution.open_sources(config, world)
+        if held_out is not None:
+            execution.warn_of_shared(source, held_out, world)
         plan = Plan.of(config.optimizer, config.schedule, len(source), world.size)
         config = execution.with_range(config, source)
         mean, std = world.patiently(lambda: standardisation(config.data, source, config.model.channels))

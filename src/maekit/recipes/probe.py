@@ -14,6 +14,7 @@ from rich.table import Table
 from maekit.config import ProbeConfig, ProbeOptions, RunConfig
 from maekit.data.loader import Batch
 from maekit.data.sources import Source, open_source
+from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.engine import logistic
@@ -44,12 +45,21 @@ def run(options: ProbeOptions) -> dict[str, Any]:
     """`maekit probe`: print one table; returns what `judge` returns. Nothing is written."""
     config = options.probe
     with join_world(RunConfig(device=options.device, seed=config.seed)) as world:
-        train, val = (open_source(text, options.image_column) for text in (options.data, options.val))
+        train, val = world.patiently(lambda: _opened(options))
         model = load(options.weights, options.weights_options).to(world.device)
         answer = judge(model, train, val, config, world)
         if world.is_first:
             print_table(answer["rows"])
         return answer
+
+
+def _opened(options: ProbeOptions) -> tuple[Source, Source]:
+    train = open_source(options.data, options.image_column)
+    if options.val_split is not None:
+        return hold_out(train, options.val_split, options.probe.seed)
+    val = open_source(options.val, options.image_column)
+    say_shared(train, val)
+    return train, val
 
 
 def judge(

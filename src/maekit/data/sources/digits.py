@@ -46,6 +46,9 @@ class DigitsSource:
         image: NDArray[np.uint8] = self._images[index]
         return image
 
+    def size(self, index: int) -> int:
+        return int(self.read(index).nbytes)
+
     def fingerprint(self) -> str:
         names = (self.path(index) for index in range(len(self)))
         return fingerprint(self.classes, names, self._labels, [self._images[0].nbytes] * len(self))

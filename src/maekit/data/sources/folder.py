@@ -38,6 +38,9 @@ class FolderSource:
     def read(self, index: int) -> bytes:
         return read_file(self._root / self._names[index])
 
+    def size(self, index: int) -> int:
+        return file_size(self._root / self._names[index])
+
     def fingerprint(self) -> str:
         sizes = (file_size(self._root / name) for name in self._names)
         return fingerprint(self.classes, self._names, self._labels, sizes)

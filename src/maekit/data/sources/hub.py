@@ -48,6 +48,9 @@ class HubSource:
             return read_file(Path(cell["path"]))
         raise ImageError("the row holds no image")
 
+    def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
+        return -1  # a whole row group would have to be read
+
     def fingerprint(self) -> str:
         return fingerprint(self.classes, [self._image], self._labels, [self._rows.data.nbytes])
 

@@ -38,6 +38,10 @@ class JoinedSource:
         source, within = self._find(index)
         return source.read(within)
 
+    def size(self, index: int) -> int:
+        source, within = self._find(index)
+        return source.size(within)
+
     def fingerprint(self) -> str:
         return hashlib.sha256("".join(source.fingerprint() for source in self._sources).encode()).hexdigest()
 

@@ -94,5 +94,8 @@ class RelabelledSource:
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
         return self._source.read(index)
 
+    def size(self, index: int) -> int:
+        return self._source.size(index)
+
     def fingerprint(self) -> str:
         return self._source.fingerprint()

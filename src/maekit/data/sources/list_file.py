@@ -57,6 +57,9 @@ class ListSource:
     def read(self, index: int) -> bytes:
         return read_file(self._folder / self._names[index])
 
+    def size(self, index: int) -> int:
+        return file_size(self._folder / self._names[index])
+
     def fingerprint(self) -> str:
         sizes = (file_size(self._folder / name) for name in self._names)
         return fingerprint(self.classes, self._names, self._labels, sizes)

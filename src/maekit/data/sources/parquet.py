@@ -73,6 +73,9 @@ class ParquetSource:
             return read_file(self._files[self._groups[group][0]].parent / Path(path).expanduser())
         raise ImageError("the row holds no image")
 
+    def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
+        return -1  # a whole row group would have to be read
+
     def fingerprint(self) -> str:
         return fingerprint(
             self.classes, (file.name for file in self._files), self._labels, (file_size(file) for file in self._files)

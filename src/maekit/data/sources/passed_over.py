@@ -92,7 +92,7 @@ def suffix_of(names: Iterable[str]) -> Counter[str]:
 
 def _listed(counts: Counter[str]) -> str:
     """`3 .heic, 2 run folders`: the most frequent ones, and how many the rest are."""
-    ordered = counts.most_common()
+    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     words = [f"{count} {what}{'s' * (count > 1 and what.endswith(_COUNTED))}" for what, count in ordered[:_MOST_KINDS]]
     rest = sum(count for _, count in ordered[_MOST_KINDS:])
     return ", ".join([*words, f"{rest} of {len(ordered) - _MOST_KINDS} other kinds"] if rest else words)

@@ -77,6 +77,9 @@ class ShardsSource:
             raise ImageError("its shard has become shorter")
         return data
 
+    def size(self, index: int) -> int:
+        return int(self._sizes[index])
+
     def fingerprint(self) -> str:
         return fingerprint(self.classes, self._names, self._labels, self._sizes.tolist())
 

@@ -55,6 +55,10 @@ class Source(Protocol):
         """
         ...
 
+    def size(self, index: int) -> int:
+        """Bytes of what `read` gives, without reading it; -1 where that cannot be known."""
+        ...
+
     def fingerprint(self) -> str:
         """SHA-256 over classes, names, labels and sizes; no image is opened for it."""
         ...

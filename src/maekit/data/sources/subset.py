@@ -31,6 +31,9 @@ class SubsetSource:
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
         return self._source.read(int(self._indices[index]))
 
+    def size(self, index: int) -> int:
+        return self._source.size(int(self._indices[index]))
+
     def fingerprint(self) -> str:
         return hashlib.sha256(self._source.fingerprint().encode() + self._indices.tobytes()).hexdigest()
 

@@ -1,0 +1,91 @@
+"""Images to judge by: a source of their own, or part of the training source; and whether they really are held out."""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maekit.data.sources.source import Source
+from maekit.data.sources.subset import SubsetSource, labels_of
+from maekit.data.statistics import evenly_spread
+from maekit.errors import DataError, ImageError
+from maekit.randomness import numpy_generator
+
+_HELD_OUT = 0x68656C64  # keeps these draws apart from others with the same seed
+_JUDGED = 1000  # validation images that are looked for among the training ones, of more that many evenly spread
+_READ = 20_000  # training images that are read for it at most
+
+_log = logging.getLogger("maekit")
+
+
+def hold_out(source: Source, share: float, seed: int) -> tuple[SubsetSource, SubsetSource]:
+    """(training images, held-out images): of each class, and of what has none, a share drawn by the seed.
+
+    A class keeps at least one image to learn from, and gives at least one where it has two. Raises DataError where
+    nothing would be held out.
+    """
+    labels = labels_of(source)
+    drawn: list[NDArray[np.int64]] = []
+    for number in np.unique(labels):
+        members = np.flatnonzero(labels == number)
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        drawn.append(numpy_generator(_HELD_OUT, seed, int(number) + 1).permutation(members)[:count])
+    held = np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
+    if not len(held):
+        raise DataError(f"{source.text}: no class has a second image, so none can be held out; name images with --val")
+    lone = sum(len(part) == 0 for part in drawn)
+    if lone:
+        _log.warning("%s: %d classes have one image, which is learned from and not judged by", source.text, lone)
+    train = SubsetSource(source, np.setdiff1d(np.arange(len(source)), held))
+    val = SubsetSource(source, held)
+    train.text, val.text = f"{source.text} without {share:g} of it", f"{share:g} of {source.text}"
+    counts = len(train), len(val)
+    _log.info("%s: %d images are learned from, %d are held out, by class and seed %d", source.text, *counts, seed)
+    return train, val
+
+
+def say_shared(train: Source, val: Source) -> int:
+    """Warn where validation images are among the training ones; returns how many of those that were looked at.
+
+    Equal paths or equal bytes. Up to 1,000 validation images are looked for, and training images are read only where
+    their size in bytes says that they can be equal.
+    """
+    looked = evenly_spread(len(val), _JUDGED)
+    paths = {val.path(index): index for index in looked.tolist()}
+    learned = (train.path(index) for index in range(len(train)))
+    shared = {paths[path] for path in learned if path in paths}
+    how = "the same files" if shared else "the same bytes"
+    rest = [index for index in looked.tolist() if index not in shared]
+    if rest:
+        twins = _with_equal_bytes(train, val, rest)
+        how = "the same files or bytes" if shared and twins else how
+        shared |= twins
+    if shared:
+        of = f"{len(looked):,}" if len(looked) == len(val) else f"{len(looked):,} that were looked at of {len(val):,}"
+        _log.warning(
+            "%s: %s of its %s images are training images too (%s), so what is said of them is no judgement",
+            val.text, f"{len(shared):,}", of, how,
+        )  # fmt: skip
+    return len(shared)
+
+
+def _with_equal_bytes(train: Source, val: Source, indices: list[int]) -> set[int]:
+    """Those validation images whose bytes a training image has."""
+    sizes = {val.size(index) for index in indices}
+    possible = np.array(
+        [index for index in range(len(train)) if -1 in sizes or train.size(index) in sizes or train.size(index) < 0]
+    )
+    candidates = possible[evenly_spread(len(possible), _READ)] if len(possible) else possible
+    known = {digest for _, digest in _digests(train, candidates.tolist())}
+    return {index for index, digest in _digests(val, indices) if digest in known} if known else set()
+
+
+def _digests(source: Source, indices: Iterable[int]) -> Iterable[tuple[int, bytes]]:
+    for index in indices:
+        try:
+            data = source.read(index)
+        except ImageError:
+            continue
+        yield index, hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()

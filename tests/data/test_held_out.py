@@ -1,0 +1,87 @@
+"""Images to judge by: held out by seed and class, and never unknowingly learned from."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from source_forms import write_parquet, write_shard
+from trees import png, tree
+
+from maekit.data.sources import find_source, open_source
+from maekit.data.sources.held_out import hold_out, say_shared
+from maekit.data.sources.source import Source
+from maekit.errors import DataError
+
+
+def paths(source: Source) -> list[str]:
+    return [source.path(index) for index in range(len(source))]
+
+
+def test_a_share_of_each_class_is_held_out_by_the_seed() -> None:
+    whole = open_source("digits:train")
+    train, val = hold_out(whole, 0.1, 3)
+    assert sorted(paths(train) + paths(val)) == sorted(paths(whole))
+    assert not {*paths(train)} & {*paths(val)}
+    everywhere, held = (Counter(source.label(index) for index in range(len(source))) for source in (whole, val))
+    assert {label: round(0.1 * count) for label, count in everywhere.items()} == held
+    assert train.classes == val.classes == whole.classes
+    assert paths(hold_out(whole, 0.1, 3)[1]) == paths(val)
+    assert paths(hold_out(whole, 0.1, 4)[1]) != paths(val)
+    assert train.fingerprint() != val.fingerprint() != whole.fingerprint()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_small_classes_keep_an_image_and_give_one(tmp_path: Path, share: float, caplog) -> None:
+    names = [f"{name}/{number}.png" for name, count in (("a", 1), ("b", 2), ("c", 5)) for number in range(count)]
+    with caplog.at_level(logging.INFO, logger="maekit"):
+        train, val = hold_out(find_source(str(tree(tmp_path, *names))), share, 0)
+    learned, held = (
+        np.bincount([source.label(i) or 0 for i in range(len(source))], minlength=3) for source in (train, val)
+    )
+    assert learned.min() == 1
+    assert held.tolist() == [0, 1, {0.01: 1, 0.5: 2, 0.99: 4}[share]]
+    assert "1 classes have one image, which is learned from and not judged by" in caplog.text
+    assert f"{len(train)} images are learned from, {len(val)} are held out" in caplog.text
+
+
+def test_nothing_to_hold_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none can be held out; name images with --val"):
+        hold_out(find_source(str(tree(tmp_path, "a/1.png", "b/1.png"))), 0.5, 0)
+
+
+class TestShared:
+    def said(self, train: Source, val: Source, caplog: pytest.LogCaptureFixture) -> str:
+        with caplog.at_level(logging.WARNING, logger="maekit"):
+            say_shared(train, val)
+        return caplog.text
+
+    def test_the_same_source(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        source = find_source(str(tree(tmp_path, "a/1.png", "b/2.png")))
+        assert "2 of its 2 images are training images too (the same files)" in self.said(source, source, caplog)
+
+    @pytest.mark.parametrize("form", ["folder", "parquet", "tar"])
+    def test_the_same_bytes_in_whatever_form(self, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str) -> None:
+        tree(tmp_path / "train", *(f"{number}.png" for number in range(6)))
+        pictures = {"4.png": png(4), "8.png": png(8), "9.png": png(9)}
+        if form == "folder":
+            tree(tmp_path / "val", "4.png", start=4)
+            tree(tmp_path / "val", "8.png", "9.png", start=8)
+        elif form == "tar":
+            write_shard(tmp_path / "val", pictures)
+            (tmp_path / "val").rename(tmp_path / "val.tar")
+        else:
+            write_parquet(tmp_path / "val.parquet", [(data, 0) for data in pictures.values()])
+        text = str(tmp_path / "val") + {"folder": "", "parquet": ".parquet", "tar": ".tar"}[form]
+        said = self.said(find_source(str(tmp_path / "train")), find_source(text), caplog)
+        assert f"{text}: 1 of its 3 images are training images too (the same bytes)" in said
+
+    def test_disjoint_sources_are_not_spoken_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert not self.said(find_source("digits:train"), find_source("digits:test"), caplog)
+
+    def test_an_unreadable_image_is_none(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        tree(tmp_path, "a/1.png")
+        (tmp_path / "list.txt").write_text("a/1.png\nb/gone.png\n")
+        listed = find_source(str(tmp_path / "list.txt"))
+        assert "1 of its 2 images" in self.said(find_source(str(tmp_path / "a")), listed, caplog)
