@@ -115,6 +115,32 @@ class TestPairs:
         assert judged.read(0) == png()
         assert judged.fingerprint() == held_out.fingerprint()
 
+    def test_numbers_judge_a_folder_of_named_classes_and_are_judged_by_one(self, tmp_path: Path, caplog) -> None:
+        for name in ("photos/cat", "photos/dog", "photos/eel"):
+            (tmp_path / name).mkdir(parents=True)
+            (tmp_path / name / "0.png").write_bytes(png())
+        folder = open_source(str(tmp_path / "photos"))
+        with caplog.at_level("WARNING", logger="maekit"):
+            _, judged = labelled_pair(folder, open_source(list_file(tmp_path / "two.txt", [1, 0])))
+            assert judged.classes == ("cat", "dog", "eel")
+            assert [judged.label(index) for index in range(2)] == [1, 0]
+            assert "names no classes; its labels are taken as the numbers of those of" in caplog.text
+            caplog.clear()
+            _, judged = labelled_pair(open_source(list_file(tmp_path / "three.txt", [2, 1, 0])), folder)
+            assert judged.classes == ("0", "1", "2")
+            assert [judged.label(index) for index in range(3)] == [0, 1, 2]
+            assert "the 3 of" in caplog.text
+        with pytest.raises(DataError, match="different classes"):
+            labelled_pair(folder, open_source(list_file(tmp_path / "four.txt", [3, 0])))
+
+    def test_an_accent_in_either_form_is_the_same_class(self, tmp_path: Path) -> None:
+        for name in ("train/caf\u00e9", "train/dog", "val/cafe\u0301", "val/dog"):
+            (tmp_path / name).mkdir(parents=True)
+            (tmp_path / name / "0.png").write_bytes(png())
+        train, val = labelled_pair(*(open_source(str(tmp_path / part)) for part in ("train", "val")))
+        assert train.classes == val.classes == ("caf\u00e9", "dog")
+        assert [val.label(index) for index in range(2)] == [0, 1]
+
     def test_a_class_that_was_not_learned_cannot_be_judged(self, tmp_path: Path) -> None:
         train, val = list_file(tmp_path / "train.txt", [0, 1]), list_file(tmp_path / "val.txt", [1, 2])
         with pytest.raises(DataError, match=r"different classes; in .*val.txt alone: 2$"):
