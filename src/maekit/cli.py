@@ -135,8 +135,6 @@ def scratch(words: list[str]) -> Answer:
     from maekit.config import ClassifyConfig
 
     config = _preset_config("scratch", words, presets.SCRATCH, ClassifyConfig)
-    if config.weights:
-        raise UsageError("--weights: scratch starts from nothing; training from weights is maekit finetune")
     _need_labelled(config)
     _check(config)
 
@@ -280,29 +278,10 @@ _ALSO = {"finetune": {"--image-size": "--classifier.image-size"}}  # scratch has
 
 
 def _options_by_verb() -> dict[str, Any]:
-    """Every verb's options, to tell where one belongs that was typed elsewhere."""
-    from maekit import presets
-    from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, verbs
-    from maekit.config.options import options_of
+    from maekit.presets.verbs import options_by_verb
 
-    flat = {
-        "demo": verbs.DemoOptions,
-        "data": verbs.DataOptions,
-        "probe": ProbeOptions,
-        "evaluate": verbs.EvaluateOptions,
-        "classify": verbs.ClassifyOptions,
-        "reconstruct": verbs.ReconstructOptions,
-        "embed": verbs.EmbedOptions,
-        "inspect": verbs.InspectOptions,
-        "convert": verbs.ConvertOptions,
-    }
-    nested = {
-        "pretrain": options_of(PretrainConfig, next(iter(presets.PRETRAIN.values()))()),
-        "finetune": options_of(ClassifyConfig, next(iter(presets.FINETUNE.values()))()),
-        "scratch": options_of(ClassifyConfig, next(iter(presets.SCRATCH.values()))()),
-    }
-    every = {verb: options_of(kind, flat=True) for verb, kind in flat.items()} | nested
-    return {verb: every[verb] for verb in VERBS}
+    found = options_by_verb()
+    return {verb: found[verb] for verb in VERBS}
 
 
 _JUDGED_BY = "labelled images to judge by; or hold some out: --val-split 0.1"

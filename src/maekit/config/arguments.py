@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from maekit.config import help as short_help
@@ -53,8 +53,9 @@ def parse(kind: type[T], words: list[str], command: Command, default: T | None =
         raise SystemExit(0)
     found = read(words, options, command.also)
     if found.unknown:
-        asked = unknown.Asked(command.verb, command.prog, words, options, command.others)
-        raise UsageError(unknown.explain(*found.unknown[0], asked))
+        known = together.offered(_with_further_names(options, command.also), default)
+        asked = unknown.Asked(command.verb, command.prog, words, known, command.others)
+        raise UsageError(unknown.explain(found.unknown, asked))
     for option in options:
         if option.required and option.path not in found.values:
             meaning = short_help.first_sentence(short_help.help_of(option))
@@ -85,6 +86,14 @@ def _tyro(kind: type[T], words: list[str], command: Command, default: T | None) 
         if stop.code in (0, None):
             raise
         raise UsageError(_one_line(complaint.getvalue())) from None
+
+
+def _with_further_names(options: list[Option], also: Mapping[str, str]) -> list[Option]:
+    further = {name: short for short, name in also.items()}
+    return [
+        replace(option, names=(*(further[name] for name in option.names if name in further), *option.names))
+        for option in options
+    ]
 
 
 def _named_as_typed(message: str, options: list[Option]) -> str:

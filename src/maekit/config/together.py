@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from maekit.config.classify import ClassifyConfig
+from maekit.config.options import Option
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
 from maekit.config.verbs import DataOptions, EmbedOptions, EvaluateOptions, ReconstructOptions, WeightsOptions
@@ -28,13 +29,24 @@ def refuse_unheeded(config: Any, given: Collection[str], name_of: Callable[[str]
     given: paths of the options that were typed. name_of: an option's name by its path.
     """
     for rule in _rules(config):
-        vain = [
-            path
-            for path in given
-            if any(path == one or (one[-1] == "." and path.startswith(one)) for one in rule.paths)
-        ]
+        vain = [path for path in given if any(_covers(one, path) for one in rule.paths)]
         if vain and not rule.heeded(config):
             raise UsageError(f"{name_of(vain[0])}: {rule.why}")
+
+
+def offered(options: list[Option], config: Any) -> list[Option]:
+    """Without those that are refused whatever stands beside them. config: one of the verb's, None for a verb of few
+    options, which all serve."""
+    never = [path for rule in _rules(config) if rule.heeded is _never for path in rule.paths]
+    return [option for option in options if not any(_covers(path, option.path) for path in never)]
+
+
+def _covers(rule: str, path: str) -> bool:
+    return path == rule or (rule[-1] == "." and path.startswith(rule))
+
+
+def _never(_: Any) -> bool:
+    return False
 
 
 def _rules(config: Any) -> tuple[Rule, ...]:
@@ -148,12 +160,12 @@ _PRETRAIN = (
     ),
     Rule(
         ("optimizer.layer_decay",),
-        lambda c: c.optimizer.layer_decay is None,
+        _never,
         "pretraining has one rate for all layers; it belongs to finetune and scratch",
     ),
 )
 _CLASSIFY = (
-    Rule(("validation.images",), lambda _: False, "belongs to pretrain; classifiers are judged on all of --val"),
+    Rule(("validation.images",), _never, "belongs to pretrain; classifiers are judged on all of --val"),
     Rule(
         ("mix.prob",),
         lambda c: bool(c.mix.mixup or c.mix.cutmix),
@@ -166,10 +178,11 @@ _CLASSIFY = (
     ),
 )
 _SCRATCH = (
-    Rule(("model.decoder.",), lambda _: False, "belongs to pretrain; a classifier has no decoder"),
+    Rule(("model.decoder.",), _never, "belongs to pretrain; a classifier has no decoder"),
+    Rule(("weights",), _never, "scratch starts from nothing; training from weights is maekit finetune"),
     Rule(
         ("classifier.image_size", "classifier.resample_positions"),
-        lambda c: c.classifier.image_size is None and not c.classifier.resample_positions,
+        _never,
         "belongs to finetune; in scratch --image-size is the model's own",
     ),
 )
