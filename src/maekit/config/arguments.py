@@ -144,6 +144,8 @@ _REWORDINGS = (
     (r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)\.",
      r"\2: no such choice '\1', there are \3"),
     (r"\{None\}\|", ""),
+    (r"expects FLOAT\b", "expects a number"),
+    (r"expects INT\b", "expects a whole number"),
     (r"INT\|INTxINT", "a size, N or HxW"),
 )  # fmt: skip
 
