@@ -81,6 +81,7 @@ OTHER_NAMES: dict[str, Other] = {
         "finetune",
         "--weights",
         note="training a classifier from them is maekit finetune, from nothing maekit scratch",
+        otherwise="training a classifier is maekit finetune, from weights, or maekit scratch, from nothing",
     ),
     **_all(
         "ckpt checkpoint checkpoint-path ckpt-path pretrained pretrained-weights pretrained-path load-from init weight",
@@ -112,7 +113,9 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("cosine lr-scheduler lr-schedule scheduler sched", "--schedule.course"),
     **_all("optimizer-name optimizer optim opt", "--optimizer.name"),
     **_all("momentum beta1", "--optimizer.betas", note="its first number"),
-    **_all("wd weights-decay", "--optimizer.weight-decay"),
+    **_all("wd weight-decay weights-decay", "--optimizer.weight-decay"),
+    **_all("layer-decay layer-wise-decay llrd", "--optimizer.layer-decay"),
+    **_all("min-lr eta-min final-lr", "--schedule.min-lr"),
     **_all("lars", "--optimizer.name lars", "--linear paper", note="without it, LARS is off"),
     **_all(
         "lars-confience lars-confidence lars-coefficient lars-eta trust-coefficient trust-coeff",
