@@ -193,6 +193,11 @@ def inspect(words: list[str]) -> Answer:
     from maekit.config.verbs import InspectOptions
 
     options = _options("inspect", words, InspectOptions)
+    if options.config:
+        from maekit import presets
+        from maekit.config import PretrainConfig
+
+        presets.find(presets.PRETRAIN, PretrainConfig, options.config)
 
     from maekit.inference.inspect import inspect
 
@@ -293,7 +298,7 @@ def _need_labelled(config: Any) -> None:
 
 
 def _check(config: Any) -> None:
-    from maekit.config.together import check_training
+    from maekit.config.beforehand import check_training
 
     check_training(config, int(os.environ.get("WORLD_SIZE", "1")))
 

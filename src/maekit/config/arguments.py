@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from maekit.config import beforehand, together, unknown
 from maekit.config import help as short_help
-from maekit.config import together, unknown
 from maekit.config.options import Option, options_of
 from maekit.config.words import Words, read
 from maekit.errors import UsageError
@@ -66,7 +66,7 @@ def parse(kind: type[T], words: list[str], command: Command, default: T | None =
         raise UsageError(_named_as_typed(str(error), options) if flat else str(error)) from None
     named = {path: name for path, (name, _) in found.values.items()}
     together.refuse_unheeded(config, named, lambda path: named[path])
-    together.check_files(config)
+    beforehand.check_files(config)
     return config
 
 

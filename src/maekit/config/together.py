@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from maekit.config.classify import ClassifyConfig
 from maekit.config.options import Option
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import DataOptions, EmbedOptions, EvaluateOptions, ReconstructOptions, WeightsOptions
+from maekit.config.verbs import ReconstructOptions, WeightsOptions
 from maekit.errors import UsageError
 
 
@@ -186,34 +185,3 @@ _SCRATCH = (
         "belongs to finetune; in scratch --image-size is the model's own",
     ),
 )
-
-
-def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1) -> None:
-    """What can be told of a training before its images are counted.
-
-    Raises UsageError where nothing says how fast or how long it learns, RunError for a batch that does not divide.
-    """
-    config.optimizer.actual_lr(config.schedule.batch_size)
-    config.schedule.total_steps(1)
-    config.schedule.micro_batch(world_size)
-
-
-def check_files(options: Any) -> None:
-    """Raises UsageError where a file's name is of no format that the verb writes."""
-    if isinstance(options, ReconstructOptions):
-        _check_suffix(options.out, _PICTURES, "a picture is written as .png or .jpg")
-    elif isinstance(options, EmbedOptions):
-        _check_suffix(options.out, (".npz", ".parquet"), "features are written as .npz or .parquet")
-    elif isinstance(options, DataOptions) and options.picture:
-        _check_suffix(options.picture, _PICTURES, "a picture is written as .png or .jpg")
-    elif isinstance(options, EvaluateOptions) and options.confusion:
-        _check_suffix(options.confusion, (".svg",), "the confusion picture is written as .svg")
-
-
-def _check_suffix(path: str, suffixes: tuple[str, ...], says: str) -> None:
-    suffix = PurePath(path).suffix.lower()
-    if suffix not in suffixes:
-        raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")
-
-
-_PICTURES = (".png", ".jpg", ".jpeg")
