@@ -21,7 +21,9 @@ def main(words: list[str] | None = None) -> int:
     as_json = _take(words, "--json")
     debug = _take(words, "--debug")
     try:
-        if not words or words[0] in ("-h", "--help", "help"):
+        if words[:1] in (["-h"], ["--help"], ["help"]) and words[1:2] and words[1] in VERBS:
+            words = [*words[1:], "--help"]  # as they say it who know git
+        if not words or words[0] in ("-h", "--help", "--help-all", "help"):
             print(_overview())
             return 0
         if words[0] == "--version":
@@ -262,21 +264,30 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
     from maekit import presets
     from maekit.config.arguments import Command, parse
 
-    if not words or words[0] in ("-h", "--help", "--help-all"):
-        listing = "\n".join(f"  {name:<20}{presets.summary(preset)}" for name, preset in table.items())
-        print(f"usage: maekit {verb} PRESET --data SOURCE [options]\n\n{VERBS[verb].__doc__}\n\npresets:\n{listing}\n")
-        print(f"PRESET is one of these or the path of a saved config. Options: maekit {verb} PRESET --help")
+    helped = {"-h", "--help", "--help-all"} & set(words) if words and words[0].startswith("-") else set()
+    if not words or helped:
+        print(_presets_help(verb, table, kind))
         if not words:
             raise UsageError(f"{verb}: which preset?")
-        if words[0] != "--help-all":
+        if "--help-all" not in helped:
             raise SystemExit(0)
-        words = [next(iter(table)), *words]  # whose defaults are shown
+        words = [next(iter(table)), "--help-all"]  # whose defaults are shown
     if words[0].startswith("-"):
         raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} PRESET {' '.join(words)}")
     default = presets.find(table, kind, words[0])
     description = cleandoc((table[words[0]] if words[0] in table else VERBS[verb]).__doc__ or "")
     command = Command(verb, f"maekit {verb} {words[0]}", description, _ALSO.get(verb, {}), _options_by_verb)
     return parse(kind, words[1:], command, default)
+
+
+def _presets_help(verb: str, table: dict[str, Callable[[], Any]], kind: type[Any]) -> str:
+    from maekit import presets
+    from maekit.config import help as short_help
+    from maekit.config.options import options_of
+
+    described = {name: presets.summary(preset) for name, preset in table.items()}
+    options = options_of(kind, next(iter(table.values()))())
+    return short_help.of_presets(verb, VERBS[verb].__doc__ or "", described, options, _ALSO.get(verb, {}))
 
 
 _ALSO = {"finetune": {"--image-size": "--classifier.image-size"}}  # scratch has it in its model
@@ -312,6 +323,7 @@ def _overview() -> str:
     lines = "\n".join(f"  {name:<13}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
     return (
         "usage: maekit VERB ...\n\nMasked autoencoders, from a folder of images to a good encoder.\n\n"
+        "examples:\n  maekit demo\n  maekit data photos\n\n"
         f"verbs:\n{lines}\n\n"
         "for every verb:\n"
         "  --help       its common options and an example\n"

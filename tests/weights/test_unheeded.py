@@ -58,5 +58,5 @@ def test_statistics_of_a_model_that_needs_none_are_refused(maekit_here, tmp_path
         statistics="original",
         device=DeviceOptions(device="cpu"),
     )
-    with pytest.raises(UsageError, match="--statistics: .*run predicts pixels as they are"):
+    with pytest.raises(UsageError, match=r"--statistics: .*run predicts pixels as they are"):
         reconstruct_files(options)
