@@ -53,7 +53,7 @@ def parse(kind: type[T], words: list[str], command: Command, default: T | None =
         raise SystemExit(0)
     found = read(words, options, command.also)
     if found.unknown:
-        known = together.offered(_with_further_names(options, command.also), default)
+        known = together.offered(_with_further_names(options, command.also), kind if default is None else default)
         asked = unknown.Asked(command.verb, command.prog, words, known, command.others)
         raise UsageError(unknown.explain(found.unknown, asked))
     for option in options:

@@ -1,5 +1,6 @@
 """Options that go unheeded beside others. What was typed is refused rather than ignored."""
 
+import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from maekit.config.classify import ClassifyConfig
 from maekit.config.options import Option
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import ReconstructOptions, WeightsOptions
+from maekit.config.verbs import InspectOptions, ReconstructOptions
 from maekit.errors import UsageError
 
 
@@ -34,8 +35,7 @@ def refuse_unheeded(config: Any, given: Collection[str], name_of: Callable[[str]
 
 
 def offered(options: list[Option], config: Any) -> list[Option]:
-    """Without those that are refused whatever stands beside them. config: one of the verb's, None for a verb of few
-    options, which all serve."""
+    """Without those that are refused whatever stands beside them. config: one of the verb's, or its class."""
     never = [path for rule in _rules(config) if rule.heeded is _never for path in rule.paths]
     return [option for option in options if not any(_covers(path, option.path) for path in never)]
 
@@ -49,16 +49,11 @@ def _never(_: Any) -> bool:
 
 
 def _rules(config: Any) -> tuple[Rule, ...]:
-    weights = _WEIGHTS if isinstance(getattr(config, "weights_options", None), WeightsOptions) else ()
-    if isinstance(config, ReconstructOptions):
-        return (*_RECONSTRUCT, *weights)
-    if isinstance(config, ProbeOptions):
-        return (*_PROBE, *weights)
-    if isinstance(config, PretrainConfig):
-        return (*_TRAINING, *_PRETRAIN)
-    if isinstance(config, ClassifyConfig):
+    kind = config if isinstance(config, type) else type(config)
+    weights = _WEIGHTS if any(field.name == "weights_options" for field in dataclasses.fields(kind)) else ()
+    if kind is ClassifyConfig:
         return (*_TRAINING, *_CLASSIFY, *(_SCRATCH if config.model is not None else ()))
-    return weights
+    return (*_OF_KIND.get(kind, ()), *weights)
 
 
 def _trains_probe(options: ProbeOptions) -> bool:
@@ -146,6 +141,11 @@ _TRAINING = (
         "--resume goes on with what --overwrite would remove; take one of them",
     ),
     Rule(
+        ("run.resume", "run.overwrite"),
+        lambda c: bool(c.run.out) or not (c.run.resume or c.run.overwrite),
+        "of which run? give --out",
+    ),
+    Rule(
         ("run.allow_drift",),
         lambda c: c.run.resume or not c.run.allow_drift,
         "belongs to --resume",
@@ -185,3 +185,16 @@ _SCRATCH = (
         "belongs to finetune; in scratch --image-size is the model's own",
     ),
 )
+_INSPECT = (
+    Rule(
+        ("weights_options.resample_positions", "weights_options.channels"),
+        _never,
+        "weights are shown as they are; maekit convert changes them",
+    ),
+)
+_OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
+    ReconstructOptions: _RECONSTRUCT,
+    ProbeOptions: _PROBE,
+    InspectOptions: _INSPECT,
+    PretrainConfig: (*_TRAINING, *_PRETRAIN),
+}

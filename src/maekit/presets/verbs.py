@@ -26,7 +26,7 @@ _NESTED: dict[str, Any] = {
 
 def options_by_verb() -> dict[str, list[Option]]:
     """Those that serve in each verb, whose presets all offer the same."""
-    found = {verb: options_of(kind, flat=True) for verb, kind in _FLAT.items()}
+    found = {verb: together.offered(options_of(kind, flat=True), kind) for verb, kind in _FLAT.items()}
     for verb, (kind, table) in _NESTED.items():
         preset = next(iter(table.values()))()
         found[verb] = together.offered(options_of(kind, preset), preset)
