@@ -273,7 +273,9 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
             raise SystemExit(0)
         words = [next(iter(table)), "--help-all"]  # whose defaults are shown
     if words[0].startswith("-"):
-        raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} PRESET {' '.join(words)}")
+        preset = next((word for word in words if word in table), "PRESET")
+        rest = " ".join(word for word in words if word != preset)
+        raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} {preset} {rest}")
     default = presets.find(table, kind, words[0])
     description = cleandoc((table[words[0]] if words[0] in table else VERBS[verb]).__doc__ or "")
     command = Command(verb, f"maekit {verb} {words[0]}", description, _ALSO.get(verb, {}), _options_by_verb)

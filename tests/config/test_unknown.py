@@ -69,6 +69,10 @@ def test_no_name_of_another_tool_leads_to_an_option_that_the_verb_has_not(verb):
         ("pretrain -epochs 3", "did you mean --epochs?"),
         ("pretrain -b 3", "maekit has --batch-size"),
         ("data --wrokers 3", "did you mean --workers?"),
+        ("pretrain --no-tensorboard", "did you mean --run.no-tensorboard?"),
+        ("pretrain --tensorboard", "did you mean --run.tensorboard?"),
+        ("pretrain --mask_type block", "maekit has --mask.kind random|block|grid|one_in_2x2"),
+        ("finetune --linear-probe", "judging frozen features is maekit probe"),
         ("demo --frobnicate", "maekit demo --help-all lists all there are"),
     ],
 )
@@ -78,6 +82,12 @@ def test_the_answer_fits_the_verb(typed, command, expected):
     assert answer.code == 2
     assert f"no option {words[0].split('=')[0]}" in answer.line
     assert expected in answer.line
+
+
+def test_a_preset_that_comes_late_is_put_first(typed):
+    assert typed("pretrain --data photos vit-tiny --epochs 3").line.endswith(
+        "then the options: maekit pretrain vit-tiny --data photos --epochs 3"
+    )
 
 
 def test_all_options_that_are_none_are_answered_at_once(typed):

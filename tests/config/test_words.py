@@ -75,9 +75,9 @@ def test_several_images_may_stand_anywhere():
         assert flat(ClassifyOptions, f"--weights w {words}").images == ("a.jpg", "b.jpg")
 
 
-def test_of_an_option_given_twice_the_last_counts():
-    assert flat(DataOptions, "--data photos --data others").source == "others"
-    assert flat(ReconstructOptions, "a.jpg --weights v --seed 1 --out o.png --weights w --seed=2").weights == "w"
+def test_of_other_options_given_twice_the_last_counts():
+    options = flat(ReconstructOptions, "a.jpg --weights v --seed 1 --out o.png --weights w --seed=2")
+    assert (options.weights, options.seed) == ("w", 2)
 
 
 def test_names_that_begin_with_a_dash_are_taken_after_two():
@@ -134,6 +134,7 @@ def test_a_source_is_named_in_one_style_everywhere(typed, verb):
         ("pretrain vit-tiny photos --augment.scale 0.2,0.5,1", "--augment.scale: takes 2 values, got 0.2 0.5 1"),
         ("pretrain vit-tiny photos --resume false", "--resume false: takes no value; write --resume or --no-resume"),
         ("pretrain vit-tiny photos others", "'others' stands where no value belongs: --data photos is given already"),
+        ("pretrain vit-tiny --data photos --data others", "--data: is given twice, 'photos' and 'others'"),
         ("inspect w w2", "'w2' stands where no value belongs: --weights w is given already"),
         ("demo photos", "'photos' stands where no value belongs"),
     ],

@@ -71,6 +71,7 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("decoder-num-heads", "--model.decoder.heads", "--decoder-heads"),
     **_all("num-heads", "--model.heads", "--heads"),
     **_all("masking-ratio", "--mask-ratio"),
+    **_all("mask-type mask-kind mask-strategy masking masking-strategy", "--mask.kind"),
     **_all("norm-pix-loss norm-pix", "--target.pixels normalised"),
     **_all("drop-path drop-path-rate", "--classifier.drop-path"),
     **_all("global-pool", "--classifier.pooling mean"),
@@ -97,6 +98,7 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("print-freq log-freq log-interval log-every", "--run.log-every", note="in steps"),
     **_all("eval evaluate test", otherwise="judging a classifier is maekit evaluate"),
     **_all("topk top-k", "--top"),
+    **_all("linear-probe linprobe linear-eval lin-eval knn", otherwise="judging frozen features is maekit probe"),
     # length, rates, optimizer
     **_all("max-epochs num-epochs n-epochs total-epochs epoch e", "--epochs"),
     **_all("max-steps num-steps total-steps iterations max-iter max-iters", "--steps"),

@@ -170,10 +170,10 @@ def _closest(name: str, options: Options) -> tuple[str | None, float]:
     two alike."""
     best: tuple[float, int, str] = (0.0, 0, "")
     for option in options:
-        for own in option.names:
+        for own in (*option.names, *option.negative):
             full = own.lstrip("-")
             score = max(_likeness(name, full), _likeness(name.rpartition(".")[2], full.rpartition(".")[2]) - 0.01)
-            rank = (score, -full.count("."), option.name)
+            rank = (score, -full.count("."), own if own in option.negative else option.name)
             if score >= _LIKE and rank[:2] > best[:2]:
                 best = rank
     return best[2] or None, best[0]

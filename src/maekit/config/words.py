@@ -70,6 +70,8 @@ class _Reader:
                 self._unknown(typed, value if equals else None)
                 continue
             given = self._values(option, typed, [value] if equals else None)
+            if option.words and option.path in self.found.values and option.item is str and option.takes == "one":
+                raise UsageError(f"{typed}: is given twice, {self.found.values[option.path][1][0]!r} and {given[0]!r}")
             self._keep(option, name, given)
         return self._placed()
 
