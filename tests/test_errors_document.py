@@ -51,6 +51,23 @@ CASES = {
         "a preset misspelt": "pretrain vit-tinny --data photos",
         "options before the preset": "finetune --epochs 3",
         "an option misspelt": "pretrain vit-tiny --mask-ration 0.5 --data photos",
+        "several that are none": "pretrain vit-tiny --data photos --max_epochs 100 --crop_size 64",
+        "an option of the 2021 repository": "pretrain vit-tiny --data photos --lars 1",
+        "an option of another verb": "pretrain vit-tiny --data photos --mixup 0.8",
+        "channels where the model is the weights' own": (
+            "finetune vit-tiny --weights run --data photos --val photos --channels 1"
+        ),
+        "a number of devices": "pretrain vit-tiny --data photos --gpus 2",
+        "the images in the preset's place": "pretrain photos",
+        "the images twice": "pretrain vit-tiny photos --data flat",
+        "a value that is missing": "reconstruct --weights run --out picture.png --image-size one.png",
+        "pretrained weights in an encoder's name": (
+            "pretrain vit-tiny --data photos --model.encoder timm/vit_base_patch16_224.mae"
+        ),
+        "an option that another makes vain": (
+            "reconstruct one.png --weights run --out picture.png --mask mask.png --mask-ratio 0.5"
+        ),
+        "a run to resume, but no folder": "pretrain vit-tiny --data photos --resume",
         "a number where none belongs": "pretrain vit-tiny --epochs many --data photos",
         "a number out of range": "pretrain vit-tiny --mask-ratio 1.5 --data photos",
         "a word that is none of the choices": "pretrain vit-tiny --precision fp8 --data photos",
@@ -104,6 +121,7 @@ CASES = {
         "tensors of no known model": "inspect weights.pt",
         "a classifier asked to reconstruct": "reconstruct one.png --weights classifier --out picture.png",
         "an autoencoder asked to classify": "classify one.png --weights run",
+        "heads that are not the weights'": "inspect run --heads 4",
         "another image size, positions not resampled": (
             "finetune vit-tiny --weights run --data photos --image-size 64 TUNE"
         ),

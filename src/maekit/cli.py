@@ -21,7 +21,9 @@ def main(words: list[str] | None = None) -> int:
     as_json = _take(words, "--json")
     debug = _take(words, "--debug")
     try:
-        if not words or words[0] in ("-h", "--help", "help"):
+        if words[:1] in (["-h"], ["--help"], ["help"]) and words[1:2] and words[1] in VERBS:
+            words = [*words[1:], "--help"]  # as they say it who know git
+        if not words or words[0] in ("-h", "--help", "--help-all", "help"):
             print(_overview())
             return 0
         if words[0] == "--version":
@@ -135,8 +137,6 @@ def scratch(words: list[str]) -> Answer:
     from maekit.config import ClassifyConfig
 
     config = _preset_config("scratch", words, presets.SCRATCH, ClassifyConfig)
-    if config.weights:
-        raise UsageError("--weights: scratch starts from nothing; training from weights is maekit finetune")
     _need_labelled(config)
     _check(config)
 
@@ -195,6 +195,11 @@ def inspect(words: list[str]) -> Answer:
     from maekit.config.verbs import InspectOptions
 
     options = _options("inspect", words, InspectOptions)
+    if options.config:
+        from maekit import presets
+        from maekit.config import PretrainConfig
+
+        presets.find(presets.PRETRAIN, PretrainConfig, options.config)
 
     from maekit.inference.inspect import inspect
 
@@ -259,50 +264,42 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
     from maekit import presets
     from maekit.config.arguments import Command, parse
 
-    if not words or words[0] in ("-h", "--help", "--help-all"):
-        listing = "\n".join(f"  {name:<20}{presets.summary(preset)}" for name, preset in table.items())
-        print(f"usage: maekit {verb} PRESET --data SOURCE [options]\n\n{VERBS[verb].__doc__}\n\npresets:\n{listing}\n")
-        print(f"PRESET is one of these or the path of a saved config. Options: maekit {verb} PRESET --help")
+    helped = {"-h", "--help", "--help-all"} & set(words) if words and words[0].startswith("-") else set()
+    if not words or helped:
+        print(_presets_help(verb, table, kind))
         if not words:
             raise UsageError(f"{verb}: which preset?")
-        if words[0] != "--help-all":
+        if "--help-all" not in helped:
             raise SystemExit(0)
-        words = [next(iter(table)), *words]  # whose defaults are shown
+        words = [next(iter(table)), "--help-all"]  # whose defaults are shown
     if words[0].startswith("-"):
-        raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} PRESET {' '.join(words)}")
+        preset = next((word for word in words if word in table), "PRESET")
+        rest = " ".join(word for word in words if word != preset)
+        raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} {preset} {rest}")
     default = presets.find(table, kind, words[0])
     description = cleandoc((table[words[0]] if words[0] in table else VERBS[verb]).__doc__ or "")
     command = Command(verb, f"maekit {verb} {words[0]}", description, _ALSO.get(verb, {}), _options_by_verb)
     return parse(kind, words[1:], command, default)
 
 
+def _presets_help(verb: str, table: dict[str, Callable[[], Any]], kind: type[Any]) -> str:
+    from maekit import presets
+    from maekit.config import help as short_help
+    from maekit.config.options import options_of
+
+    described = {name: presets.summary(preset) for name, preset in table.items()}
+    options = options_of(kind, next(iter(table.values()))())
+    return short_help.of_presets(verb, VERBS[verb].__doc__ or "", described, options, _ALSO.get(verb, {}))
+
+
 _ALSO = {"finetune": {"--image-size": "--classifier.image-size"}}  # scratch has it in its model
 
 
 def _options_by_verb() -> dict[str, Any]:
-    """Every verb's options, to tell where one belongs that was typed elsewhere."""
-    from maekit import presets
-    from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, verbs
-    from maekit.config.options import options_of
+    from maekit.presets.verbs import options_by_verb
 
-    flat = {
-        "demo": verbs.DemoOptions,
-        "data": verbs.DataOptions,
-        "probe": ProbeOptions,
-        "evaluate": verbs.EvaluateOptions,
-        "classify": verbs.ClassifyOptions,
-        "reconstruct": verbs.ReconstructOptions,
-        "embed": verbs.EmbedOptions,
-        "inspect": verbs.InspectOptions,
-        "convert": verbs.ConvertOptions,
-    }
-    nested = {
-        "pretrain": options_of(PretrainConfig, next(iter(presets.PRETRAIN.values()))()),
-        "finetune": options_of(ClassifyConfig, next(iter(presets.FINETUNE.values()))()),
-        "scratch": options_of(ClassifyConfig, next(iter(presets.SCRATCH.values()))()),
-    }
-    every = {verb: options_of(kind, flat=True) for verb, kind in flat.items()} | nested
-    return {verb: every[verb] for verb in VERBS}
+    found = options_by_verb()
+    return {verb: found[verb] for verb in VERBS}
 
 
 _JUDGED_BY = "labelled images to judge by; or hold some out: --val-split 0.1"
@@ -314,7 +311,7 @@ def _need_labelled(config: Any) -> None:
 
 
 def _check(config: Any) -> None:
-    from maekit.config.together import check_training
+    from maekit.config.beforehand import check_training
 
     check_training(config, int(os.environ.get("WORLD_SIZE", "1")))
 
@@ -328,6 +325,7 @@ def _overview() -> str:
     lines = "\n".join(f"  {name:<13}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
     return (
         "usage: maekit VERB ...\n\nMasked autoencoders, from a folder of images to a good encoder.\n\n"
+        "examples:\n  maekit demo\n  maekit data photos\n\n"
         f"verbs:\n{lines}\n\n"
         "for every verb:\n"
         "  --help       its common options and an example\n"

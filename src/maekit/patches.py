@@ -8,6 +8,7 @@ A *unit* is what a mask hides as one: a ViT's patch, or a block of several.
 import torch
 from torch import Tensor
 
+from maekit.config.model import check_divides as check_divides
 from maekit.errors import ModelError
 
 
@@ -68,12 +69,3 @@ def hidden_in_each(masked: Tensor) -> int:
     if not 0 < least < masked.shape[1]:
         raise ModelError(f"mask: must hide some patches and leave some; here {least} of {masked.shape[1]}")
     return least
-
-
-def check_divides(image_hw: tuple[int, int], unit: tuple[int, int], what: str = "patch") -> None:
-    """Raises ModelError, with the nearest sizes that work, where a side of the image is no multiple of the unit's."""
-    for side, step, name in zip(image_hw, unit, ("height", "width"), strict=True):
-        if side % step or side < step:
-            below, above = side // step * step, (side // step + 1) * step
-            sizes = f"{below} or {above}" if below else str(above)
-            raise ModelError(f"image {name} {side} is not a multiple of the {step}-px {what}; take {sizes}")

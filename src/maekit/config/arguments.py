@@ -4,11 +4,11 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from maekit.config import beforehand, together, unknown
 from maekit.config import help as short_help
-from maekit.config import together, unknown
 from maekit.config.options import Option, options_of
 from maekit.config.words import Words, read
 from maekit.errors import UsageError
@@ -53,8 +53,9 @@ def parse(kind: type[T], words: list[str], command: Command, default: T | None =
         raise SystemExit(0)
     found = read(words, options, command.also)
     if found.unknown:
-        asked = unknown.Asked(command.verb, command.prog, words, options, command.others)
-        raise UsageError(unknown.explain(*found.unknown[0], asked))
+        known = together.offered(_with_further_names(options, command.also), kind if default is None else default)
+        asked = unknown.Asked(command.verb, command.prog, words, known, command.others)
+        raise UsageError(unknown.explain(found.unknown, asked))
     for option in options:
         if option.required and option.path not in found.values:
             meaning = short_help.first_sentence(short_help.help_of(option))
@@ -65,7 +66,7 @@ def parse(kind: type[T], words: list[str], command: Command, default: T | None =
         raise UsageError(_named_as_typed(str(error), options) if flat else str(error)) from None
     named = {path: name for path, (name, _) in found.values.items()}
     together.refuse_unheeded(config, named, lambda path: named[path])
-    together.check_files(config)
+    beforehand.check_files(config)
     return config
 
 
@@ -85,6 +86,14 @@ def _tyro(kind: type[T], words: list[str], command: Command, default: T | None) 
         if stop.code in (0, None):
             raise
         raise UsageError(_one_line(complaint.getvalue())) from None
+
+
+def _with_further_names(options: list[Option], also: Mapping[str, str]) -> list[Option]:
+    further = {name: short for short, name in also.items()}
+    return [
+        replace(option, names=(*(further[name] for name in option.names if name in further), *option.names))
+        for option in options
+    ]
 
 
 def _named_as_typed(message: str, options: list[Option]) -> str:
@@ -135,6 +144,8 @@ _REWORDINGS = (
     (r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)\.",
      r"\2: no such choice '\1', there are \3"),
     (r"\{None\}\|", ""),
+    (r"expects FLOAT\b", "expects a number"),
+    (r"expects INT\b", "expects a whole number"),
     (r"INT\|INTxINT", "a size, N or HxW"),
 )  # fmt: skip
 

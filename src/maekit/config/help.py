@@ -11,24 +11,35 @@ from typing import Any, Literal, get_args, get_origin
 
 from maekit.config.options import Option, by_name
 
-_PLACES = {"--data": "SOURCE", "--weights": "W"}
+_VALUES = {
+    "--data": "SOURCE",
+    "--val": "SOURCE",
+    "--weights": "W",
+    "--out": "PATH",
+    "--mask": "PICTURE",
+    "--picture": "PICTURE",
+    "--confusion": "PICTURE",
+    "--config": "PRESET",
+    "--device": "NAME",
+    "--encoder": "NAME",
+    "--push": "hf:REPO",
+}
+"""What stands for the value of options whose type says little."""
 _NAMES = 30  # columns
 _WIDEST = 110
+_LINES = 2  # of an option's help, at most
 
-_TRAINING = (
-    "--data --val --weights --out --image-size --epochs --batch-size --lr --seed --workers --device --precision "
-    "--resume --overwrite"
-)
+_TRAINING = "--data --val --weights --out --image-size --epochs --batch-size --lr {} --device --precision --resume"
 COMMON: dict[str, str] = {
     "demo": "--out --overwrite --seed --seeds --per-class --steps --few-label-steps",
     "data": "--data --channels --images --picture --rate --workers",
-    "pretrain": _TRAINING.replace("--overwrite", "--mask-ratio"),
+    "pretrain": _TRAINING.format("--mask-ratio"),
     "probe": (
         "--weights --data --val --kinds --features --blocks --per-class --linear --neighbours --image-size --workers "
         "--device"
     ),
-    "finetune": _TRAINING.replace("--overwrite", "--per-class"),
-    "scratch": _TRAINING.replace("--weights ", "").replace("--overwrite", "--per-class"),
+    "finetune": _TRAINING.format("--per-class"),
+    "scratch": _TRAINING.replace("--weights ", "").format("--per-class --seed"),
     "evaluate": "--weights --data --confusion --crop-share --image-size --batch-size --workers --device",
     "classify": "--weights --data --top --crop-share --image-size --batch-size --workers --device",
     "reconstruct": "--weights --data --out --mask-ratio --mask --seed --rows --statistics --image-size --device",
@@ -40,34 +51,59 @@ COMMON: dict[str, str] = {
 
 EXAMPLES: dict[str, str] = {
     "demo": "maekit demo --out runs/demo",
-    "data": "maekit data photos",
-    "pretrain": "maekit pretrain vit-tiny --data photos --out runs/photos --epochs 100",
+    "data": "maekit data photos/train",
+    "pretrain": "maekit pretrain {preset} --data photos/train --out runs/photos --epochs 100",
     "probe": "maekit probe --weights runs/photos --data photos/train --val photos/val",
-    "finetune": "maekit finetune vit-tiny --weights runs/photos --data photos/train --val photos/val --out runs/tuned",
-    "scratch": "maekit scratch vit-tiny --data photos/train --val photos/val --out runs/scratch",
+    "finetune": "maekit finetune {preset} --weights runs/photos --data photos/train --val photos/val --out runs/tuned",
+    "scratch": "maekit scratch {preset} --data photos/train --val photos/val --out runs/scratch",
     "evaluate": "maekit evaluate --weights runs/tuned --data photos/val",
     "classify": "maekit classify --weights runs/tuned cat.jpg dog.jpg",
     "reconstruct": "maekit reconstruct --weights runs/photos cat.jpg --out cat.png",
-    "embed": "maekit embed --weights runs/photos --data photos --out photos.npz",
+    "embed": "maekit embed --weights runs/photos --data photos/val --out photos.npz",
     "inspect": "maekit inspect runs/photos",
     "convert": "maekit convert runs/tuned --to timm --out tuned-timm",
 }
 
 
 def short(verb: str, prog: str, description: str, options: list[Option], also: dict[str, str]) -> str:
-    """What `--help` prints. also: further names of options, by the name they stand for."""
+    """What `--help` prints: twelve options at most, and an example. also: further names of options, by the name they
+    stand for."""
+    place = next((option for option in options if option.words), None)
+    words = f" [{_VALUES[place.name]}{'...' if place.takes == 'some' else ''}]" if place else ""
+    preset = prog.split()[-1]
+    lines = [f"usage: {prog}{words} [options]", "", description.strip().partition("\n\n")[0], ""]
+    lines += [*example(verb, preset), "", *common(verb, options, also, _LINES)]
+    lines += ["", f"{prog} --help-all: all {len(options)} options"]
+    return "\n".join(lines)
+
+
+def of_presets(
+    verb: str, description: str, presets: dict[str, str], options: list[Option], also: dict[str, str]
+) -> str:
+    """What `--help` prints where no preset is named. presets: what each is, by name."""
+    width = _width()
+    lines = [f"usage: maekit {verb} PRESET [SOURCE] [options]", "", description, ""]
+    lines += [*example(verb, next(iter(presets))), "", "PRESET, the path of a saved config or one of these:"]
+    lines += [_cut(f"  {name:<20}{what}", width) for name, what in presets.items()]
+    lines += ["", *common(verb, options, also, 1)]
+    lines += ["", f"maekit {verb} PRESET --help: a preset and its values; --help-all: all {len(options)} options"]
+    return "\n".join(lines)
+
+
+def example(verb: str, preset: str) -> list[str]:
+    """The example of a verb, under its title."""
+    return ["example:", f"  {EXAMPLES[verb].format(preset=preset)}"]
+
+
+def common(verb: str, options: list[Option], also: dict[str, str], most: int) -> list[str]:
+    """The common options under their title, each in so many lines at most."""
     names = by_name(options)
     listed = [(name, names.get(also.get(name, name))) for name in COMMON[verb].split()]
     shown = [(name, option) for name, option in listed if option is not None]
-    place = next((option for option in options if option.words), None)
-    words = f" [{_PLACES[place.name] + ('...' if place.takes == 'some' else '')}]" if place else ""
-    width = min(_WIDEST, shutil.get_terminal_size().columns)
-    lines = [f"usage: {prog}{words} [options]", "", description.strip(), "", "example:", f"  {EXAMPLES[verb]}", ""]
-    lines += ["options:" if len(shown) == len(options) else "common options:"]
+    lines = ["options:" if len(shown) == len(options) else "common options:"]
     for name, option in shown:
-        lines += _entry(name, option, width)
-    lines += ["", f"{prog} --help-all: all {len(options)} options"]
-    return "\n".join(lines)
+        lines += _entry(name, option, most)
+    return lines
 
 
 def help_of(option: Option) -> str:
@@ -79,21 +115,44 @@ def first_sentence(text: str) -> str:
     return text.partition(". ")[0].rstrip(".")
 
 
-def _entry(name: str, option: Option, width: int) -> list[str]:
-    head = f"  {name} {_value(option)}".rstrip()
-    body = help_of(option) + _default(option)
-    wrapped = textwrap.wrap(body, max(30, width - _NAMES))
+def _entry(name: str, option: Option, most: int) -> list[str]:
+    head = f"  {name} {_value(name, option)}".rstrip()
+    if most == 1 and len(head) >= _NAMES - 1:
+        head = f"  {name} NAME"
+    room = max(30, _width() - _NAMES)
+    default = _default(option) if most > 1 else ""  # else no preset is chosen yet
+    body = _cut(_gist(option), most * room - len(default) - (most - 1) * 12)  # 12: what wrapping may leave empty
+    wrapped = textwrap.wrap(body + default, room)
     if len(head) >= _NAMES - 1:
         wrapped = ["", *wrapped]
-    return [head.ljust(_NAMES) + wrapped[0], *(" " * _NAMES + line for line in wrapped[1:])]
+    return [(head.ljust(_NAMES) + wrapped[0]).rstrip(), *(" " * _NAMES + line for line in wrapped[1:])]
 
 
-def _value(option: Option) -> str:
+def _gist(option: Option) -> str:
+    """The first sentence, or all where it is of the first of several choices alone."""
+    text = help_of(option)
+    choices = get_args(option.item) if get_origin(option.item) is Literal else ()
+    return text if text.partition(":")[0] in choices else first_sentence(text) + "."
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 2].rsplit(" ", 1)[0].rstrip(" ,;:(") + " …"
+
+
+def _width() -> int:
+    return min(_WIDEST, shutil.get_terminal_size().columns)
+
+
+def _value(name: str, option: Option) -> str:
     if option.takes == "nothing":
         return ""
     if option.takes == "size":
         return "N|HxW"
-    word = "|".join(map(str, get_args(option.item))) if get_origin(option.item) is Literal else _metavar(option.item)
+    if name in _VALUES:
+        word = _VALUES[name]
+    else:
+        choices = get_args(option.item) if get_origin(option.item) is Literal else ()
+        word = "|".join(map(str, choices)) or _metavar(option.item)
     return f"{word} ..." if option.takes == "some" else " ".join([word] * option.count)
 
 

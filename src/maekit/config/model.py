@@ -6,6 +6,7 @@ from typing import Literal
 from tyro.conf import arg
 
 from maekit.config.schema import ENCODER, POSITIVE, Annotated, Field, MaybeSize, Size, config, size
+from maekit.errors import ModelError
 
 Positions = Literal["sincos", "learned", "sincos1d"]
 
@@ -100,3 +101,12 @@ class TargetConfig:
     """raw: the (standardised) pixels. normalised: each patch less its mean, divided by its standard deviation."""
     loss: Literal["l2", "l1"] = "l2"
     """Mean squared or mean absolute error, over hidden patches only."""
+
+
+def check_divides(image_hw: tuple[int, int], unit: tuple[int, int], what: str = "patch") -> None:
+    """Raises ModelError, with the nearest sizes that work, where a side of the image is no multiple of the unit's."""
+    for side, step, name in zip(image_hw, unit, ("height", "width"), strict=True):
+        if side % step or side < step:
+            below, above = side // step * step, (side // step + 1) * step
+            sizes = f"{below} or {above}" if below else str(above)
+            raise ModelError(f"image {name} {side} is not a multiple of the {step}-px {what}; take {sizes}")

@@ -38,7 +38,7 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("num-classes nb-classes n-classes classes", otherwise=_CLASSES),
     **_all("channels in-chans in-channels num-channels n-channels", "--channels", "--model.channels"),
     **_all("gray grey grayscale greyscale", "--channels 1", "--model.channels 1"),
-    **_all("num-workers n-workers nworkers loader-workers", "--workers"),
+    **_all("num-workers n-workers nworkers loader-workers j", "--workers"),
     **_all("pin-mem pin-memory", otherwise="memory is pinned where it helps"),
     # augmentation
     **_all(
@@ -71,16 +71,18 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("decoder-num-heads", "--model.decoder.heads", "--decoder-heads"),
     **_all("num-heads", "--model.heads", "--heads"),
     **_all("masking-ratio", "--mask-ratio"),
+    **_all("mask-type mask-kind mask-strategy masking masking-strategy", "--mask.kind"),
     **_all("norm-pix-loss norm-pix", "--target.pixels normalised"),
     **_all("drop-path drop-path-rate", "--classifier.drop-path"),
     **_all("global-pool", "--classifier.pooling mean"),
-    **_all("cls-token", "--classifier.pooling class"),
+    **_all("cls-token", "--classifier.pooling class", "--model.class-token"),
     **_all("model-ema model-ema-decay ema-decay", "--run.ema"),
     # weights and runs
     **_all(
         "finetune",
         "--weights",
         note="training a classifier from them is maekit finetune, from nothing maekit scratch",
+        otherwise="training a classifier is maekit finetune, from weights, or maekit scratch, from nothing",
     ),
     **_all(
         "ckpt checkpoint checkpoint-path ckpt-path pretrained pretrained-weights pretrained-path load-from init weight",
@@ -89,17 +91,18 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("resume-from resume-from-checkpoint start-epoch auto-resume continue", "--resume", note="with --out RUN"),
     **_all(
         "checkpoints-path checkpoint-dir save-dir save-path output-dir output-path output outdir work-dir exp-dir "
-        "log-dir logdir log-path",
+        "log-dir logdir log-path o",
         "--out",
     ),
     **_all("save-freq save-every save-interval", "--checkpoint-every", note="in steps"),
     **_all("print-freq log-freq log-interval log-every", "--run.log-every", note="in steps"),
     **_all("eval evaluate test", otherwise="judging a classifier is maekit evaluate"),
     **_all("topk top-k", "--top"),
+    **_all("linear-probe linprobe linear-eval lin-eval knn", otherwise="judging frozen features is maekit probe"),
     # length, rates, optimizer
-    **_all("max-epochs num-epochs n-epochs total-epochs epoch", "--epochs"),
+    **_all("max-epochs num-epochs n-epochs total-epochs epoch e", "--epochs"),
     **_all("max-steps num-steps total-steps iterations max-iter max-iters", "--steps"),
-    **_all("bs batch", "--batch-size", note="over all devices"),
+    **_all("bs batch b", "--batch-size", note="over all devices"),
     **_all(
         "accum-iter accum accumulate grad-accum gradient-accumulation gradient-accumulation-steps",
         "--micro-batch-size",
@@ -109,10 +112,12 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("blr", "--base-lr"),
     **_all("warmup warmup-epochs", "--schedule.warmup-epochs"),
     **_all("warmup-steps warmup-iters", "--schedule.warmup-epochs", note="in epochs"),
-    **_all("cosine lr-scheduler lr-schedule scheduler sched", "--schedule.course", note="cosine or constant"),
+    **_all("cosine lr-scheduler lr-schedule scheduler sched", "--schedule.course"),
     **_all("optimizer-name optimizer optim opt", "--optimizer.name"),
     **_all("momentum beta1", "--optimizer.betas", note="its first number"),
-    **_all("wd weights-decay", "--optimizer.weight-decay"),
+    **_all("wd weight-decay weights-decay", "--optimizer.weight-decay"),
+    **_all("layer-decay layer-wise-decay llrd", "--optimizer.layer-decay"),
+    **_all("min-lr eta-min final-lr", "--schedule.min-lr"),
     **_all("lars", "--optimizer.name lars", "--linear paper", note="without it, LARS is off"),
     **_all(
         "lars-confience lars-confidence lars-coefficient lars-eta trust-coefficient trust-coeff",
@@ -136,11 +141,14 @@ _COUNTS = (
     "gpus ngpu ngpus n-gpu n-gpus num-gpus num-gpu gpu-ids devices num-devices n-devices nproc nprocs nproc-per-node "
     "num-processes num-procs world-size"
 )
+_NODES = "nnodes num-nodes nodes"
 _REST = (
-    "nnodes num-nodes nodes node-rank rank local-rank distributed dist ddp dist-backend dist-url backend multi-gpu "
+    "node-rank rank local-rank distributed dist ddp dist-backend dist-url backend multi-gpu "
     "multigpu multiprocessing-distributed data-parallel strategy master-port master-addr"
 )
 COUNTS_DEVICES = frozenset(_COUNTS.split())
 """Names of options whose value is a number of devices, or a list of them."""
-OF_TORCHRUN = COUNTS_DEVICES | frozenset(_REST.split())
+COUNTS_NODES = frozenset(_NODES.split())
+"""Those whose value is a number of machines."""
+OF_TORCHRUN = COUNTS_DEVICES | COUNTS_NODES | frozenset(_REST.split())
 """Those by which other tools spread a training over devices: here it is torchrun that does."""

@@ -155,7 +155,7 @@ def _architecture(name: str) -> str:
     raise PydanticCustomError(
         "encoder",
         "Input should be the architecture alone, {architecture}, which is built untrained: pretrained weights are "
-        "given by --weights hf:timm/{plain}",
+        "given by --weights hf:timm/{plain}, to maekit finetune and others, but not to scratch",
         {"architecture": architecture, "plain": plain},
     )
 

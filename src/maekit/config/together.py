@@ -1,14 +1,15 @@
 """Options that go unheeded beside others. What was typed is refused rather than ignored."""
 
+import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from maekit.config.classify import ClassifyConfig
+from maekit.config.options import Option
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import DataOptions, EmbedOptions, EvaluateOptions, ReconstructOptions, WeightsOptions
+from maekit.config.verbs import InspectOptions, ReconstructOptions
 from maekit.errors import UsageError
 
 
@@ -28,26 +29,31 @@ def refuse_unheeded(config: Any, given: Collection[str], name_of: Callable[[str]
     given: paths of the options that were typed. name_of: an option's name by its path.
     """
     for rule in _rules(config):
-        vain = [
-            path
-            for path in given
-            if any(path == one or (one[-1] == "." and path.startswith(one)) for one in rule.paths)
-        ]
+        vain = [path for path in given if any(_covers(one, path) for one in rule.paths)]
         if vain and not rule.heeded(config):
             raise UsageError(f"{name_of(vain[0])}: {rule.why}")
 
 
+def offered(options: list[Option], config: Any) -> list[Option]:
+    """Without those that are refused whatever stands beside them. config: one of the verb's, or its class."""
+    never = [path for rule in _rules(config) if rule.heeded is _never for path in rule.paths]
+    return [option for option in options if not any(_covers(path, option.path) for path in never)]
+
+
+def _covers(rule: str, path: str) -> bool:
+    return path == rule or (rule[-1] == "." and path.startswith(rule))
+
+
+def _never(_: Any) -> bool:
+    return False
+
+
 def _rules(config: Any) -> tuple[Rule, ...]:
-    weights = _WEIGHTS if isinstance(getattr(config, "weights_options", None), WeightsOptions) else ()
-    if isinstance(config, ReconstructOptions):
-        return (*_RECONSTRUCT, *weights)
-    if isinstance(config, ProbeOptions):
-        return (*_PROBE, *weights)
-    if isinstance(config, PretrainConfig):
-        return (*_TRAINING, *_PRETRAIN)
-    if isinstance(config, ClassifyConfig):
+    kind = config if isinstance(config, type) else type(config)
+    weights = _WEIGHTS if any(field.name == "weights_options" for field in dataclasses.fields(kind)) else ()
+    if kind is ClassifyConfig:
         return (*_TRAINING, *_CLASSIFY, *(_SCRATCH if config.model is not None else ()))
-    return weights
+    return (*_OF_KIND.get(kind, ()), *weights)
 
 
 def _trains_probe(options: ProbeOptions) -> bool:
@@ -135,6 +141,11 @@ _TRAINING = (
         "--resume goes on with what --overwrite would remove; take one of them",
     ),
     Rule(
+        ("run.resume", "run.overwrite"),
+        lambda c: bool(c.run.out) or not (c.run.resume or c.run.overwrite),
+        "of which run? give --out",
+    ),
+    Rule(
         ("run.allow_drift",),
         lambda c: c.run.resume or not c.run.allow_drift,
         "belongs to --resume",
@@ -148,12 +159,12 @@ _PRETRAIN = (
     ),
     Rule(
         ("optimizer.layer_decay",),
-        lambda c: c.optimizer.layer_decay is None,
+        _never,
         "pretraining has one rate for all layers; it belongs to finetune and scratch",
     ),
 )
 _CLASSIFY = (
-    Rule(("validation.images",), lambda _: False, "belongs to pretrain; classifiers are judged on all of --val"),
+    Rule(("validation.images",), _never, "belongs to pretrain; classifiers are judged on all of --val"),
     Rule(
         ("mix.prob",),
         lambda c: bool(c.mix.mixup or c.mix.cutmix),
@@ -166,41 +177,24 @@ _CLASSIFY = (
     ),
 )
 _SCRATCH = (
-    Rule(("model.decoder.",), lambda _: False, "belongs to pretrain; a classifier has no decoder"),
+    Rule(("model.decoder.",), _never, "belongs to pretrain; a classifier has no decoder"),
+    Rule(("weights",), _never, "scratch starts from nothing; training from weights is maekit finetune"),
     Rule(
         ("classifier.image_size", "classifier.resample_positions"),
-        lambda c: c.classifier.image_size is None and not c.classifier.resample_positions,
+        _never,
         "belongs to finetune; in scratch --image-size is the model's own",
     ),
 )
-
-
-def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1) -> None:
-    """What can be told of a training before its images are counted.
-
-    Raises UsageError where nothing says how fast or how long it learns, RunError for a batch that does not divide.
-    """
-    config.optimizer.actual_lr(config.schedule.batch_size)
-    config.schedule.total_steps(1)
-    config.schedule.micro_batch(world_size)
-
-
-def check_files(options: Any) -> None:
-    """Raises UsageError where a file's name is of no format that the verb writes."""
-    if isinstance(options, ReconstructOptions):
-        _check_suffix(options.out, _PICTURES, "a picture is written as .png or .jpg")
-    elif isinstance(options, EmbedOptions):
-        _check_suffix(options.out, (".npz", ".parquet"), "features are written as .npz or .parquet")
-    elif isinstance(options, DataOptions) and options.picture:
-        _check_suffix(options.picture, _PICTURES, "a picture is written as .png or .jpg")
-    elif isinstance(options, EvaluateOptions) and options.confusion:
-        _check_suffix(options.confusion, (".svg",), "the confusion picture is written as .svg")
-
-
-def _check_suffix(path: str, suffixes: tuple[str, ...], says: str) -> None:
-    suffix = PurePath(path).suffix.lower()
-    if suffix not in suffixes:
-        raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")
-
-
-_PICTURES = (".png", ".jpg", ".jpeg")
+_INSPECT = (
+    Rule(
+        ("weights_options.resample_positions", "weights_options.channels"),
+        _never,
+        "weights are shown as they are; maekit convert changes them",
+    ),
+)
+_OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
+    ReconstructOptions: _RECONSTRUCT,
+    ProbeOptions: _PROBE,
+    InspectOptions: _INSPECT,
+    PretrainConfig: (*_TRAINING, *_PRETRAIN),
+}

@@ -1,16 +1,24 @@
 """What an option that a verb has not is told: the one that was meant, or the other way to what was wished for."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import Literal, get_args, get_origin
 
 from maekit.config.options import Option, by_name
-from maekit.config.other_names import COUNTS_DEVICES, OF_TORCHRUN, OTHER_NAMES
+from maekit.config.other_names import COUNTS_DEVICES, COUNTS_NODES, OF_TORCHRUN, OTHER_NAMES
 
 _DISTRIBUTED = ("pretrain", "probe", "finetune", "scratch")
 _CHANGING = ("channels", "image-size")
 _LIKE = 0.72  # similarity from which a name is taken for a slip of another
+_SAME = 0.95  # and from which for the same, or for the same with another group in front
+_EVERY_DEVICE = ("-1", "all", "auto", "gpu", "cuda")
+_LAUNCHER_VALUE = re.compile(
+    r"-?[\d,.:]+|true|false|all|auto|gpu|cuda|nccl|gloo|mpi|ddp|fsdp|ddp_\w+|env://|(tcp|file)://\S+|localhost",
+    re.IGNORECASE,
+)
 
 Options = list[Option]
 
@@ -29,23 +37,48 @@ class Asked:
     others: Callable[[], Mapping[str, Options]]
 
 
-def explain(typed: str, value: str | None, asked: Asked) -> str:
-    """One line. Names only options that the verb has, or says of which verb they are."""
-    name = typed.lstrip("-").replace("_", "-").lower()
-    said = f"no option {typed}"
+def explain(unknown: list[tuple[str, str | None]], asked: Asked) -> str:
+    """What each option that is none is told, in one line. Names only options that the verb has, or says of which verb
+    they are.
+
+    unknown: as typed, with the word that follows where one does.
+    """
+    told: list[str] = []
+    spread = False
+    for typed, value in unknown:
+        if _plain(typed) in OF_TORCHRUN:
+            if spread:
+                continue  # one command says it for all of them
+            spread = True
+        line = f"no option {typed}{_answer(typed, value, asked)}"
+        if line not in told:
+            told.append(line)
+    return " · ".join(told)
+
+
+def _plain(typed: str) -> str:
+    return typed.lstrip("-").replace("_", "-").lower()
+
+
+def _answer(typed: str, value: str | None, asked: Asked) -> str:
+    name = _plain(typed)
     if name in OF_TORCHRUN:
-        return said + _torchrun(name, value, asked)
-    real = by_name(asked.options)
-    if ours := _ours(name, real):
-        return said + ours
+        return _torchrun(asked)
+    if ours := _ours(name, by_name(asked.options)):
+        return ours
     if way := _by_conversion(name, value or "N", asked):
-        return said + way
+        return way
     other = OTHER_NAMES.get(name)
     if other is not None and other.otherwise:
-        return f"{said}: {other.otherwise}"
-    if close := _closest(name, asked.options):
-        return f"{said}; did you mean {close}?"
-    return said + _elsewhere(name, other.ours if other else (), asked)
+        return f": {other.otherwise}"
+    near, likeness = _closest(name, asked.options)
+    if near and likeness >= _SAME:
+        return f"; did you mean {near}?"
+    if verbs := _elsewhere(name, other.ours if other else (), asked):
+        return f": that is of maekit {_listed(verbs)}, not of maekit {asked.verb}"
+    if near and other is None:
+        return f"; did you mean {near}?"
+    return f"; maekit {asked.verb} --help-all lists all there are"
 
 
 def _ours(name: str, real: Mapping[str, Option]) -> str:
@@ -55,40 +88,52 @@ def _ours(name: str, real: Mapping[str, Option]) -> str:
     found = next((ours for ours in other.ours if ours.split()[0] in real), None)
     if found is None:
         return ""
+    item = real[found.split()[0]].item
+    if get_origin(item) is Literal and " " not in found:
+        found += f" {'|'.join(map(str, get_args(item)))}"
     return f"; maekit has {found}" + (f" ({other.note})" if other.note else "")
 
 
-def _torchrun(name: str, value: str | None, asked: Asked) -> str:
+def _torchrun(asked: Asked) -> str:
     if asked.verb not in _DISTRIBUTED:
         has_device = any("--device" in option.names for option in asked.options)
         return f": maekit {asked.verb} uses one device" + (", which --device names" if has_device else "")
-    count, visible, nodes = "N", "", ""
-    if value and name in COUNTS_DEVICES:
+    kept, values = _without_torchrun(asked.words)
+    count, visible, nodes = "", "", ""
+    for name, value in values.items():
         numbers = value.strip(",").split(",")
-        if all(number.isdigit() for number in numbers):
+        if name in COUNTS_DEVICES and all(number.isdigit() for number in numbers):
             count = value if len(numbers) == 1 else str(len(numbers))
-            visible = f"CUDA_VISIBLE_DEVICES={value} " if len(numbers) > 1 else ""
-    elif value and value.isdigit() and name in ("nnodes", "num-nodes", "nodes"):
-        nodes = f"--nnodes {value} "
-    rest = shlex.join(_without_torchrun(asked.words))
-    command = f"{visible}torchrun {nodes}--nproc-per-node {count} -m {asked.prog} {rest}".strip()
-    return f": torchrun starts one process a device: {command}"
+            visible = f"CUDA_VISIBLE_DEVICES={value.strip(',')} " if len(numbers) > 1 else ""
+        elif name in COUNTS_DEVICES and value in _EVERY_DEVICE:
+            count = "gpu"
+        elif name in COUNTS_NODES and value.isdigit() and int(value) > 1:
+            nodes = f"--nnodes {value} --rdzv-backend c10d --rdzv-endpoint HOST:29500 "
+    command = f"{asked.prog} {shlex.join(kept)}".strip()
+    if count == "1" and not nodes:
+        return f": one process uses one device, without being told: {command}"
+    return (
+        f": torchrun starts one process a device: {visible}torchrun {nodes}--nproc-per-node {count or 'N'} -m {command}"
+    )
 
 
-def _without_torchrun(words: list[str]) -> list[str]:
+def _without_torchrun(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The words without options of a launcher, and those with their values, empty where they have none."""
     kept: list[str] = []
-    dropped = False
+    values: dict[str, str] = {}
+    open_name = ""
     for word in words:
-        if dropped and not word.startswith("--"):
-            dropped = False
-            if word.replace(",", "").isdigit() or word.lower() in ("true", "false", "nccl", "gloo", "auto", "ddp"):
-                continue
-        dropped = word.startswith("--") and word.split("=")[0].lstrip("-").replace("_", "-").lower() in OF_TORCHRUN
-        if dropped:
-            dropped = "=" not in word
+        typed, equals, value = word.partition("=")
+        name = _plain(typed) if word.startswith("--") else ""
+        if open_name and not name and _LAUNCHER_VALUE.fullmatch(word):
+            values[open_name], open_name = word, ""
             continue
-        kept.append(word)
-    return kept
+        open_name = name if name in OF_TORCHRUN and not equals else ""
+        if name in OF_TORCHRUN:
+            values[name] = value
+        else:
+            kept.append(word)
+    return kept, values
 
 
 def _by_conversion(name: str, value: str, asked: Asked) -> str:
@@ -100,6 +145,9 @@ def _by_conversion(name: str, value: str, asked: Asked) -> str:
     other = OTHER_NAMES.get(leaf)
     names = [leaf, *(ours.split()[0].lstrip("-") for ours in (other.ours if other else ()))]
     given = {"gray": "1", "grey": "1", "grayscale": "1", "greyscale": "1"}.get(leaf, value)
+    if "encoder" in names and re.search(r"[/:.]", given):
+        plain = re.split(r"[/:]", given)[-1]
+        return f": {asked.verb} keeps the model of its weights, and those are given by --weights hf:timm/{plain}"
     for option in asked.others().get("convert", []):
         own = option.name.lstrip("-")
         if option.path.startswith("weights_options.") and own in names:
@@ -117,17 +165,18 @@ def _model(asked: Asked) -> Options:
     return [option for option in asked.others().get("pretrain", []) if option.path.startswith("model.")]
 
 
-def _closest(name: str, options: Options) -> str | None:
-    """The option with the likeliest name, by the whole of it or its last part; the one less deep of two alike."""
-    best: tuple[float, int, str] | None = None
+def _closest(name: str, options: Options) -> tuple[str | None, float]:
+    """The option with the likeliest name, by the whole of it or its last part, and how like it is; the one less deep of
+    two alike."""
+    best: tuple[float, int, str] = (0.0, 0, "")
     for option in options:
-        for own in option.names:
+        for own in (*option.names, *option.negative):
             full = own.lstrip("-")
             score = max(_likeness(name, full), _likeness(name.rpartition(".")[2], full.rpartition(".")[2]) - 0.01)
-            rank = (score, -full.count("."), option.name)
-            if score >= _LIKE and (best is None or rank[:2] > best[:2]):
+            rank = (score, -full.count("."), own if own in option.negative else option.name)
+            if score >= _LIKE and rank[:2] > best[:2]:
                 best = rank
-    return best[2] if best else None
+    return best[2] or None, best[0]
 
 
 def _likeness(typed: str, name: str) -> float:
@@ -135,13 +184,19 @@ def _likeness(typed: str, name: str) -> float:
     return max(0.8 if cut_short else 0.0, SequenceMatcher(None, typed, name).ratio())
 
 
-def _elsewhere(name: str, ours: tuple[str, ...], asked: Asked) -> str:
-    names = {f"--{name}", *(option.split()[0] for option in ours)}
-    verbs = [
-        verb
-        for verb, options in asked.others().items()
-        if verb != asked.verb and any(names & {*option.names, *option.negative} for option in options)
-    ]
-    if verbs:
-        return f": that is of maekit {' and '.join(verbs)}, not of maekit {asked.verb}"
-    return "; maekit " + asked.verb + " --help-all lists all there are"
+def _elsewhere(name: str, ours: tuple[str, ...], asked: Asked) -> list[str]:
+    """The other verbs that have an option of this name, or what it is called here."""
+    every = {verb: options for verb, options in asked.others().items() if verb != asked.verb}
+    for names in ({f"--{name}"}, *({option.split()[0]} for option in ours)):
+        verbs = [
+            verb
+            for verb, options in every.items()
+            if any(names & {*option.names, *option.negative} for option in options)
+        ]
+        if verbs:
+            return verbs
+    return []
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)

@@ -15,6 +15,7 @@ from maekit.errors import UsageError
 
 _TRUTHS = {"true", "false", "yes", "no", "on", "off", "0", "1"}
 _OPTION = re.compile(r"--?[A-Za-z]")
+_SIZE = re.compile(r"[(\[]?-?\d+([x×,]-?\d+)?[)\]]?|None", re.IGNORECASE)
 
 
 @dataclass
@@ -28,7 +29,11 @@ class Words:
 
     def for_tyro(self) -> list[str]:
         """The same as tyro takes it, each option once."""
-        return [word for name, words in self.values.values() for word in (name, *words)]
+        return [word for name, words in self.values.values() for word in _joined(name, words)]
+
+
+def _joined(name: str, words: list[str]) -> list[str]:
+    return [f"{name}={words[0]}"] if len(words) == 1 and words[0].startswith("-") else [name, *words]
 
 
 def read(words: list[str], options: list[Option], also: dict[str, str]) -> Words:
@@ -88,23 +93,36 @@ class _Reader:
                 no = next(iter(option.negative))
                 raise UsageError(f"{typed} {stray[0]}: takes no value; write {option.name} or {no}")
             return []
-        if joined is not None and option.count == 1:
-            return joined
-        if option.takes == "some" and joined is None and not self._value_follows():
+        if joined is None and option.takes == "some" and not self._value_follows():
             return []
         first = self._next(typed) if joined is None else joined[0]
         if option.takes == "size":
             return [self._size(typed, first)]
+        given = self._parted(option, first) if option.takes == "some" or option.count > 1 else [first]
         if option.takes == "some":
-            return [first, *self._more(option)]
+            self._check_choices(typed, option, given)
+            return [*given, *self._more(option)]
         if first in option.alone:
             return [first]
-        given = [first]
         while len(given) < option.count:
             if not self.rest or not option.fits(self.rest[0]):
                 raise UsageError(f"{typed}: takes {option.count} values, got {' '.join(given)} alone")
             given.append(self.rest.pop(0))
+        if len(given) > option.count:
+            raise UsageError(f"{typed}: takes {option.count} values, got {' '.join(given)}")
         return given
+
+    def _parted(self, option: Option, first: str) -> list[str]:
+        """`0.2,1` as `0.2 1`: a comma is part of no number and no choice."""
+        return first.split(",") if option.item is not str and first.strip(",") else [first]
+
+    def _check_choices(self, typed: str, option: Option, given: list[str]) -> None:
+        wrong = [word for word in given if not option.fits(word)]
+        if wrong and get_origin(option.item) is Literal:
+            choices = ", ".join(map(repr, get_args(option.item)))
+            raise UsageError(f"{typed}: no such choice {wrong[0]!r}, there are {choices}")
+        if wrong:
+            raise UsageError(f"{typed}: expects a number, got {wrong[0]!r}")
 
     def _next(self, typed: str) -> str:
         if not self._value_follows():
@@ -116,6 +134,8 @@ class _Reader:
 
     def _size(self, typed: str, first: str) -> str:
         """`64`, or `64x96` of `64 96`."""
+        if not _SIZE.fullmatch(first):
+            raise UsageError(f"{typed}: expects a size in pixels, one number or HxW, got {first!r}")
         if not (first.isdigit() and self.rest and self.rest[0].isdigit()):
             return first
         if self.takes_words and Path(self.rest[0]).exists():

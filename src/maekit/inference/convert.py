@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
+from maekit.config.beforehand import check_conversion
 from maekit.config.verbs import ConvertOptions
 from maekit.engine.progress import log_to_terminal
-from maekit.errors import UsageError, WeightsError
+from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
 from maekit.weights import export, native
 from maekit.weights.export import Graph
 from maekit.weights.facebook import FACEBOOK
-from maekit.weights.hub import is_repository, push
+from maekit.weights.hub import push
 from maekit.weights.huggingface import HUGGINGFACE
 from maekit.weights.load import load
 from maekit.weights.native import Model
@@ -36,9 +37,6 @@ _GRAPHS: dict[str, Callable[[Graph, Path], None]] = {
     "onnx": export.save_onnx,
     "torch-export": export.save_torch_export,
 }
-_FILE_SUFFIXES = {"facebook": ".pth", "onnx": ".onnx", "torch-export": ".pt2"}
-_FOLDERS_OR_FILES = ("maekit", "timm")
-_ANY_SUFFIXES = (*_FILE_SUFFIXES.values(), _SUFFIX, ".pt", ".bin")
 _BATCHES = (1, 2, 5)
 _TOLERANCE = 1e-4
 _PAPER_EPS = 1e-6
@@ -52,9 +50,7 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
     """
     log_to_terminal()
     path = Path(options.out).expanduser()
-    _check_name(path, options.to)
-    if options.push and not is_repository(options.push):
-        raise UsageError(f"--push {options.push}: is written hf:OWNER/NAME")
+    check_conversion(options)
     model = _part(load(options.weights, options.weights_options), options)
     answer: dict[str, Any] = {"out": str(path), "to": options.to, "part": _name(model)}
     if options.to in _GRAPHS:
@@ -69,17 +65,6 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
         answer["pushed"] = push(path, options.push)
     _print(answer)
     return answer
-
-
-def _check_name(path: Path, layout: str) -> None:
-    """Raises UsageError where a file's name would belie its content."""
-    suffix, wanted = path.suffix, _FILE_SUFFIXES.get(layout)
-    if wanted and suffix != wanted:
-        raise UsageError(f"--out {path}: --to {layout} writes one {wanted} file; name it {wanted}")
-    file = suffix == _SUFFIX and layout in _FOLDERS_OR_FILES
-    if not wanted and not file and suffix in _ANY_SUFFIXES:
-        form = f"a folder or one {_SUFFIX} file" if layout in _FOLDERS_OR_FILES else "a folder"
-        raise UsageError(f"--out {path}: --to {layout} writes {form}; leave {suffix} out")
 
 
 def _say_what_is_lost(model: Model, layout: str) -> None:

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from maekit.config.schema import size
 from maekit.config.verbs import InspectOptions
+from maekit.errors import WeightsError
 from maekit.weights import stored
 from maekit.weights.blueprint import Blueprint, standardisation
 from maekit.weights.find import find
@@ -38,6 +40,12 @@ def inspect(options: InspectOptions) -> dict[str, Any]:
     """
     source = stored.read(find(options.weights))
     layout, blueprint = identify(source, options.weights_options)
+    wanted, own = options.weights_options.image_size, blueprint.model.image_hw
+    if wanted is not None and size(wanted) != own:
+        sides = "x".join(map(str, own))
+        raise WeightsError(
+            f"{options.weights}: is for images of {sides} px, so --image-size goes unheeded; maekit convert changes it"
+        )
     answer = _answer(source, layout, blueprint)
     if options.hash:
         answer["sha256"] = ", ".join(map(_hash, source.files))

@@ -125,6 +125,8 @@ def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
         raise UsageError("--rows: image files are all shown; it belongs to a SOURCE")
     picture.check_writable(out)
     model = reconstructor(options.weights, options.weights_options).to(choose_device(options.device.device))
+    if options.statistics == "original" and model.target.pixels == "raw":
+        raise UsageError(f"--statistics: {options.weights} predicts pixels as they are, which need none; leave it out")
     images = stack([image for text in options.images for image in _read(text, model, options)])
     masked = _masks(model, len(images), options)
     pictured = rows(model, images, masked, statistics=options.statistics)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maekit.config import ClassifyConfig, files
+from maekit.config.beforehand import check_mixing
 from maekit.config.verbs import WeightsOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.ranges import known_range
@@ -126,7 +127,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
         config = execution.with_range(config, train)
         execution.warn_of_shared(train, val, world)
         plan = Plan.of(config.optimizer, config.schedule, len(train), world.size)
-        _check_mix(config, plan)
+        check_mixing(config, plan.micro_batch)
         model = build_model(config, train)
         model.recompute_activations(config.run.checkpoint_activations)
         task = ClassifyTask(config, model, val, world)
@@ -204,10 +205,3 @@ def _freeze(model: Classifier, blocks: int) -> None:
     for name, parameter in model.encoder.named_parameters():
         if ids[name] <= blocks:
             parameter.requires_grad_(False)
-
-
-def _check_mix(config: ClassifyConfig, plan: Plan) -> None:
-    if (config.mix.mixup or config.mix.cutmix) and plan.micro_batch % 2:
-        raise UsageError(
-            f"mix: mixing needs an even number of images a pass, not {plan.micro_batch}; set --micro-batch-size"
-        )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import MaekitError, WeightsError
-from maekit.weights import blueprint
+from maekit.weights import blueprint, vit_sizes
 from maekit.weights.blueprint import Blueprint
 from maekit.weights.facebook import FACEBOOK
 from maekit.weights.flyegle import FLYEGLE
@@ -42,7 +42,8 @@ LAYOUTS: tuple[Layout, ...] = (MAEKIT, HUGGINGFACE, FLYEGLE, FACEBOOK, TIMM)
 def identify(stored: Stored, options: WeightsOptions) -> tuple[Layout, Blueprint]:
     """The layout of a file and the model in it. A description that maekit left in the file goes before any deduction.
 
-    Raises WeightsError where no layout has such names, or the shapes make no model.
+    Raises WeightsError where no layout has such names, the shapes make no model, or an option says otherwise than the
+    file.
     """
     layout = next((layout for layout in LAYOUTS if layout.recognises(stored)), None)
     if layout is None:
@@ -51,9 +52,28 @@ def identify(stored: Stored, options: WeightsOptions) -> tuple[Layout, Blueprint
         raise WeightsError(f"{stored.path}: is in no layout maekit knows ({known}); its first tensors: {names}")
     describer = MAEKIT if FACTS in stored.metadata else layout
     try:
-        return layout, describer.describe(stored, options)
+        described = describer.describe(stored, options)
     except MaekitError:
         raise
     except (KeyError, IndexError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"{stored.path}: is named as {layout.name}, but makes no model ({reason})") from None
+    _refuse_unheeded(stored, described, options)
+    return layout, described
+
+
+def _refuse_unheeded(stored: Stored, described: Blueprint, options: WeightsOptions) -> None:
+    """What is given for weights that leave it unsaid goes unheeded where they say it: refused where the two differ."""
+    model = described.model
+    heads = model.heads or vit_sizes.heads_of(model.encoder) or f"those of {model.encoder}"
+    said: dict[str, tuple[object, object]] = {
+        "--encoder": (options.encoder or None, model.encoder),
+        "--heads": (options.heads, heads),
+    }
+    if described.kind == "masked_autoencoder":
+        said["--decoder-heads"] = (options.decoder_heads, model.decoder.heads)
+    if described.target is not None:
+        said["--target"] = (options.target, described.target.pixels)
+    for option, (given, own) in said.items():
+        if given not in (None, own):
+            raise WeightsError(f"{stored.path}: has {own}, so {option} {given} would go unheeded; leave it out")

@@ -41,6 +41,12 @@ NEEDS_SIZE = (
 )
 
 
+def heads_of(name: str) -> int | None:
+    """Attention heads of a published size by its timm name. None: not known here."""
+    width = next((sizes[0] for sizes, known in _NAMES.items() if known == name), None)
+    return _HEADS.get(width) if width else None
+
+
 @dataclass(frozen=True)
 class Told:
     """What a layout tells beside the shapes. None: nothing."""

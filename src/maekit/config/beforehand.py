@@ -1,0 +1,123 @@
+"""What can be told of options before anything is loaded: torch, images or weights."""
+
+import re
+from pathlib import Path, PurePath
+from typing import Any
+
+from maekit.config.classify import ClassifyConfig
+from maekit.config.model import ModelConfig, check_divides
+from maekit.config.pretrain import PretrainConfig
+from maekit.config.schema import size
+from maekit.config.verbs import ConvertOptions, DataOptions, EmbedOptions, EvaluateOptions, ReconstructOptions
+from maekit.errors import UsageError
+
+_PICTURES = (".png", ".jpg", ".jpeg")
+_WEIGHTS_FILE = ".safetensors"
+_FILE_SUFFIXES = {"facebook": ".pth", "onnx": ".onnx", "torch-export": ".pt2"}
+_FOLDERS_OR_FILES = ("maekit", "timm")
+_ANY_SUFFIXES = (*_FILE_SUFFIXES.values(), _WEIGHTS_FILE, ".pt", ".bin")
+
+
+def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1) -> None:
+    """What can be told of a training before its images are counted.
+
+    Raises UsageError for options that fit nothing, as where nothing says how fast or how long it learns, RunError for a
+    batch that does not divide, ModelError for an image size that a ViT's patches do not divide.
+    """
+    config.optimizer.actual_lr(config.schedule.batch_size)
+    if config.schedule.total_steps(1) < 1:
+        raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")
+    micro_batch = config.schedule.micro_batch(world_size)
+    _check_standardisation(config)
+    if config.model is not None:
+        _check_vit(config.model)
+        _check_channels(config, config.model.channels)
+    if isinstance(config, PretrainConfig):
+        _check_decoder(config.model)
+    else:
+        check_mixing(config, micro_batch)
+
+
+def check_mixing(config: ClassifyConfig, micro_batch: int) -> None:
+    """Raises UsageError where images cannot be mixed in pairs. micro_batch: images per device and pass."""
+    if (config.mix.mixup or config.mix.cutmix) and micro_batch % 2:
+        raise UsageError(
+            f"mix: mixing needs an even number of images a pass, not {micro_batch}; set --micro-batch-size"
+        )
+
+
+def _check_standardisation(config: PretrainConfig | ClassifyConfig) -> None:
+    data = config.data
+    if data.normalise != "given":
+        return
+    channels = config.model.channels if config.model is not None else None
+    for option, values in (("--mean", data.mean), ("--std", data.std)):
+        if values is None:
+            count = "as many numbers as channels" if channels is None else f"{channels} numbers"
+            raise UsageError(f"data.normalise: given, but {option} is not; it takes {count}")
+        if channels is not None and len(values) != channels:
+            raise UsageError(f"{option}: {len(values)} numbers for images of {channels} channels")
+    if min(data.std or (0,)) <= 0:
+        raise UsageError("--std: has to be above 0 in every channel")
+
+
+def _check_channels(config: PretrainConfig | ClassifyConfig, channels: int) -> None:
+    if config.augment.randaugment and channels != 3:
+        raise UsageError(f"augment.randaugment: works on 3 channels, the images have {channels}; leave it empty")
+    if config.augment.color_jitter and channels not in (1, 3):
+        raise UsageError(f"augment.color_jitter: works on 1 or 3 channels, the images have {channels}; leave it empty")
+    if config.data.normalise == "imagenet" and channels not in (1, 3):
+        raise UsageError(
+            f"data.normalise: imagenet has no mean for {channels} channels; use --normalise measured, or --normalise "
+            "given"
+        )
+
+
+def _check_vit(model: ModelConfig) -> None:
+    name = re.match(r"vit_\w*?_patch(\d+)_", model.encoder)
+    if name is None:
+        return
+    patch = size(model.patch_size) if model.patch_size is not None else (int(name[1]),) * 2
+    check_divides(model.image_hw, patch)
+    if model.width and model.heads and model.width % model.heads:
+        raise UsageError(f"model.heads: {model.heads} do not divide the encoder's width {model.width}")
+
+
+def _check_decoder(model: ModelConfig) -> None:
+    decoder = model.decoder
+    if decoder.kind != "linear" and decoder.width % decoder.heads:
+        raise UsageError(f"model.decoder.heads: {decoder.heads} do not divide the decoder's width {decoder.width}")
+
+
+def check_files(options: Any) -> None:
+    """Raises UsageError where a file's name is of no format that the verb writes, or belies it."""
+    if isinstance(options, ReconstructOptions):
+        _check_suffix(options.out, _PICTURES, "a picture is written as .png or .jpg")
+    elif isinstance(options, EmbedOptions):
+        _check_suffix(options.out, (".npz", ".parquet"), "features are written as .npz or .parquet")
+    elif isinstance(options, DataOptions) and options.picture:
+        _check_suffix(options.picture, _PICTURES, "a picture is written as .png or .jpg")
+    elif isinstance(options, EvaluateOptions) and options.confusion:
+        _check_suffix(options.confusion, (".svg",), "the confusion picture is written as .svg")
+    elif isinstance(options, ConvertOptions):
+        check_conversion(options)
+
+
+def check_conversion(options: ConvertOptions) -> None:
+    """Raises UsageError where the name to write would belie what is written, or what to push to is no repository."""
+    path, layout = Path(options.out), options.to
+    suffix, wanted = path.suffix, _FILE_SUFFIXES.get(layout)
+    if wanted and suffix != wanted:
+        raise UsageError(f"--out {path}: --to {layout} writes one {wanted} file; name it {wanted}")
+    file = suffix == _WEIGHTS_FILE and layout in _FOLDERS_OR_FILES
+    if not wanted and not file and suffix in _ANY_SUFFIXES:
+        form = f"a folder or one {_WEIGHTS_FILE} file" if layout in _FOLDERS_OR_FILES else "a folder"
+        raise UsageError(f"--out {path}: --to {layout} writes {form}; leave {suffix} out")
+    if options.push and not options.push.startswith("hf:"):
+        raise UsageError(f"--push {options.push}: is written hf:OWNER/NAME")
+
+
+def _check_suffix(path: str, suffixes: tuple[str, ...], says: str) -> None:
+    suffix = PurePath(path).suffix.lower()
+    if suffix not in suffixes:
+        raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")
