@@ -54,6 +54,7 @@ KINDS = {
     ),
     "swin v2 dense": tiny_model(SWIN_V2, swin_method="dense", decoder=LINEAR),
     "hiera": SIZES[HIERA],
+    "hiera, whole units": tiny_model(HIERA, pool_units=True),
     "hiera, cross decoder": tiny_model(HIERA, decoder=tiny.decoder_config(kind="cross")),
     "hiera, oblong, 1 channel": tiny_model(HIERA, image_size=(96, 128), channels=1),
 }

@@ -15,7 +15,7 @@ from maekit.errors import ModelError, WeightsError
 from maekit.models import classifier
 from maekit.models.family import family_of, features, layer_ids
 from maekit.models.mae import MaskedAutoencoder
-from maekit.patches import patchify, split, take
+from maekit.patches import patchify, refine, split, take
 from maekit.randomness import keys_tensor
 from maekit.weights import export, native
 from maekit.weights.load import load
@@ -52,7 +52,7 @@ def over_pixels(masked: torch.Tensor, model: MaskedAutoencoder) -> torch.Tensor:
 
 def loss_of(model: MaskedAutoencoder, images: torch.Tensor, masked: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     prediction = model(images, masked, keys=keys)
-    target = targets.make(model.target, images, model.unit, prediction.index)
+    target = targets.make(model.target, images, model.patch, prediction.index)
     return targets.loss(model.target, prediction.patches, target)
 
 
@@ -61,8 +61,9 @@ def test_every_size_predicts_its_hidden_units_and_trains_every_parameter(config)
     model = built(config)
     images, masked, keys = example(model)
     prediction = model(images, masked)
-    assert torch.equal(masked.nonzero()[:, 1].view(2, -1), prediction.index)
-    values = model.unit[0] * model.unit[1] * config.channels
+    fine = refine(masked, model.grid, model.parts)
+    assert torch.equal(fine.nonzero()[:, 1].view(2, -1), prediction.index)
+    values = model.patch[0] * model.patch[1] * config.channels
     assert prediction.patches.shape == (*prediction.index.shape, values)
     loss_of(model, images, masked, keys).backward()
     without = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
@@ -102,6 +103,8 @@ def test_presets_have_the_published_shapes_and_timms_names(name):
         model = MaskedAutoencoder(preset.model, preset.target, preset.mask, mean=(0.5,) * 3, std=(0.5,) * 3)
         timms = timm.create_model(preset.model.encoder, num_classes=0)
     assert (model.unit, model.grid) == ((unit, unit), (side, side))
+    parts = 2 if name.startswith("hiera") else 1
+    assert (model.patch, model.patch_grid) == ((unit // parts,) * 2, (side * parts,) * 2)
     assert model.family.latent_width(model.encoder, preset.model) == width
     assert model.encoder.state_dict().keys() == timms.state_dict().keys()
     painted = "painted" in model.family.mask_kinds(preset.model)
@@ -129,7 +132,7 @@ def test_the_loss_compares_hidden_pixels_alone(config, pixels):
         prediction = model(images, masked)
 
     def loss(compared):
-        target = targets.make(model.target, compared, model.unit, prediction.index)
+        target = targets.make(model.target, compared, model.patch, prediction.index)
         return targets.loss(model.target, prediction.patches, target)
 
     hidden = over_pixels(masked, model)
@@ -264,19 +267,20 @@ def test_most_latents_answer_most_to_the_pixels_of_their_units(config):
         assert model.family.dense(config)
         assert tokens.shape[1] == masked.shape[1]
         tokens, index = take(tokens, visible), visible
-    assert tokens.shape == (*visible.shape, model.family.latent_width(model.encoder, config))
-    assert torch.equal(index.sort(dim=1).values, visible)
+    shown, _ = split(refine(masked, model.grid, model.parts))
+    assert tokens.shape == (*shown.shape, model.family.latent_width(model.encoder, config))
+    assert torch.equal(index.sort(dim=1).values, shown)
     # A packed Swin's last token looks at four units in a row, and numbers as coarse as that are often right by chance.
     # Elsewhere not all need agree: where attention is global, an untrained token may answer more to a neighbour.
     side, least = (4, 1) if model.mask is ONE_IN_2X2 else (1, 2 / 3)
     mixture = torch.randn(tokens.shape[2], generator=torch.Generator().manual_seed(3))
     strongest = []
-    for place in range(visible.shape[1]):
+    for place in range(tokens.shape[1]):
         (gradient,) = torch.autograd.grad((tokens[:, place] @ mixture).sum(), images, retain_graph=True)
-        strongest.append(patchify(gradient, model.unit).norm(dim=2).argmax(dim=1))
+        strongest.append(patchify(gradient, model.patch).norm(dim=2).argmax(dim=1))
     answered, named = (
-        torch.stack([units // model.grid[1] // side, units % model.grid[1] // side])
-        for units in (torch.stack(strongest, dim=1), index)
+        torch.stack([patches // model.patch_grid[1] // side, patches % model.patch_grid[1] // side])
+        for patches in (torch.stack(strongest, dim=1), index)
     )
     assert (answered == named).all(dim=0).float().mean() >= least
 

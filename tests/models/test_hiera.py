@@ -1,6 +1,7 @@
 """Hiera as a masked autoencoder: timm's own masked network, with the stages fused."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import timm
@@ -35,10 +36,38 @@ def batch(config: ModelConfig, encoder: nn.Module, kind: str = "random") -> tupl
     return torch.randn(2, config.channels, *config.image_hw), masked, split(masked)[0]
 
 
-@pytest.mark.parametrize(
-    "config", [configured(), configured(ABSOLUTE_WINDOW, 64), configured(size=(64, 128), channels=5)]
-)
-def test_visible_units_pass_timms_own_masked_network(config):
+CONFIGS = [configured(), configured(ABSOLUTE_WINDOW, 64), configured(size=(64, 128), channels=5)]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_units_end_as_the_tokens_of_timms_network_that_pools_twice(config):
+    """The paper's (its released `q_pool=2`): stages before a pooling brought to 2x2 tokens a unit, summed, normed.
+
+    The same weights in timm's model with one pooling less; where each token lies is seen from timm's unmasked order.
+    """
+    encoder, adapter = (module.double() for module in built(config))
+    twice = timm.create_model(
+        config.encoder, num_classes=0, img_size=config.image_hw, embed_dim=16, q_pool=2, in_chans=config.channels
+    ).double()
+    twice.load_state_dict(encoder.state_dict(), strict=True)
+    images, masked, visible = batch(config, encoder)
+    images = images.double()
+    stages = twice.forward_features(images, mask=~masked, return_intermediates=True)[1]
+    fused = stages[-1].flatten(2, 3)
+    for head, stage, side in zip(adapter.heads, stages, (4, 2), strict=False):
+        weight = head.weight.unflatten(1, (side, side, -1)).permute(0, 3, 1, 2)
+        convolved = torch.nn.functional.conv2d(stage.flatten(0, 1).permute(0, 3, 1, 2), weight, head.bias, stride=side)
+        fused = fused + convolved.flatten(2).transpose(1, 2).unflatten(0, stage.shape[:2])
+    assert len(adapter.heads) == 2
+    latents = HIERA.encode_visible(encoder, adapter, images, masked, visible)
+    torch.testing.assert_close(latents.tokens, twice.head.norm(fused).flatten(1, 2), rtol=1e-9, atol=1e-9)
+    rows, columns = grid_of(HIERA, encoder, config)
+    numbers = torch.arange(4 * rows * columns).view(rows, 2, columns, 2).transpose(1, 2).flatten(2).flatten(0, 1)
+    assert torch.equal(latents.index, numbers[visible].flatten(1))
+
+
+@pytest.mark.parametrize("config", [replace(config, pool_units=True) for config in CONFIGS])
+def test_pooled_units_pass_timms_own_masked_network(config):
     """The stages of timm's forward with its mask (True = keep), each brought to one token a unit, summed, normed."""
     encoder, adapter = (module.double() for module in built(config))
     images, masked, visible = batch(config, encoder)
@@ -75,7 +104,7 @@ def test_gradient_reaches_every_parameter_and_recomputing_changes_none(config):
     encoder, adapter = built(config)
     images, masked, visible = batch(config, encoder)
     parameters = dict(encoder.named_parameters()) | dict(adapter.named_parameters())
-    weights = torch.randn(2, visible.shape[1], HIERA.latent_width(encoder, config))
+    weights = torch.randn(2, 4 * visible.shape[1], HIERA.latent_width(encoder, config))
     gradients = []
     for recompute in (False, True):
         encoder.set_grad_checkpointing(recompute)

@@ -69,6 +69,9 @@ class ModelConfig:
     through the whole network (SimMIM, arXiv 2111.09886)."""
     secondary_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Swin uniform only: share of the visible patches that a token replaces."""
+    pool_units: bool = False
+    """Hiera only. In pretraining, also pool before the last stage, so that a whole 32-px mask unit is one token and one
+    prediction. Off, as in the paper (arXiv 2306.00989): that pooling waits for fine-tuning, and 16 px are."""
     decoder: DecoderConfig
     """The decoder."""
 

@@ -59,21 +59,22 @@ def reconstruct(
     prediction = model(standardised, masked)
     painted = prediction.patches.float()
     if model.target.pixels == "normalised":
-        mean, std = _patch_statistics(standardised, model.unit, model.grid, masked, prediction.index, statistics)
+        fine = patches.refine(masked, model.grid, model.parts)
+        mean, std = _patch_statistics(standardised, model.patch, model.patch_grid, fine, prediction.index, statistics)
         painted = painted * std + mean
-    whole = patches.patchify(standardised, model.unit)
+    whole = patches.patchify(standardised, model.patch)
     whole = whole.scatter(1, prediction.index[:, :, None].expand_as(painted), painted)
-    return model.standardise.inverse(patches.unpatchify(whole, model.unit, model.grid))
+    return model.standardise.inverse(patches.unpatchify(whole, model.patch, model.patch_grid))
 
 
 def _patch_statistics(
-    images: Tensor, unit: tuple[int, int], grid: tuple[int, int], masked: Tensor, hidden: Tensor, source: Statistics
+    images: Tensor, patch: tuple[int, int], grid: tuple[int, int], masked: Tensor, hidden: Tensor, source: Statistics
 ) -> tuple[Tensor, Tensor]:
     """Mean and spread of each hidden patch, two of [N, Q, 1]."""
     if source == "original":
-        return targets.statistics(patches.take_patches(images, unit, hidden))
+        return targets.statistics(patches.take_patches(images, patch, hidden))
     visible, _ = patches.split(masked)
-    mean, std = targets.statistics(patches.take_patches(images, unit, visible))
+    mean, std = targets.statistics(patches.take_patches(images, patch, visible))
     rows, columns = torch.arange(grid[0] * grid[1], device=images.device), grid[1]
     places = torch.stack([rows // columns, rows % columns], dim=1).float()
     distance = torch.cdist(places[hidden], places[visible])  # [N, Q, V]

@@ -5,8 +5,9 @@ on the visible part of an image, and where its tokens lie. Parameters that pretr
 for secondary masking, heads that fuse several scales) live in the family's *adapter* module, which the masked
 autoencoder holds next to encoder and decoder and which is thrown away with the decoder.
 
-Mask units are what masks count, what is hidden and what one prediction vector covers: a ViT's patch, a Swin's 16- or
-32-px block, a Hiera's 32-px unit.
+Mask units are what masks count and what is hidden: a ViT's patch, a Swin's 16- or 32-px block, a Hiera's 32-px unit.
+Patches are what one token that comes out, and one prediction vector, covers: a unit, or an even part of it (Hiera's
+16 px).
 
 Legend: N images, C channels, H W pixels, L mask units, V visible, K prefix tokens (class, registers), D width.
 """
@@ -29,9 +30,9 @@ Features = Literal["pooled", "class", "patches"]
 class Latents:
     """What an encoder makes of an image.
 
-    tokens: [N, K + V, D], K prefix tokens first, then one token a mask unit (of the full image if nothing is hidden).
-    index: [N, V] int64, the mask unit (raster number in the grid) that each token after the prefix covers; None where
-        the tokens cover the whole image in raster order.
+    tokens: [N, K + V, D], K prefix tokens first, then one token a patch (of the full image if nothing is hidden).
+    index: [N, V] int64, the patch (raster number in the grid of patches) that each token after the prefix covers; None
+        where the tokens cover the whole image in raster order.
     maps: outputs of the blocks that were asked for, each shaped like tokens; empty where none were.
     """
 
@@ -76,13 +77,16 @@ class Family(Protocol):
     def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
         """(height, width) of a mask unit in pixels. The grid is the image size divided by it."""
 
+    def parts(self, config: ModelConfig) -> int:
+        """How many patches lie side by side in a mask unit, in each direction; 1 where a unit is one patch."""
+
     def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
         """D of `encode_visible`'s tokens."""
 
     def dense(self, config: ModelConfig) -> bool:
         """True where hidden units are tokens of the encoder too (SimMIM): `encode_visible` then returns one token for
-        each unit of the grid in raster order (index None), and only the `linear` decoder fits. False: V tokens for the
-        visible units, and only the `self` and `cross` decoders fit."""
+        each unit of the grid in raster order (index None), and only the `linear` decoder fits. False: tokens for the
+        visible units' patches, and only the `self` and `cross` decoders fit."""
 
     def encode_visible(
         self,

@@ -1,23 +1,26 @@
 """Hiera encoders (timm's `hiera_*`, arXiv 2306.00989): hidden mask units are dropped before the first block.
 
-A mask unit is a square of 8x8 patches, 32 px, and becomes one token of the last stage. Attention of the first stages
-stays inside units, so leaving units out changes nothing there; attention of the last stages is global.
+A mask unit is a square of 8x8 tokens of the first stage, 32 px. Attention of the first stages stays inside units, so
+leaving units out changes nothing there; attention of the last stages is global.
 
-- *Multi-scale fusion* (section 3.2 and its released code): the last block's output of each stage, brought to one token
-  a unit and to the last stage's width by a linear layer of its own, is summed, then normed. The adapter has the layers.
-- The released code does not pool before the last stage in pretraining, so that its decoder predicts 16-px patches. Here
-  the encoder is the native model with all its pooling, and the decoder predicts whole units.
+- The last of the three poolings waits for fine-tuning, as in the paper's released code: in pretraining a unit ends as
+  2x2 tokens, and the decoder predicts 16-px patches. Pooling has no parameters, so the encoder is the native model all
+  the while. With `pool_units` it pools as it always does, and one token stands for a whole unit.
+- *Multi-scale fusion* (section 3.2 and its released code): the output of each stage before a pooling, brought to the
+  last one's tokens and width by a linear layer of its own, is summed with that, then normed. The adapter has them.
 - timm's mask means True = keep; `_keep` is the only place that turns ours.
 
-Legend: N images, L mask units, V visible, M tokens of a unit, D width.
+Legend: N images, L mask units, V visible, M first-stage tokens of a unit, R patches of a unit, D width.
 """
 
+from functools import partial
 from typing import Any
 
 import timm
 import torch
-from timm.models.hiera import Hiera
+from timm.models.hiera import Hiera, HieraBlock
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from maekit.config import ModelConfig
@@ -42,21 +45,30 @@ _FOREIGN = (
 
 
 class FusionAdapter(nn.Module):
-    """For each stage but the last, the layer that makes one token of a unit's M tokens of that stage."""
+    """For each stage that a pooling follows, the layer that makes one token of those that the poolings would join."""
 
-    def __init__(self, encoder: Hiera) -> None:
+    def __init__(self, encoder: Hiera, parts: int) -> None:
+        """parts: patches side by side in a unit once all is pooled."""
         super().__init__()
+        self.parts = parts
         widths = [encoder.blocks[end].mlp.fc2.out_features for end in encoder.stage_ends]
-        pooled = encoder.q_stride[0] * encoder.q_stride[1]
-        self.heads = nn.ModuleList(
-            nn.Linear(encoder.mu_size // pooled**stage * width, widths[-1]) for stage, width in enumerate(widths[:-1])
-        )
+        rows, columns = encoder.mask_unit_size
+        sizes = []
+        for width in widths:
+            if rows == parts:
+                break
+            sizes.append(rows // parts * (columns // parts) * width)
+            rows, columns = rows // encoder.q_stride[0], columns // encoder.q_stride[1]
+        self.heads = nn.ModuleList(nn.Linear(size, widths[-1]) for size in sizes)
         initialise(self)
 
     def forward(self, stages: list[Tensor]) -> Tensor:
-        """Each stage's output [N, V, rows, columns, D of the stage], the last one's one token a unit → [N, V, D]."""
-        *earlier, last = (stage.flatten(2) for stage in stages)
-        fused: Tensor = last + sum(head(stage) for head, stage in zip(self.heads, earlier, strict=True))
+        """Each stage's output [N, V, rows, columns, D of the stage] → [N, V, R, D], patches in raster order."""
+        *earlier, last = stages
+        fused: Tensor = last.flatten(2, 3)
+        for head, stage in zip(self.heads, earlier, strict=False):  # a stage that no pooling follows is not fused
+            blocks = stage.unflatten(3, (self.parts, -1)).unflatten(2, (self.parts, -1)).transpose(3, 4)
+            fused = fused + head(blocks.flatten(4).flatten(2, 3))
         return fused
 
 
@@ -97,12 +109,15 @@ class _Hiera:
 
     def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:
         assert isinstance(encoder, Hiera)
-        return FusionAdapter(encoder)
+        return FusionAdapter(encoder, self.parts(config))
 
     def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
         assert isinstance(encoder, Hiera)
         height, width = (a * b for a, b in zip(encoder.patch_stride, encoder.mask_unit_size, strict=True))
         return int(height), int(width)
+
+    def parts(self, config: ModelConfig) -> int:
+        return 1 if config.pool_units else 2
 
     def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
         return int(encoder.num_features)  # type: ignore[arg-type]
@@ -123,18 +138,23 @@ class _Hiera:
     ) -> Latents:
         """See `Family.encode_visible`."""
         assert isinstance(encoder, Hiera)
+        assert isinstance(adapter, FusionAdapter)
         # The patch embedding's kernel is wider than its stride: hidden pixels are zeros to visible neighbours.
         embedded = encoder.patch_embed(images, mask=_keep(masked).view(-1, 1, *encoder.mask_spatial_shape))
         tokens = _take_units(encoder.unroll(encoder._pos_embed(embedded)), visible, masked.shape[1])
         stages = []
+        parts, last_pool = adapter.parts, int(encoder.stage_ends[-2]) + 1
         for number, block in enumerate(encoder.blocks):
+            run = partial(_unpooled, block) if parts > 1 and number == last_pool else block
             if encoder.grad_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, use_reentrant=False)
+                tokens = checkpoint(run, tokens, use_reentrant=False)
             else:
-                tokens = block(tokens)
+                tokens = run(tokens)
             if number in encoder.stage_ends:
-                stages.append(encoder.reroll(tokens, number, mask=visible))
-        return Latents(encoder.head.norm(adapter(stages)), index=visible)
+                order = min(number, last_pool - 1) if parts > 1 else number  # unpooled, as the stage before
+                stages.append(encoder.reroll(tokens, order, mask=visible))
+        fused = encoder.head.norm(adapter(stages))
+        return Latents(fused.flatten(1, 2), index=_patches_of(visible, int(encoder.mask_spatial_shape[1]), parts))
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`. Blocks of one width are those of the last stage."""
@@ -163,6 +183,28 @@ HIERA = _Hiera()
 def _keep(masked: Tensor) -> Tensor:
     """timm's polarity: True = keep."""
     return ~masked
+
+
+def _unpooled(block: HieraBlock, tokens: Tensor) -> Tensor:
+    """A block that pools, without its pooling: [N, T, D] → [N, T, D of its stage]."""
+    normed, attention = block.norm1(tokens), block.attn
+    # without a projection timm joins the largest and the mean of what is pooled: of one value each, that value
+    tokens = torch.cat([tokens, tokens], dim=-1) if block.proj is None else block.proj(normed)
+    query, key, value = attention.qkv(normed).unflatten(2, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4)
+    attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    tokens = tokens + block.drop_path1(block.ls1(attention.proj(attended)))
+    mixed: Tensor = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+    return mixed
+
+
+def _patches_of(visible: Tensor, columns: int, parts: int) -> Tensor:
+    """Raster numbers of the patches in units: [N, V] → [N, V * parts**2], those of a unit side by side."""
+    if parts == 1:
+        return visible
+    inside = torch.arange(parts, device=visible.device)
+    rows = (visible // columns * parts)[:, :, None, None] + inside[:, None]
+    across = (visible % columns * parts)[:, :, None, None] + inside
+    return (rows * (columns * parts) + across).flatten(1)
 
 
 def _take_units(tokens: Tensor, visible: Tensor, units: int) -> Tensor:

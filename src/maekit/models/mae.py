@@ -1,6 +1,6 @@
 """The masked autoencoder: an encoder that sees the visible patches, a decoder that paints the hidden ones.
 
-Legend: N images, C channels, H W pixels, L patches, Q predicted patches, P values of a patch.
+Legend: N images, C channels, H W pixels, L mask units, Q predicted patches, P values of a patch.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from maekit.masking import choose
 from maekit.models import decoder
 from maekit.models.encoder import ImageEncoder
 from maekit.models.family import grid_of
-from maekit.patches import split
+from maekit.patches import refine, split
 from maekit.randomness import keys_tensor
 
 _STREAM_PREDICTED, _STREAM_ENCODER = 1, 2  # draws beside the mask's own, from the same key
@@ -33,7 +33,8 @@ class MaskedAutoencoder(ImageEncoder):
     """Masked autoencoder of arXiv 2111.06377 over a native timm encoder.
 
     Attributes a user may rely on beside those of `ImageEncoder`: `decoder`, `unit` (height, width of a mask unit in
-    pixels), `grid` (rows, columns of units), `target`, `mask` (how it was pretrained).
+    pixels), `grid` (rows, columns of units), `patch` and `patch_grid` (the same of what one prediction covers, a unit
+    or a part of it), `target`, `mask` (how it was pretrained).
     Raises ModelError where the sizes in the config do not fit each other, or a mask is not the family's.
     """
 
@@ -52,9 +53,12 @@ class MaskedAutoencoder(ImageEncoder):
         self.target, self.mask = target, mask
         self.unit = self.family.unit(self.encoder, config)
         self.grid = grid_of(self.family, self.encoder, config)
+        self.parts = self.family.parts(config)
+        self.patch = self.unit[0] // self.parts, self.unit[1] // self.parts
+        self.patch_grid = self.grid[0] * self.parts, self.grid[1] * self.parts
         self.adapter = self.family.adapter(self.encoder, config)
         self.check_mask(mask.kind)
-        if target.pixels == "normalised" and self.unit[0] * self.unit[1] * config.channels == 1:
+        if target.pixels == "normalised" and self.patch[0] * self.patch[1] * config.channels == 1:
             raise ModelError("target.pixels: a patch of one value has no deviation to normalise by; take raw")
         if (config.decoder.kind == "linear") != self.family.dense(config):
             fits = "linear" if self.family.dense(config) else "self or cross"
@@ -64,8 +68,8 @@ class MaskedAutoencoder(ImageEncoder):
             encoder_width=self.family.latent_width(self.encoder, config),
             encoder_depth=len(getattr(self.encoder, "blocks", ())),
             prefix=int(getattr(self.encoder, "num_prefix_tokens", 0)),
-            grid=self.grid,
-            patch_values=(*self.unit, config.channels),
+            grid=self.patch_grid,
+            patch_values=(*self.patch, config.channels),
         )
 
     def forward(
@@ -73,7 +77,7 @@ class MaskedAutoencoder(ImageEncoder):
     ) -> Prediction:
         """Predict hidden patches.
 
-        images: [N, C, H, W] standardised. masked: bool [N, L], True = hidden. hidden: how many a row hides, where
+        images: [N, C, H, W] standardised. masked: bool [N, L], True = hidden. hidden: how many units a row hides, where
         known (else it is counted, which waits for the device). keys: int64 [N], as in training: a cross decoder then
         predicts its share of the hidden patches, a Swin draws its secondary mask; None predicts all, draws nothing.
         """
@@ -82,6 +86,9 @@ class MaskedAutoencoder(ImageEncoder):
         if tuple(masked.shape) != (len(images), units):
             raise ModelError(f"mask: must be [{len(images)}, {units}] for these images, not {list(masked.shape)}")
         visible, predicted = split(masked, hidden)
+        if self.parts > 1:
+            fine = refine(masked, self.grid, self.parts)
+            predicted = split(fine, predicted.shape[1] * self.parts**2)[1]
         if keys is not None and self.config.decoder.predicted_share < 1:
             count = max(1, round(predicted.shape[1] * self.config.decoder.predicted_share))
             predicted = choose(predicted, count, keys_tensor(keys, _STREAM_PREDICTED))

@@ -38,7 +38,7 @@ from maekit.models.packed_swin import Swin, stages
 from maekit.patches import take, take_patches, unpatchify
 from maekit.randomness import uniform_scores
 
-_FOREIGN = ("depth", "heads", "class_token", "register_tokens", "positions", "norm_eps")
+_FOREIGN = ("depth", "heads", "class_token", "register_tokens", "positions", "norm_eps", "pool_units")
 _LARGEST_WINDOW = 16  # that an error message proposes; both papers' largest
 
 
@@ -104,6 +104,9 @@ class _Swin:
     def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
         assert isinstance(encoder, Swin)
         return _unit(encoder, dense=self.dense(config))
+
+    def parts(self, config: ModelConfig) -> int:
+        return 1
 
     def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
         width = int(encoder.num_features)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from maekit.models.family import Latents
 from maekit.patches import check_divides, take, take_patches
 
 _MASKS = frozenset({"random", "block", "grid", "one_in_2x2", "painted"})
-_FOREIGN = ("window", "swin_method", "secondary_ratio")
+_FOREIGN = ("window", "swin_method", "secondary_ratio", "pool_units")
 
 
 class _ViT:
@@ -72,6 +72,9 @@ class _ViT:
     def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
         height, width = encoder.patch_embed.patch_size  # type: ignore[union-attr, misc]
         return int(height), int(width)
+
+    def parts(self, config: ModelConfig) -> int:
+        return 1
 
     def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
         return int(encoder.embed_dim)  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ class PretrainTask:
         keys = keys_tensor(self.config.run.seed, batch.epochs, batch.indices, batch.views)
         masked = masking.draw(self.config.mask, self.model.grid, keys)
         prediction = self.model(images, masked, hidden=self.hidden, keys=keys)
-        target = targets.make(self.config.target, images, self.model.unit, prediction.index)
+        target = targets.make(self.config.target, images, self.model.patch, prediction.index)
         return {"loss": targets.loss(self.config.target, prediction.patches, target)}
 
     def evaluate(self) -> dict[str, float]:
@@ -108,7 +108,7 @@ class Validation:
         images = model.standardise(batch.images)
         masked = masking.draw(self._config.mask, model.grid, keys_tensor(self._config.run.seed, batch.indices))
         prediction = model(images, masked)
-        target = targets.make(self._config.target, images, model.unit, prediction.index)
+        target = targets.make(self._config.target, images, model.patch, prediction.index)
         return targets.loss(self._config.target, prediction.patches, target)
 
     def _features(self, model: MaskedAutoencoder, source: Source) -> Features:

@@ -117,9 +117,12 @@ def loaded(text: str, origin: str) -> Blueprint:
 
 def _parse(facts: dict[str, Any], origin: str) -> Blueprint:
     kind: Kind = facts["kind"]
+    model = facts["model"]
+    if kind == "masked_autoencoder" and model["encoder"].startswith("hiera"):
+        model = {"pool_units": True, **model}  # files from before there was a choice
     plain = Blueprint(
         kind=kind,
-        model=files.from_dict(ModelConfig, facts["model"], origin),
+        model=files.from_dict(ModelConfig, model, origin),
         mean=tuple(map(float, facts["mean"])),
         std=tuple(map(float, facts["std"])),
         crop_share=share_of(facts.get("crop_share")),

@@ -133,8 +133,8 @@ def metadata(graph: Graph) -> dict[str, str]:
         facts["classes"] = graph.model.classes
     if isinstance(graph, ReconstructorGraph):
         facts |= {
-            "patch": graph.model.unit,
-            "grid": graph.model.grid,
+            "patch": graph.model.patch,
+            "grid": graph.model.patch_grid,
             "patch_order": "row, column, channel",
             "target": graph.model.target.pixels,
         }
