@@ -1,7 +1,7 @@
 """Swin's stages on packed tokens: what is left of an image where one unit of every 2x2 is visible (see `swin`).
 
 The blocks' own parameters and drop path are used; windows and shifts are half as large, and position biases are looked
-up for the places that the tokens came from.
+up for the places that the tokens came from, between the entries of a table where those places are means.
 
 Legend: N images, h w rows and columns of the packed grid, B windows of all images, T tokens of a window, D width. A
 *cell* is a square of tokens of one unit that no window's border cuts; M cells of a window, c its side in tokens.
@@ -18,21 +18,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+_MERGED_STEPS = 8  # a mean of four whole places, of a grid half as fine, lies on eighths
+
 Swin: TypeAlias = SwinTransformer | SwinTransformerV2
 Block: TypeAlias = SwinTransformerBlock | SwinTransformerV2Block
 
 
 def stages(encoder: Swin, tokens: Tensor, places: Tensor) -> Tensor:
     """All stages on packed tokens [N, h, w, D]. places: [N, 2, h, w] float32, row and column of each token's patch."""
-    unit = 1 << (len(encoder.layers) - 2)
+    unit, steps = 1 << (len(encoder.layers) - 2), 1
     for stage in encoder.layers:
         if not isinstance(stage.downsample, nn.Identity):
+            steps *= _MERGED_STEPS if unit == 1 else 1
             places, unit = F.avg_pool2d(places, 2) / 2, max(1, unit // 2)
         tokens = stage.downsample(tokens)
         biases: dict[tuple[int, int], PairBiases] = {}  # a stage has two kinds of blocks: shifted and not
         for block in stage.blocks:
             if block.shift_size not in biases:
-                biases[block.shift_size] = pair_biases(block, places, unit)
+                biases[block.shift_size] = pair_biases(block, places, unit, steps)
             if stage.grad_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(_block, block, tokens, biases[block.shift_size], use_reentrant=False)
             else:
@@ -49,25 +52,41 @@ class PairBiases:
 
     rows: int64 [R, c, c, c, c], for each distance of two cells the entries of their tokens' pairs (query, then key).
     cells: int64 [B, Mh, Mw, Mh, Mw], the row of each pair of cells; R where only the shift brought them together.
+    window: rows and columns of the native window, from which the table's are. steps: what is looked up lies so many
+    steps from one offset of the table to the next, interpolated between them.
     """
 
     rows: Tensor
     cells: Tensor
+    window: tuple[int, int]
+    steps: int = 1
 
     def of(self, table: Tensor) -> Tensor:
         """table [entries, heads] → [B, heads, T, T]."""
-        rows = F.embedding(self.rows, table)
+        rows = F.embedding(self.rows, self._between(table))
         apart = F.pad(rows.flatten(1), (0, 0, 0, 1), value=float("-inf"))
         pairs = F.embedding(self.cells, apart).unflatten(5, rows.shape[1:])
         pairs = pairs.permute(0, 9, 1, 5, 2, 6, 3, 7, 4, 8)
         return pairs.flatten(6, 9).flatten(2, 5)
 
+    def _between(self, table: Tensor) -> Tensor:
+        """The table, bilinearly interpolated to entries at every step: [entries, heads] of more entries."""
+        if self.steps == 1:
+            return table
+        offsets = [2 * length - 1 for length in self.window]
+        finer = [(count - 1) * self.steps + 1 for count in offsets]
+        grid = table.unflatten(0, offsets).permute(2, 0, 1)[None]
+        return F.interpolate(grid, finer, mode="bilinear", align_corners=True)[0].permute(1, 2, 0).flatten(0, 1)
 
-def pair_biases(block: Block, places: Tensor, unit: int) -> PairBiases:
-    """For the tokens' true places [N, 2, h, w]; unit: tokens in a row of a unit, at this stage."""
+
+def pair_biases(block: Block, places: Tensor, unit: int, steps: int = 1) -> PairBiases:
+    """For the tokens' true places [N, 2, h, w]; unit: tokens in a row of a unit, at this stage.
+
+    steps: places are whole multiples of one part in so many. Where they are fractions, a unit is a single token.
+    """
     window, shift = _halved(block)
     cell = math.gcd(unit, window[0], shift[0]), math.gcd(unit, window[1], shift[1])
-    corners = places[:, :, :: cell[0], :: cell[1]]
+    corners = places[:, :, :: cell[0], :: cell[1]] * steps
     shift = shift[0] // cell[0], shift[1] // cell[1]
     below, beyond = (
         torch.arange(length, device=places.device) >= length - by
@@ -80,17 +99,18 @@ def pair_biases(block: Block, places: Tensor, unit: int) -> PairBiases:
 
     entries, numbers = [], []
     for axis in (0, 1):
-        reach, width = block.attn.window_size[axis] - 1, cell[axis]
+        reach, width = (block.attn.window_size[axis] - 1) * steps, cell[axis]
         far = -(-(reach + width - 1) // width)  # cells this far apart have no pair that the table reaches
         numbers.append((distances[..., axis] / width).round().clamp(-far, far) + far)
         within = torch.arange(width, device=places.device)
         between = torch.arange(-far, far + 1, device=places.device) * width
         offsets = between[:, None, None] + within[:, None] - within
         entries.append(offsets.clamp(-reach, reach) + reach)
-    rows = entries[0][:, None, :, None, :, None] * (2 * block.attn.window_size[1] - 1)
+    rows = entries[0][:, None, :, None, :, None] * (2 * (block.attn.window_size[1] - 1) * steps + 1)
     rows = (rows + entries[1][None, :, None, :, None, :]).flatten(0, 1)
     cells = numbers[0] * len(entries[1]) + numbers[1]
-    return PairBiases(rows, cells.masked_fill(distances[..., 2] != 0, len(rows)).long())
+    cells = cells.masked_fill(distances[..., 2] != 0, len(rows)).long()
+    return PairBiases(rows, cells, tuple(block.attn.window_size), steps)
 
 
 def _halved(block: Block) -> tuple[tuple[int, int], tuple[int, int]]:

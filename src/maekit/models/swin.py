@@ -13,8 +13,10 @@ A unit is one token of the third stage, so the first three stages never mix pixe
 - *Relative positions* are true ones: two tokens' offset is that of the patches they came from, which differs from image
   to image. Tables keep their native size and are indexed with it. Where windows and shifts consist of whole 2x2 blocks
   (window 16 at 256 px), this makes the first three stages the native network with the hidden keys left out, and no
-  offset is beyond the table. Elsewhere (a shift that cuts through units, the mean places of the last stage's tokens)
-  some are, and take the outermost entry.
+  offset is beyond the table. Elsewhere (a shift that cuts through units) some are, and take the outermost entry.
+- In the *last stage* a token stands at the mean place of four units, in the native grid about two tokens from the next.
+  Its biases are interpolated between a table's entries, so that all of them are trained and what whole images read
+  later is the function that was trained; taking the nearest entry would train every second one in each direction.
 - *Latents*: a token of the last stage saw a 2x2 of visible units. A linear layer of the adapter, patch merging the
   other way round (patch expanding, arXiv 2105.05537), makes four tokens of half the width of it, one a visible unit.
 - *Secondary masking* replaces a share of the visible units by a token, after patch embedding.
