@@ -177,6 +177,49 @@ def test_gradient_reaches_every_parameter(config):
     assert [name for name, p in parameters.items() if p.grad is None or not p.grad.any()] == []
 
 
+@pytest.mark.parametrize(("size", "images", "missed"), [(128, 64, 0), ((64, 128), 96, 2)])
+def test_gradient_reaches_every_position_bias(size, images, missed):
+    """In the last stage too, where packed tokens are about two native ones apart; of one row, all but what is said."""
+    config = uniform(size=size)
+    encoder, adapter = built(config)
+    pixels, keys, masked, visible = batch(config, encoder, images)
+    tokens = SWIN.encode_visible(encoder, adapter, pixels, masked, visible, keys=keys).tokens
+    tokens.mul(torch.randn_like(tokens)).sum().backward()
+    tables = {n: p.grad for n, p in encoder.named_parameters() if n.endswith("relative_position_bias_table")}
+    assert len(tables) == 12
+    without = {name: int((grad == 0).all(dim=1).sum()) for name, grad in tables.items()}
+    assert without == {name: missed if name.startswith("layers.3.") else 0 for name in tables}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (uniform(), "at 64x64 px: .* take a larger --image-size, such as 128$"),
+        (uniform(V2), "take a larger --image-size, such as 128$"),
+        (uniform(window=17), "such as 128 with --model.window 16$"),
+        (uniform(size=256, window=2), "take a --model.window of 4 or more$"),
+        (uniform(size=128), None),
+        (uniform(size=(64, 128)), "one row of tokens a window at 64x128 px: two of .* such as 128$"),
+        (uniform(size=256), None),
+        (dense(size=32), None),
+        (dense(), None),
+    ],
+)
+def test_a_packed_last_stage_of_one_token_is_said_with_a_size_that_works(config, expected):
+    said = SWIN.untrained(SWIN.build(config, masked=True), config)
+    assert said is None if expected is None else re.search(expected, said), said
+
+
+def test_what_is_said_to_be_untrained_is_all_that_is():
+    config = uniform()
+    encoder, adapter = built(config)
+    images, keys, masked, visible = batch(config, encoder, 8)
+    tokens = SWIN.encode_visible(encoder, adapter, images, masked, visible, keys=keys).tokens
+    tokens.mul(torch.randn_like(tokens)).sum().backward()
+    still = {n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.any()}
+    assert still == {f"layers.3.blocks.{block}.attn.relative_position_bias_table" for block in (0, 1)}
+
+
 @pytest.mark.parametrize("config", [uniform(), dense()])
 def test_recomputed_activations_change_nothing(config):
     encoder, adapter = built(config)

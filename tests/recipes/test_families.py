@@ -152,3 +152,13 @@ def test_it_leaves_as_a_timm_model_and_comes_back(pretrained, maekit_here, tmp_p
     encoder = {name: value for name, value in own.items() if name.startswith("encoder.")}
     assert encoder.keys() == {name for name in returned if name.startswith("encoder.")}
     assert all(torch.equal(value, returned[name]) for name, value in encoder.items())
+
+
+@pytest.mark.parametrize(("size", "warned"), [("64", True), ("128", False)])
+def test_a_packed_last_stage_of_one_token_is_said_at_the_start(maekit_here, photos, tmp_path, size, warned):
+    words = ("pretrain", "swin-tiny", "--model.width", "24", "--model.decoder.width", "32", "--image-size", size)
+    done = maekit_here(*words, *STEPS, "--steps", "1", "--data", photos, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "one token a window" in line]
+    assert len(said) == warned
+    assert all("such as 128" in line for line in said)

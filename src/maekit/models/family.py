@@ -88,6 +88,9 @@ class Family(Protocol):
         each unit of the grid in raster order (index None), and only the `linear` decoder fits. False: tokens for the
         visible units' patches, and only the `self` and `cross` decoders fit."""
 
+    def untrained(self, encoder: nn.Module, config: ModelConfig) -> str | None:
+        """What masked pretraining at the config's sizes leaves as it began, and what to change; None: nothing."""
+
     def encode_visible(
         self,
         encoder: nn.Module,

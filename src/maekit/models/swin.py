@@ -117,6 +117,28 @@ class _Swin:
     def dense(self, config: ModelConfig) -> bool:
         return config.swin_method == "dense"
 
+    def untrained(self, encoder: nn.Module, config: ModelConfig) -> str | None:
+        """See `Family.untrained`. A token that is alone in its window has nobody to weigh, and gives no gradient."""
+        assert isinstance(encoder, Swin)
+        window = encoder.layers[-1].blocks[0].window_size
+        if self.dense(config) or min(window) // 2 > 1:
+            return None
+        patch, least = max(encoder.patch_embed.patch_size), 4
+        change = f"a --model.window of {least} or more"
+        if _windows(config, patch)[-1] >= least:
+            change = f"a larger --image-size, such as {_larger(encoder, config, least)}"
+        height, width = config.image_hw
+        at = f"at {height}x{width} px"
+        if max(window) // 2 > 1:
+            return (
+                f"the packed last stage has one row of tokens a window {at}: two of its position biases (offset by one "
+                f"across the row) are not trained and stay as they began; take {change}"
+            )
+        return (
+            f"the packed last stage has one token a window {at}: its position biases, queries and keys are not trained "
+            f"and stay as they began; take {change}"
+        )
+
     def encode_visible(
         self,
         encoder: nn.Module,
@@ -246,11 +268,22 @@ class _Fit:
         if sides:
             return " or ".join(map(str, smaller + larger))
         around = {max(self.step, side // self.step * self.step), -(-side // self.step) * self.step}
-        fitting = {s: self._window(s, len(windows)) for s in sorted(around)}
+        fitting = {s: self.window(s, len(windows)) for s in sorted(around)}
         return " or ".join(f"{s} with model.window {window}" for s, window in fitting.items())
 
-    def _window(self, side: int, stages: int) -> int:
+    def window(self, side: int, stages: int) -> int:
         return max(w for w in range(1, _LARGEST_WINDOW + 1) if self.takes(side, [w] * stages))
+
+
+def _larger(encoder: Swin, config: ModelConfig, tokens: int) -> str:
+    """The smallest square image that can be packed and has so many tokens a side in the last stage, unpacked."""
+    patch, stages = max(encoder.patch_embed.patch_size), len(encoder.layers)
+    step = 4 * max(_unit(encoder, dense=False))
+    fit, windows = _Fit(step, patch, even=True), _windows(config, patch)
+    least = max(tokens * patch << stages - 1, max(config.image_hw))
+    sides = range(-(-least // step) * step, 4 * least + step, step)
+    fitting = next((side for side in sides if fit.takes(side, windows)), None)
+    return str(fitting) if fitting else f"{sides[0]} with --model.window {fit.window(sides[0], stages)}"
 
 
 def _spread(units: Tensor, grid: Sequence[int], merges: int) -> Tensor:

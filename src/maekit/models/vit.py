@@ -82,6 +82,9 @@ class _ViT:
     def dense(self, config: ModelConfig) -> bool:
         return False
 
+    def untrained(self, encoder: nn.Module, config: ModelConfig) -> None:
+        return None
+
     def encode_visible(
         self,
         encoder: nn.Module,

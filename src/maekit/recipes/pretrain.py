@@ -159,6 +159,8 @@ def run(config: PretrainConfig) -> dict[str, Any]:
             fingerprint = world.patiently(source.fingerprint)
             execution.write_down(folder, config, source, fingerprint, plan, world)
             execution.print_header("pretrain", config, model, source, plan, world, folder)
+            if untrained := model.family.untrained(model.encoder, config.model):
+                log.warning("model.image_size: %s", untrained)
             outcome = loop.train(
                 task,
                 lambda start: execution.training_batches(config, config.model, source, plan, start, world, bad),
