@@ -28,6 +28,8 @@ class ClassifierConfig:
     """finetune: image size that differs from the weights' own (with --resample-positions). Short: --image-size."""
     resample_positions: Annotated[bool, arg(aliases=("--resample-positions",))] = False
     """Resample the weights' positions where image or patch size differ. Off: a difference is refused."""
+    window: Annotated[int | None, Field(ge=1)] = None
+    """finetune: attention window, in patches, that differs from a Swin's own; its position biases are resampled."""
 
 
 @config

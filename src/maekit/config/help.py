@@ -45,7 +45,9 @@ COMMON: dict[str, str] = {
     "reconstruct": "--weights --data --out --mask-ratio --mask --seed --rows --statistics --image-size --device",
     "embed": "--weights --data --out --tokens --blocks --crop-share --image-size --batch-size --workers --device",
     "inspect": "--weights --hash --config --encoder --heads",
-    "convert": "--weights --to --out --part --push --image-size --resample-positions --channels --encoder --heads",
+    "convert": (
+        "--weights --to --out --part --push --image-size --resample-positions --window --channels --encoder --heads"
+    ),
 }
 """Options that `maekit VERB --help` shows, in this order."""
 

@@ -184,6 +184,11 @@ _SCRATCH = (
         _never,
         "belongs to finetune; in scratch --image-size is the model's own",
     ),
+    Rule(
+        ("classifier.window",),
+        lambda c: c.classifier.window is None,
+        "belongs to finetune; in scratch --model.window is the model's own",
+    ),
 )
 _INSPECT = (
     Rule(

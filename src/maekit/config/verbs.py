@@ -79,6 +79,8 @@ class WeightsOptions:
     size, or images are not square: that size."""
     resample_positions: bool = False
     """Resample position embeddings to --image-size."""
+    window: Annotated[int | None, Field(ge=1)] = None
+    """Give a Swin attention windows of this many patches; its position biases are resampled. None: as they are."""
     channels: Annotated[int | None, Field(ge=1)] = None
     """Inflate or average the patch embedding to this many channels."""
 

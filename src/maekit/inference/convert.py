@@ -51,7 +51,7 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
     log_to_terminal()
     path = Path(options.out).expanduser()
     check_conversion(options)
-    model = _part(load(options.weights, options.weights_options), options)
+    model = _part(load(options.weights, options.weights_options, decoder=options.part != "encoder"), options)
     answer: dict[str, Any] = {"out": str(path), "to": options.to, "part": _name(model)}
     if options.to in _GRAPHS:
         graph = export.graph_of(model)

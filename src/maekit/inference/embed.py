@@ -50,7 +50,7 @@ def embed(options: EmbedOptions) -> dict[str, Any]:
     writing = _writing(out)
     storage.check_writable(out)
     source = open_source(options.data, options.image_column)
-    model = load(options.weights, options.weights_options).to(choose_device(options.device.device))
+    model = load(options.weights, options.weights_options, decoder=False).to(choose_device(options.device.device))
     bad = any_unreadable(source)
     images = width = 0
     with storage.replacing(out) as temporary, writing(temporary, source) as writer:

@@ -244,6 +244,19 @@ def _windows(config: ModelConfig, patch: int) -> list[int]:
         return [stage.blocks[0].window_size[0] for stage in _create(config, (large, large)).layers]
 
 
+def fitting_windows(config: ModelConfig) -> list[int]:
+    """Windows of two patches and more that divide whole images of the config's size at every stage, ascending."""
+    patch = (4, 4) if config.patch_size is None else size(config.patch_size)  # timm's of every name
+    stages = len(_windows(config, patch[0]))
+    fits = [
+        (_Fit(side << stages - 1, side, even=False), length)
+        for side, length in zip(patch, config.image_hw, strict=True)
+    ]
+    return [
+        w for w in range(2, 2 * _LARGEST_WINDOW + 1) if all(fit.takes(length, [w] * stages) for fit, length in fits)
+    ]
+
+
 class _Fit:
     """Sides of an image, multiples of `step`, that the windows of all stages divide."""
 

@@ -172,8 +172,10 @@ def build_model(config: ClassifyConfig, train: Source) -> Classifier:
         mean, std = standardisation(config.data, train, config.model.channels)
         model = classifier.build(config.model, settings, classes, mean=mean, std=std, seed=config.run.seed)
     else:
-        options = WeightsOptions(image_size=settings.image_size, resample_positions=settings.resample_positions)
-        source = load(config.weights, options)
+        options = WeightsOptions(
+            image_size=settings.image_size, resample_positions=settings.resample_positions, window=settings.window
+        )
+        source = load(config.weights, options, decoder=False)
         mean, std = source.standardise.values()
         model = classifier.build(source.config, settings, classes, mean=mean, std=std, seed=config.run.seed)
         copy_encoder(model, source, config.weights)

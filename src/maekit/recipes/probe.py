@@ -46,7 +46,7 @@ def run(options: ProbeOptions) -> dict[str, Any]:
     config = options.probe
     with join_world(RunConfig(device=options.device, seed=config.seed)) as world:
         train, val = world.patiently(lambda: _opened(options))
-        model = load(options.weights, options.weights_options).to(world.device)
+        model = load(options.weights, options.weights_options, decoder=False).to(world.device)
         answer = judge(model, train, val, config, world)
         if world.is_first:
             print_table(answer["rows"])

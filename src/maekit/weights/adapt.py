@@ -1,4 +1,4 @@
-"""Weights for another image size or number of channels than they were trained with, where that is asked for.
+"""Weights for another image size, window or number of channels than they were trained with, where that is asked for.
 
 Legend: L positions, D width, C channels, P values of a patch (height x width x C).
 """
@@ -14,6 +14,7 @@ from maekit.config.schema import size
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights.blueprint import Blueprint
+from maekit.weights.windows import rewindow
 
 _EMBEDDING = "encoder.patch_embed.proj.weight"
 _TABLES = ("encoder.pos_embed", "decoder.positions")
@@ -24,10 +25,14 @@ Adapted = tuple[Blueprint, dict[str, Tensor]]
 def adapt(blueprint: Blueprint, tensors: dict[str, Tensor], options: WeightsOptions, what: str) -> Adapted:
     """Blueprint and tensors (under maekit's own names) as the options want them; unchanged where they want nothing.
 
-    Raises WeightsError where the image size differs and resampling was not asked for.
+    Raises WeightsError where image size or windows differ and resampling was not asked for, or cannot be changed.
     """
-    if options.image_size is not None and size(options.image_size) != blueprint.model.image_hw:
+    own = blueprint.model
+    if options.image_size is not None and size(options.image_size) != own.image_hw:
         blueprint, tensors = _resize(blueprint, tensors, size(options.image_size), options, what)
+    if options.window is not None or blueprint.model != own:
+        model, tensors = rewindow(own, blueprint.model, tensors, options.window, what)
+        blueprint = replace(blueprint, model=model)
     if options.channels is not None and options.channels != blueprint.model.channels:
         blueprint, tensors = _change_channels(blueprint, tensors, options.channels, what)
     return blueprint, tensors

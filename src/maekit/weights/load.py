@@ -1,6 +1,7 @@
 """From W, however it is written, to a model."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from maekit.config.verbs import WeightsOptions
@@ -18,12 +19,13 @@ __all__ = ["classifier", "describe", "find", "load", "reconstructor"]
 log = logging.getLogger("maekit")
 
 
-def load(weights: str | Path, options: WeightsOptions | None = None) -> native.Model:
+def load(weights: str | Path, options: WeightsOptions | None = None, *, decoder: bool = True) -> native.Model:
     """The model that W holds, on the CPU, in eval mode: MaskedAutoencoder, Classifier, or ImageEncoder without either.
 
     weights: a run folder, a .safetensors file, a Hugging Face or timm folder, hf:REPO, or a .pt or .pth in a known
-    layout. options: what foreign weights leave unsaid, another image size or number of channels. Every tensor is used
-    or known to be unused. Raises WeightsError in one line: nothing there, an unknown layout, a pickle that would run
+    layout. options: what foreign weights leave unsaid, another image size, window or number of channels. decoder:
+    False takes the encoder alone of a masked autoencoder; some sizes are for whole images only. Every tensor is used or
+    known to be unused. Raises WeightsError in one line: nothing there, an unknown layout, a pickle that would run
     code, an option that must be given, tensors that do not fit (the first ten, and the likely fix).
     """
     options = options or WeightsOptions()
@@ -36,7 +38,11 @@ def load(weights: str | Path, options: WeightsOptions | None = None) -> native.M
         )
     for remark in blueprint.assumed:
         log.warning("%s: %s", weights, remark)
-    blueprint, tensors = adapt(blueprint, layout.tensors(source, blueprint), options, str(weights))
+    tensors = layout.tensors(source, blueprint)
+    if not decoder and blueprint.kind == "masked_autoencoder":
+        blueprint = replace(blueprint, kind="encoder")
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
+    blueprint, tensors = adapt(blueprint, tensors, options, str(weights))
     model = native.build(blueprint)
     found, wanted = mismatch.shapes(tensors), mismatch.shapes(model.state_dict())
     mismatch.check(found, wanted, f"{weights} ({layout.name} layout, read as {blueprint.model.encoder})")

@@ -1,0 +1,121 @@
+"""A Swin's weights for other attention windows than they were trained with.
+
+A stage's window is the model's, or its whole grid where that is smaller. So another image size can change windows too.
+"""
+
+import warnings
+from dataclasses import replace
+from math import isqrt
+
+import torch
+from timm.layers import resize_rel_pos_bias_table
+from torch import Tensor, nn
+
+from maekit.config import ModelConfig
+from maekit.errors import ModelError, WeightsError
+from maekit.models.family import family_of
+from maekit.models.swin import fitting_windows
+
+_TABLE = "relative_position_bias_table"
+
+Window = tuple[int, int]
+
+
+def rewindow(
+    own: ModelConfig, wanted: ModelConfig, tensors: dict[str, Tensor], window: int | None, what: str
+) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Config and tensors (under maekit's own names) with windows of so many patches; None: as they are.
+
+    own: what the tensors are for. wanted: the same for the images that are to be seen. Position biases are resampled
+    as timm does on loading, geometrically spaced as BEiT's are (arXiv 2106.08254, released code): the nearest offsets
+    keep theirs, further ones are interpolated linearly. Swin V2 has no such tables: its network computes biases
+    from offsets as a share of the window. Raises WeightsError where the encoder has no windows, they do not divide the
+    images, or tables would have to be resampled and that was not asked for.
+    """
+    if family_of(own.encoder).name != "swin":
+        if window is None:
+            return wanted, tensors
+        raise WeightsError(f"{what}: {_option()} belongs to Swin; {own.encoder} has no windows; leave it out")
+    changed = wanted if window is None else replace(wanted, window=window)
+    after = {name: new for name, new in _windows_or_refuse(changed, window, what).items() if name in tensors}
+    before = _own_windows(own)
+    resampled = {}
+    for name, new in after.items():
+        old = before.get(name) or _square(tensors[name])
+        if old == new or len(tensors[name]) != _entries(old):  # what fits no window is told with all that does not fit
+            continue
+        if window is None:
+            raise WeightsError(
+                f"{what}: has position biases for windows of {_x(old)} patches where images of {_px(wanted)} have "
+                f"{_x(new)}; {_option(changed.window or max(new))} resamples them"
+            )
+        resampled[name] = _resample(tensors[name], old, new)
+    return changed, {**tensors, **resampled}
+
+
+def _windows_or_refuse(config: ModelConfig, window: int | None, what: str) -> dict[str, Window]:
+    try:
+        return _windows(config)
+    except ModelError as error:
+        fitting = fitting_windows(config)
+        if not fitting:
+            raise
+        instead = _option(min(fitting, key=lambda other: abs(other - (config.window or min(fitting)))))
+        if window is None:
+            raise WeightsError(f"{what}: {error}; or {instead}, which resamples position biases") from None
+        raise WeightsError(
+            f"{what}: windows of {window} patches do not divide images of {_px(config)}; take {instead}"
+        ) from None
+
+
+def _own_windows(config: ModelConfig) -> dict[str, Window]:
+    try:
+        return _windows(config)
+    except ModelError:  # its own size was not told, and the one it is taken to have does not fit
+        return {}
+
+
+def _windows(config: ModelConfig) -> dict[str, Window]:
+    """The windows of all bias tables, by the tables' names. Raises ModelError where they do not fit the images."""
+    with torch.device("meta"):
+        encoder = family_of(config.encoder).build(config)
+    return {
+        f"encoder.{name}.{_TABLE}": tuple(module.window_size)
+        for name, module in encoder.named_modules()
+        if isinstance(getattr(module, _TABLE, None), nn.Parameter)
+    }
+
+
+def _entries(window: Window) -> int:
+    return (2 * window[0] - 1) * (2 * window[1] - 1)
+
+
+def _square(table: Tensor) -> Window:
+    """The window of a table that is taken to be square."""
+    side = (isqrt(len(table)) + 1) // 2
+    return side, side
+
+
+def _resample(table: Tensor, old: Window, new: Window) -> Tensor:
+    """[(2 h - 1) (2 w - 1), heads] of the old window → the same of the new one."""
+    (height, width), (wanted_height, wanted_width) = ([2 * side - 1 for side in window] for window in (old, new))
+    grid = table.T.unflatten(1, (height, width))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, at what timm does inside
+        resized = resize_rel_pos_bias_table(grid, new, (len(grid), wanted_height, wanted_width))
+    return resized.flatten(1).T.contiguous()
+
+
+def _option(window: int | None = None) -> str:
+    value = "" if window is None else f" {window}"
+    return f"--window{value} (in finetune --classifier.window{value})"
+
+
+def _x(window: Window) -> str:
+    height, width = window
+    return str(height) if height == width else f"{height}x{width}"
+
+
+def _px(config: ModelConfig) -> str:
+    height, width = config.image_hw
+    return f"{height}x{width} px"
