@@ -125,6 +125,9 @@ CASES = {
         "another image size, positions not resampled": (
             "finetune vit-tiny --weights run --data photos --image-size 64 TUNE"
         ),
+        "windows for an encoder that has none": (
+            "finetune vit-tiny --weights run --data photos --classifier.window 7 TUNE"
+        ),
         "weights of another model to continue from": (
             "pretrain vit-tiny --weights run --data photos TINY --model.width 48 --model.heads 3"
         ),

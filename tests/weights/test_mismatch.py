@@ -57,3 +57,13 @@ def test_ten_are_named_and_the_rest_counted():
 def test_what_fits():
     assert not mismatch.compare(shapes(), shapes())
     mismatch.check(shapes(), shapes(), "w.pth")
+
+
+def test_other_windows_are_told_with_the_option_that_changes_them():
+    swin = {"encoder": "swin_tiny_patch4_window7_224", "width": 24, "patch_size": None, "depth": None, "heads": None}
+    found, wanted = (
+        shapes("encoder", image_size=size, window=window, swin_method="dense", **swin)
+        for size, window in ((64, 2), (128, 4))
+    )
+    fix = "maekit convert with --image-size and --window resamples them"
+    assert mismatch.compare(found, wanted).fix.endswith(fix)

@@ -119,6 +119,7 @@ def test_the_own_window_changes_nothing(tmp_path):
     [
         (swin(), 224, None, r"takes no height of 224 px with windows of 6 patches; .*; or --window 7 \(in finetune "
          r"--classifier\.window 7\), which resamples position biases$"),
+        (swin(size=224, window=None), 256, None, r"256 px with windows of 7 patches; take 224 .*; or --window 8 "),
         (swin(), 224, 6, r"windows of 6 patches do not divide images of 224x224 px; take --window 7 \(in finet"),
         (swin(), None, 7, r"windows of 7 patches do not divide images of 192x192 px; take --window 6 "),
         (swin(size=256, window=16), 512, None, r"for windows of 8 patches where images of 512x512 px have 16; "

@@ -186,13 +186,13 @@ _SCRATCH = (
     ),
     Rule(
         ("classifier.window",),
-        lambda c: c.classifier.window is None,
+        _never,
         "belongs to finetune; in scratch --model.window is the model's own",
     ),
 )
 _INSPECT = (
     Rule(
-        ("weights_options.resample_positions", "weights_options.channels"),
+        ("weights_options.resample_positions", "weights_options.channels", "weights_options.window"),
         _never,
         "weights are shown as they are; maekit convert changes them",
     ),

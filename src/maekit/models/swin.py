@@ -244,17 +244,20 @@ def _windows(config: ModelConfig, patch: int) -> list[int]:
         return [stage.blocks[0].window_size[0] for stage in _create(config, (large, large)).layers]
 
 
-def fitting_windows(config: ModelConfig) -> list[int]:
-    """Windows of two patches and more that divide whole images of the config's size at every stage, ascending."""
+def nearest_window(config: ModelConfig) -> int | None:
+    """The window, of two patches or more, that divides whole images of the config's size at every stage.
+
+    Of several the nearest to the config's or the name's own, of two as near the larger; None where there is none.
+    """
     patch = (4, 4) if config.patch_size is None else size(config.patch_size)  # timm's of every name
-    stages = len(_windows(config, patch[0]))
-    fits = [
-        (_Fit(side << stages - 1, side, even=False), length)
-        for side, length in zip(patch, config.image_hw, strict=True)
+    own = _windows(config, patch[0])
+    fits = [_Fit(side << len(own) - 1, side, even=False) for side in patch]
+    fitting = [
+        window
+        for window in range(2, 2 * _LARGEST_WINDOW + 1)
+        if all(fit.takes(length, [window] * len(own)) for fit, length in zip(fits, config.image_hw, strict=True))
     ]
-    return [
-        w for w in range(2, 2 * _LARGEST_WINDOW + 1) if all(fit.takes(length, [w] * stages) for fit, length in fits)
-    ]
+    return min(fitting, key=lambda window: (abs(window - own[-1]), -window), default=None)
 
 
 class _Fit:

@@ -87,6 +87,8 @@ def _likely_fix(
     positions = {"encoder.pos_embed", "decoder.positions"}
     if misshaped and misshaped <= positions:
         return "positions of another image size: maekit convert with --image-size, --resample-positions resamples them"
+    if misshaped and all(name.endswith(".relative_position_bias_table") for name in misshaped):
+        return "position biases of other windows: maekit convert with --image-size and --window resamples them"
     if misshaped and all(name.startswith("head.") for name in misshaped):
         return f"the file has {found['head.bias'][0]} classes" if "head.bias" in found else "another number of classes"
     depth, depth_wanted = _depth(found), _depth(wanted)

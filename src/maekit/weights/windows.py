@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from maekit.config import ModelConfig
 from maekit.errors import ModelError, WeightsError
 from maekit.models.family import family_of
-from maekit.models.swin import fitting_windows
+from maekit.models.swin import nearest_window
 
 _TABLE = "relative_position_bias_table"
 
@@ -57,12 +57,13 @@ def _windows_or_refuse(config: ModelConfig, window: int | None, what: str) -> di
     try:
         return _windows(config)
     except ModelError as error:
-        fitting = fitting_windows(config)
-        if not fitting:
+        fitting = nearest_window(config)
+        if fitting is None:
             raise
-        instead = _option(min(fitting, key=lambda other: abs(other - (config.window or min(fitting)))))
+        instead = _option(fitting)
         if window is None:
-            raise WeightsError(f"{what}: {error}; or {instead}, which resamples position biases") from None
+            reason = str(error).removeprefix("model.image_size: ")
+            raise WeightsError(f"{what}: {reason}; or {instead}, which resamples position biases") from None
         raise WeightsError(
             f"{what}: windows of {window} patches do not divide images of {_px(config)}; take {instead}"
         ) from None
