@@ -58,7 +58,7 @@ def _windows_or_refuse(config: ModelConfig, window: int | None, what: str) -> di
         return _windows(config)
     except ModelError as error:
         fitting = nearest_window(config)
-        if fitting is None:
+        if fitting is None or fitting == config.window:  # it is not the windows that do not fit
             raise
         instead = _option(fitting)
         if window is None:
