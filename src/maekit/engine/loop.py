@@ -178,7 +178,7 @@ class _Loop:
             held = isinstance(self.forward, DistributedDataParallel) and not last
             with self.forward.no_sync() if held else contextlib.nullcontext():  # type: ignore[operator]
                 with self.precision.autocast():
-                    losses = self.forward(batch.to(self.world.device))
+                    losses = self.forward(self.task.prepare(batch.to(self.world.device)))
                 share = len(batch) / images
                 self.precision.scaler.scale(losses["loss"] * share).backward()
             for name, value in losses.items():

@@ -119,7 +119,7 @@ class _Hiera:
         visible: Tensor,
         *,
         maps: tuple[int, ...] = (),
-        keys: Tensor | None = None,
+        replaced: Tensor | None = None,
     ) -> Latents:
         """See `Family.encode_visible`."""
         assert isinstance(encoder, Hiera)
@@ -135,6 +135,9 @@ class _Hiera:
             if number in encoder.stage_ends:
                 stages.append(encoder.reroll(tokens, number, mask=visible))
         return Latents(encoder.head.norm(adapter(stages)), index=visible)
+
+    def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:
+        return None
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`. Blocks of one width are those of the last stage."""
