@@ -48,7 +48,7 @@ PRETRAINED = {
     "hiera": (SMALL_HIERA, "random"),
 }
 CLASSIFIED = {
-    "vit mixed": ({**SMALL_VIT, "depth": 1}, MixConfig(mixup=0.8, cutmix=1.0)),
+    "vit mixed": (SMALL_VIT, MixConfig(mixup=0.8, cutmix=1.0)),
     "swin": (SMALL_SWIN, MixConfig()),
     "hiera": (SMALL_HIERA, MixConfig()),
 }
