@@ -46,6 +46,9 @@ class ToyTask:
             self.model = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Dropout(dropout), nn.Linear(8, 1))
         self.poison, self.signals = poison, dict(signals or {})
 
+    def prepare(self, batch: ToyBatch) -> ToyBatch:
+        return batch
+
     def loss(self, batch: ToyBatch) -> dict[str, Tensor]:
         for number in batch.indices.tolist():
             if number in self.signals:

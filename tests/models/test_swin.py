@@ -146,9 +146,13 @@ def test_the_places_of_visible_units_matter(window):
 def test_hidden_pixels_are_never_looked_at(config):
     encoder, adapter = built(config)
     images, keys, masked, visible = batch(config, encoder)
-    seen = SWIN.encode_visible(encoder, adapter, images, masked, visible, keys=keys)
+    seen = SWIN.encode_visible(
+        encoder, adapter, images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+    )
     poisoned = images.masked_fill(over_pixels(masked, config, encoder), float("nan"))
-    again = SWIN.encode_visible(encoder, adapter, poisoned, masked, visible, keys=keys)
+    again = SWIN.encode_visible(
+        encoder, adapter, poisoned, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+    )
     assert torch.equal(seen.tokens, again.tokens)
     assert seen.tokens.shape[-1] == SWIN.latent_width(encoder, config)
 
@@ -171,7 +175,9 @@ def test_dense_is_the_native_network_over_mask_tokens():
 def test_gradient_reaches_every_parameter(config):
     encoder, adapter = built(config)
     images, keys, masked, visible = batch(config, encoder)
-    tokens = SWIN.encode_visible(encoder, adapter, images, masked, visible, keys=keys).tokens
+    tokens = SWIN.encode_visible(
+        encoder, adapter, images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+    ).tokens
     tokens.mul(torch.randn_like(tokens)).sum().backward()
     parameters = dict(encoder.named_parameters()) | dict(adapter.named_parameters())
     assert [name for name, p in parameters.items() if p.grad is None or not p.grad.any()] == []
@@ -183,7 +189,9 @@ def test_gradient_reaches_every_position_bias(size, images, missed):
     config = uniform(size=size)
     encoder, adapter = built(config)
     pixels, keys, masked, visible = batch(config, encoder, images)
-    tokens = SWIN.encode_visible(encoder, adapter, pixels, masked, visible, keys=keys).tokens
+    tokens = SWIN.encode_visible(
+        encoder, adapter, pixels, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+    ).tokens
     tokens.mul(torch.randn_like(tokens)).sum().backward()
     tables = {n: p.grad for n, p in encoder.named_parameters() if n.endswith("relative_position_bias_table")}
     assert len(tables) == 12
@@ -214,7 +222,9 @@ def test_what_is_said_to_be_untrained_is_all_that_is():
     config = uniform()
     encoder, adapter = built(config)
     images, keys, masked, visible = batch(config, encoder, 8)
-    tokens = SWIN.encode_visible(encoder, adapter, images, masked, visible, keys=keys).tokens
+    tokens = SWIN.encode_visible(
+        encoder, adapter, images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+    ).tokens
     tokens.mul(torch.randn_like(tokens)).sum().backward()
     still = {n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.any()}
     assert still == {f"layers.3.blocks.{block}.attn.relative_position_bias_table" for block in (0, 1)}
@@ -228,7 +238,9 @@ def test_recomputed_activations_change_nothing(config):
     for recompute in (False, True):
         encoder.set_grad_checkpointing(recompute)
         encoder.zero_grad()
-        SWIN.encode_visible(encoder, adapter, images, masked, visible, keys=keys).tokens.square().mean().backward()
+        SWIN.encode_visible(
+            encoder, adapter, images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+        ).tokens.square().mean().backward()
         gradients.append([parameter.grad.clone() for parameter in encoder.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
@@ -252,7 +264,8 @@ def test_secondary_masking_hides_its_share_by_key():
     images, keys, masked, visible = batch(config, encoder)
 
     def encode(pixels, draws):
-        return SWIN.encode_visible(encoder, adapter, pixels, masked, visible, keys=draws).tokens
+        replaced = None if draws is None else SWIN.replaced(adapter, visible, draws)
+        return SWIN.encode_visible(encoder, adapter, pixels, masked, visible, replaced=replaced).tokens
 
     with_token = encode(images, keys)
     assert torch.equal(with_token, encode(images, keys))

@@ -141,7 +141,7 @@ def test_mixing_gives_each_step_its_own_blend(encoder):
 
     def loss(seed):
         torch.manual_seed(seed)
-        return float(task.loss(batch)["loss"].detach())
+        return float(task.loss(task.prepare(batch))["loss"].detach())
 
     assert loss(1) == loss(1)
     assert loss(1) != loss(2)

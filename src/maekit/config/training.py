@@ -126,7 +126,7 @@ class RunConfig:
     log_every: Annotated[int | None, Field(ge=1)] = None
     """Steps between lines of metrics.jsonl. None: about 1,000 lines a run, at most 50 steps apart."""
     compile: Annotated[bool, arg(aliases=("--compile",))] = False
-    """torch.compile the step."""
+    """torch.compile the step. Its first takes longer, on a CPU up to minutes, and needs a C++ compiler."""
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     ema: Annotated[float | None, Field(gt=0, lt=1)] = None

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maekit import storage
 from maekit.config import OptimizerConfig, RunConfig
-from maekit.engine import memory, metrics
+from maekit.engine import compiled, memory, metrics
 from maekit.engine import optimizer as optimizers
 from maekit.engine.distributed import World, parallel
 from maekit.engine.drift import refuse_drift
@@ -83,7 +83,8 @@ def train(
         stream = batches(start)
         open_now.callback(getattr(stream, "close", lambda: None))
         record: Record = {}
-        shown.advance(start)
+        if not config.compile:  # else time is counted from the end of the first step, which compiles
+            shown.advance(start)
         loop.restart_clock(start)
         for step, group in enumerate(_groups(stream, plan.accumulation), start):
             if not loop.step(step, group, request):
@@ -116,18 +117,6 @@ def _groups(stream: Iterator[Any], accumulation: int) -> Iterator[list[Any]]:
         yield group
 
 
-class _Step(nn.Module):
-    """A task's loss as a module's forward, which is where DDP and compile take hold."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.model = task.model
-        self._loss = task.loss
-
-    def forward(self, batch: Any) -> dict[str, Tensor]:
-        return self._loss(batch)
-
-
 class _Loop:
     """The state of a run between two steps."""
 
@@ -150,9 +139,7 @@ class _Loop:
         self.parameters = [parameter for _, parameter in named if parameter.requires_grad]
         self.optimizer = optimizers.build(optimizer, named, plan.lr, task.rate_factors())
         self.ema = Ema(self.model, config.ema, plan.steps) if config.ema else None
-        self.forward: nn.Module = _Step(task)
-        if config.compile:
-            self.forward.compile()
+        self.forward = compiled.step_of(task, config)
         if world.size > 1:
             self.forward = parallel(self.forward)
         # A step whose loss or gradient is not finite changes nothing, nor does any after it; which one it was is read
@@ -164,7 +151,7 @@ class _Loop:
         self.gradient_norm = torch.zeros((), device=world.device)
         self.clock = (time.perf_counter(), 0)
         self.saved = -1
-        self.estimated = False
+        self.passes = 0
 
     def step(self, step: int, group: list[Any], request: StopRequest) -> bool:
         """One optimizer step over the micro-batches of `group`; False where a signal cut it short, which undoes it."""
@@ -176,9 +163,12 @@ class _Loop:
             last = number == len(group) - 1
             began = time.perf_counter()
             held = isinstance(self.forward, DistributedDataParallel) and not last
-            with self.forward.no_sync() if held else contextlib.nullcontext():  # type: ignore[operator]
+            with contextlib.ExitStack() as inside:
+                inside.enter_context(compiled.explained(self.config))
+                if held:
+                    inside.enter_context(self.forward.no_sync())  # type: ignore[operator]
                 with self.precision.autocast():
-                    losses = self.forward(batch.to(self.world.device))
+                    losses = self.forward(self.task.prepare(batch.to(self.world.device)))
                 share = len(batch) / images
                 self.precision.scaler.scale(losses["loss"] * share).backward()
             for name, value in losses.items():
@@ -196,10 +186,10 @@ class _Loop:
         return True
 
     def estimate(self, step: int, began: float) -> None:
-        """After the first pass, say how long the run will take by it."""
-        if self.estimated:
+        """After the first pass, say how long the run will take by it; after the second where the first compiles."""
+        self.passes += 1
+        if self.passes != (2 if self.config.compile else 1):
             return
-        self.estimated = True
         if self.world.device.type == "cuda":
             torch.cuda.synchronize()
         log_estimate(time.perf_counter() - began, self.plan, step, memory.peak(self.world.device))

@@ -135,7 +135,7 @@ def log_estimate(seconds: float, plan: Plan, step: int, memory: str) -> None:
     left = plan.steps - step
     passes = f"{left:,} steps" if plan.accumulation == 1 else f"{left:,} steps of {plan.accumulation} passes"
     whole = duration(seconds * left * plan.accumulation)
-    log.info("about %s for %s, by the first pass of %.2g s; %s", whole, passes, seconds, memory)
+    log.info("about %s for %s, by one pass of %.2g s; %s", whole, passes, seconds, memory)
 
 
 _console = Console(stderr=True)

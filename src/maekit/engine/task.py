@@ -26,7 +26,10 @@ class Task(Protocol):
     def model(self) -> nn.Module:
         """The module whose weights are trained and saved."""
 
-    def loss(self, batch: Any) -> dict[str, Tensor]:
+    def prepare(self, batch: Any) -> Any:
+        """What `loss` takes: a batch on the model's device with all that is drawn for it. Never compiled."""
+
+    def loss(self, prepared: Any) -> dict[str, Tensor]:
         """Scalars by name; `loss`, the mean over the batch, is minimised, the others are logged."""
 
     def evaluate(self) -> dict[str, float]:

@@ -100,15 +100,21 @@ class Family(Protocol):
         visible: Tensor,
         *,
         maps: tuple[int, ...] = (),
-        keys: Tensor | None = None,
+        replaced: Tensor | None = None,
     ) -> Latents:
         """Encode without looking at hidden pixels; no host synchronisation.
 
         images: [N, C, H, W] standardised. masked: bool [N, L], True = hidden, equal counts in all rows. visible: int64
         [N, V], the visible units' numbers, ascending. maps: numbers of the blocks whose outputs are wanted too, each
-        after the encoder's final norm (raise ModelError in `build` where a family has none of one width). keys: int64
-        [N], for families that draw (Swin's secondary masking); None draws nothing. Honours timm's
-        `set_grad_checkpointing`. Prefix tokens come first. The tokens have passed the final norm.
+        after the encoder's final norm (raise ModelError in `build` where a family has none of one width). replaced:
+        as `replaced` drew it; None where nothing is drawn. Honours timm's `set_grad_checkpointing`. Prefix tokens come
+        first. The tokens have passed the final norm.
+        """
+
+    def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:
+        """Which visible units a token stands for (Swin's secondary masking), drawn by keys, int64 [N]: bool [N, V].
+
+        None where the family, or this model, replaces nothing.
         """
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:

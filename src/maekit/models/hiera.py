@@ -137,7 +137,7 @@ class _Hiera:
         visible: Tensor,
         *,
         maps: tuple[int, ...] = (),
-        keys: Tensor | None = None,
+        replaced: Tensor | None = None,
     ) -> Latents:
         """See `Family.encode_visible`."""
         assert isinstance(encoder, Hiera)
@@ -158,6 +158,9 @@ class _Hiera:
                 stages.append(encoder.reroll(tokens, order, mask=visible))
         fused = encoder.head.norm(adapter(stages))
         return Latents(fused.flatten(1, 2), index=_patches_of(visible, int(encoder.mask_spatial_shape[1]), parts))
+
+    def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:
+        return None
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`. Blocks of one width are those of the last stage."""

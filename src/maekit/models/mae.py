@@ -29,6 +29,19 @@ class Prediction:
     index: Tensor
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What chance decides for a batch before the model sees it.
+
+    visible: [N, V] int64 and predicted: [N, Q] int64, the numbers of the patches, each ascending. replaced: bool
+    [N, V], which visible ones the encoder sees a token instead of; None where it sees them all.
+    """
+
+    visible: Tensor
+    predicted: Tensor
+    replaced: Tensor | None = None
+
+
 class MaskedAutoencoder(ImageEncoder):
     """Masked autoencoder of arXiv 2111.06377 over a native timm encoder.
 
@@ -81,21 +94,37 @@ class MaskedAutoencoder(ImageEncoder):
         known (else it is counted, which waits for the device). keys: int64 [N], as in training: a cross decoder then
         predicts its share of the hidden patches, a Swin draws its secondary mask; None predicts all, draws nothing.
         """
-        self.check_images(images)
-        units = self.grid[0] * self.grid[1]
-        if tuple(masked.shape) != (len(images), units):
-            raise ModelError(f"mask: must be [{len(images)}, {units}] for these images, not {list(masked.shape)}")
+        self._check(images, masked)
+        return self.predict(images, masked, self.draw(masked, hidden=hidden, keys=keys))
+
+    def draw(self, masked: Tensor, *, hidden: int | None = None, keys: Tensor | None = None) -> Draws:
+        """What `forward` draws by its keys, and where its mask shows and hides; arguments are those of `forward`."""
         visible, predicted = split(masked, hidden)
         if self.parts > 1:
             fine = refine(masked, self.grid, self.parts)
             predicted = split(fine, predicted.shape[1] * self.parts**2)[1]
-        if keys is not None and self.config.decoder.predicted_share < 1:
+        if keys is None:
+            return Draws(visible, predicted)
+        if self.config.decoder.predicted_share < 1:
             count = max(1, round(predicted.shape[1] * self.config.decoder.predicted_share))
             predicted = choose(predicted, count, keys_tensor(keys, _STREAM_PREDICTED))
-        draws = None if keys is None else keys_tensor(keys, _STREAM_ENCODER)
+        replaced = self.family.replaced(self.adapter, visible, keys_tensor(keys, _STREAM_ENCODER))
+        return Draws(visible, predicted, replaced)
+
+    def predict(self, images: Tensor, masked: Tensor, draws: Draws) -> Prediction:
+        """`forward` where all is drawn: a function of its arguments alone, which compilers can take whole."""
+        self._check(images, masked)
         maps = getattr(self.decoder, "maps", ())
-        latents = self.family.encode_visible(self.encoder, self.adapter, images, masked, visible, maps=maps, keys=draws)
-        return Prediction(self.decoder(latents, predicted), predicted)
+        latents = self.family.encode_visible(
+            self.encoder, self.adapter, images, masked, draws.visible, maps=maps, replaced=draws.replaced
+        )
+        return Prediction(self.decoder(latents, draws.predicted), draws.predicted)
+
+    def _check(self, images: Tensor, masked: Tensor) -> None:
+        self.check_images(images)
+        units = self.grid[0] * self.grid[1]
+        if tuple(masked.shape) != (len(images), units):
+            raise ModelError(f"mask: must be [{len(images)}, {units}] for these images, not {list(masked.shape)}")
 
     def check_mask(self, kind: str) -> None:
         """Raises ModelError where the encoder cannot take this kind of mask ("painted": any with equal counts)."""

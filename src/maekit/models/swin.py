@@ -148,17 +148,22 @@ class _Swin:
         visible: Tensor,
         *,
         maps: tuple[int, ...] = (),
-        keys: Tensor | None = None,
+        replaced: Tensor | None = None,
     ) -> Latents:
         """See `Family.encode_visible`. uniform: of masks with one visible unit in every 2x2 block only."""
         assert isinstance(encoder, Swin)
         if isinstance(adapter, UniformAdapter):
-            return _encode_uniform(encoder, adapter, images, visible, keys)
+            return _encode_uniform(encoder, adapter, images, visible, replaced)
         assert isinstance(adapter, DenseAdapter)
         tokens = encoder.patch_embed(images)
         shown = _spread(masked, tokens.shape[1:3], len(encoder.layers) - 1)
         tokens = torch.where(shown, adapter.token.to(tokens.dtype), tokens)
         return Latents(encoder.norm(encoder.layers(tokens)).flatten(1, 2))
+
+    def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:
+        if isinstance(adapter, UniformAdapter) and adapter.token is not None:
+            return adapter.replaced(keys, visible.shape[1])
+        return None
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`. Blocks of one width are those of the last stage."""
@@ -310,7 +315,7 @@ def _spread(units: Tensor, grid: Sequence[int], merges: int) -> Tensor:
 
 
 def _encode_uniform(
-    encoder: Swin, adapter: UniformAdapter, images: Tensor, visible: Tensor, keys: Tensor | None
+    encoder: Swin, adapter: UniformAdapter, images: Tensor, visible: Tensor, replaced: Tensor | None
 ) -> Latents:
     unit, embed = _unit(encoder, dense=False), encoder.patch_embed
     rows, columns = images.shape[2] // unit[0], images.shape[3] // unit[1]
@@ -319,9 +324,9 @@ def _encode_uniform(
     blocks = visible // columns // 2 * (columns // 2) + visible % columns // 2
     packed = torch.zeros_like(visible).scatter(1, blocks, visible)  # the units in raster order of their blocks
     tokens = embed.norm(embed.proj(_pack(images, unit, packed)).permute(0, 2, 3, 1))
-    if adapter.token is not None and keys is not None:
-        replaced = _spread(adapter.replaced(keys, visible.shape[1]), tokens.shape[1:3], len(encoder.layers) - 2)
-        tokens = torch.where(replaced, adapter.token.to(tokens.dtype), tokens)
+    if adapter.token is not None and replaced is not None:
+        hidden_too = _spread(replaced, tokens.shape[1:3], len(encoder.layers) - 2)
+        tokens = torch.where(hidden_too, adapter.token.to(tokens.dtype), tokens)
     places = torch.stack(
         torch.meshgrid(*(torch.arange(s, device=images.device) for s in embed.grid_size), indexing="ij")
     )

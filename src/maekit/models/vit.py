@@ -94,7 +94,7 @@ class _ViT:
         visible: Tensor,
         *,
         maps: tuple[int, ...] = (),
-        keys: Tensor | None = None,
+        replaced: Tensor | None = None,
     ) -> Latents:
         """See `Family.encode_visible`."""
         assert isinstance(encoder, VisionTransformer)
@@ -106,6 +106,9 @@ class _ViT:
             index=visible,
             maps=tuple(encoder.norm(output) for output in outputs),
         )
+
+    def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:
+        return None
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,6 +39,14 @@ from maekit.weights.transfer import copy_encoder
 log = logging.getLogger("maekit")
 
 
+@dataclass(frozen=True)
+class LabelledBatch:
+    """images: [N, C, H, W] standardised. targets: int64 [N], or where images are mixed, shares of classes [N, Y]."""
+
+    images: Tensor
+    targets: Tensor
+
+
 class ClassifyTask:
     """Cross-entropy against labels, which Mixup and CutMix may blend."""
 
@@ -59,16 +68,22 @@ class ClassifyTask:
         self.judged: Evaluation | None = None
         """The last validation; of the averaged weights where there are any."""
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean cross-entropy of a batch."""
+    def prepare(self, batch: Batch) -> "LabelledBatch":
+        """A batch standardised, and mixed where the config says so."""
         images = self.model.standardise(batch.images)
         if self._mixup is None:
-            logits = self.model(images)
-            return {"loss": F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.config.mix.smoothing)}
+            return LabelledBatch(images, batch.labels)
         # timm draws from NumPy's global generator. Its seed comes from torch's, which the loop keys by step and rank.
         with global_seeds(int(torch.randint(2**62, ()))):
-            images, targets = self._mixup(images, batch.labels)
-        return {"loss": self._soft_loss(self.model(images).float(), targets)}
+            return LabelledBatch(*self._mixup(images, batch.labels))
+
+    def loss(self, prepared: "LabelledBatch") -> dict[str, Tensor]:
+        """Mean cross-entropy of a batch."""
+        logits = self.model(prepared.images).float()
+        if self._mixup is None:
+            smoothing = self.config.mix.smoothing
+            return {"loss": F.cross_entropy(logits, prepared.targets, label_smoothing=smoothing)}
+        return {"loss": self._soft_loss(logits, prepared.targets)}
 
     def evaluate(self) -> dict[str, float]:
         """val_top1, val_top5 and val_loss over the held-out images."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from maekit.errors import DataError
 from maekit.inference import picture, reconstruct
 from maekit.inference.features import Features, extract
 from maekit.models import mae
-from maekit.models.mae import MaskedAutoencoder
+from maekit.models.mae import Draws, MaskedAutoencoder
 from maekit.randomness import keys_tensor
 from maekit.recipes import execution
 from maekit.report import page
@@ -39,6 +40,15 @@ _NEIGHBOURS = 20  # of the online kNN
 _SHOWN = 6  # images in the report's picture
 
 
+@dataclass(frozen=True)
+class MaskedBatch:
+    """images: [N, C, H, W] as stored. masked: bool [N, L]. draws: what else chance decided."""
+
+    images: Tensor
+    masked: Tensor
+    draws: Draws
+
+
 class PretrainTask:
     """Paint what is hidden (arXiv 2111.06377)."""
 
@@ -46,12 +56,16 @@ class PretrainTask:
         self.config, self.model, self.validation = config, model, validation
         self.hidden = masking.hidden_count(config.mask, model.grid)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean error over the hidden patches of a batch."""
-        images = self.model.standardise(batch.images)
+    def prepare(self, batch: Batch) -> "MaskedBatch":
+        """A batch's masks, and what else its keys decide."""
         keys = keys_tensor(self.config.run.seed, batch.epochs, batch.indices, batch.views)
         masked = masking.draw(self.config.mask, self.model.grid, keys)
-        prediction = self.model(images, masked, hidden=self.hidden, keys=keys)
+        return MaskedBatch(batch.images, masked, self.model.draw(masked, hidden=self.hidden, keys=keys))
+
+    def loss(self, prepared: "MaskedBatch") -> dict[str, Tensor]:
+        """Mean error over the hidden patches of a batch."""
+        images = self.model.standardise(prepared.images)
+        prediction = self.model.predict(images, prepared.masked, prepared.draws)
         target = targets.make(self.config.target, images, self.model.patch, prediction.index)
         return {"loss": targets.loss(self.config.target, prediction.patches, target)}
 

@@ -99,8 +99,13 @@ class ProbeTask:
         self.model = nn.ModuleDict(heads)
         self._inputs, self._trial = inputs, trial
 
-    def loss(self, batch: Any) -> dict[str, Tensor]:
-        losses = [F.cross_entropy(logits.float(), batch.labels) for logits in self._logits(batch).values()]
+    def prepare(self, batch: Any) -> tuple[dict[str, Tensor], Tensor]:
+        """Each head's features, and the labels."""
+        return self._inputs(batch), batch.labels
+
+    def loss(self, prepared: tuple[dict[str, Tensor], Tensor]) -> dict[str, Tensor]:
+        inputs, labels = prepared
+        losses = [F.cross_entropy(logits.float(), labels) for logits in self._logits(inputs).values()]
         return {"loss": torch.stack(losses).sum()}
 
     def evaluate(self) -> dict[str, float]:
@@ -113,7 +118,7 @@ class ProbeTask:
         images = 0
         for batch in trial.batches(trial.val):
             on_device = batch.to(trial.world.device)
-            logits = self._logits(on_device)
+            logits = self._logits(self._inputs(on_device))
             right += torch.stack([(each.argmax(dim=1) == on_device.labels).sum() for each in logits.values()])
             images += len(batch)
         total = int(trial.world.sum(torch.tensor(images, device=trial.world.device)))
@@ -128,8 +133,7 @@ class ProbeTask:
     def metadata(self) -> dict[str, str]:
         return {}
 
-    def _logits(self, batch: Any) -> dict[str, Tensor]:
-        inputs = self._inputs(batch)
+    def _logits(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: head(inputs[name]) for name, head in self.model.items()}
 
 
