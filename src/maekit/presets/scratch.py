@@ -32,7 +32,7 @@ def _appendix(
         validation=ValidationConfig(crop_share=0.875),
         optimizer=OptimizerConfig(base_lr=1e-4, betas=(0.9, 0.95), weight_decay=0.3),
         schedule=ScheduleConfig(
-            epochs=epochs, batch_size=4096, warmup_epochs=20, micro_batch_limit=micro_batch_limit
+            epochs=epochs, recipe_batch_size=4096, warmup_epochs=20, micro_batch_limit=micro_batch_limit
         ),
         run=RunConfig(ema=0.9999),
     )  # fmt: skip

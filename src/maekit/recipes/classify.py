@@ -22,14 +22,13 @@ from maekit.data.statistics import standardisation
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
-from maekit.engine.schedule import Plan
 from maekit.errors import UsageError
 from maekit.inference.evaluate import Evaluation, judge
 from maekit.models import classifier
 from maekit.models.classifier import Classifier
 from maekit.models.family import layer_ids
 from maekit.randomness import global_seeds
-from maekit.recipes import execution
+from maekit.recipes import execution, planning
 from maekit.report import judgement, page
 from maekit.weights import native
 from maekit.weights.load import load
@@ -126,7 +125,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
             train = few_per_class(train, config.per_class, config.run.seed)
         config = execution.with_range(config, train)
         execution.warn_of_shared(train, val, world)
-        plan = Plan.of(config.optimizer, config.schedule, len(train), world.size)
+        config, plan = planning.planned(config, len(train), world)
         check_mixing(config, plan.micro_batch)
         model = build_model(config, train)
         model.recompute_activations(config.run.checkpoint_activations)

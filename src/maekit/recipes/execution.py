@@ -166,8 +166,8 @@ def print_header(
         "model": f"{model.config.encoder} at {height}x{width}x{model.config.channels}, "
         f"{parameter_count(model.encoder) / 1e6:.2f} M parameters and {rest / 1e6:.2f} M beside the encoder",
         "work": f"{gflop:.3g} GFLOP forward and {3 * gflop:.3g} in training an image",
-        "batch": f"{plan.batch_size} images a step: {plan.world_size} devices x {plan.micro_batch} images x "
-        f"{plan.accumulation} passes",
+        "batch": ", ".join(part for part in (f"{plan.batch_size:,}", plan.batch_because) if part),
+        "passes": f"{plan.world_size} devices x {plan.micro_batch} images x {plan.accumulation} passes a step",
         "rate": f"{plan.lr:.3g} at its peak, {plan.base_lr:.3g} per 256 images",
         "steps": f"{plan.steps} ({plan.epoch(plan.steps):.4g} epochs), {plan.warmup_steps} of them warmup",
         "device": f"{world.device}, {precision}",

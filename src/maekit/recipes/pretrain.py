@@ -27,7 +27,7 @@ from maekit.inference.features import Features, extract
 from maekit.models import mae
 from maekit.models.mae import MaskedAutoencoder
 from maekit.randomness import keys_tensor
-from maekit.recipes import execution
+from maekit.recipes import execution, planning
 from maekit.report import page
 from maekit.weights import native
 from maekit.weights.transfer import continue_from
@@ -141,7 +141,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
         source, held_out = execution.open_sources(config, world)
         if held_out is not None:
             execution.warn_of_shared(source, held_out, world)
-        plan = Plan.of(config.optimizer, config.schedule, len(source), world.size)
+        config, plan = planning.planned(config, len(source), world)
         config = execution.with_range(config, source)
         mean, std = world.patiently(lambda: standardisation(config.data, source, config.model.channels))
         model = mae.build(config, mean, std)
