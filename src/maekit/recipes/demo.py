@@ -10,6 +10,7 @@ from maekit.config import ClassifyConfig, PretrainConfig, RunConfig
 from maekit.config.verbs import DemoOptions
 from maekit.data.loader import BadImages, eval_batches
 from maekit.data.sources import Source, open_source
+from maekit.engine.evaluate import collapse
 from maekit.engine.progress import quiet
 from maekit.inference.features import Features, extract
 from maekit.models import mae
@@ -47,6 +48,8 @@ def run(options: DemoOptions) -> dict[str, Any]:
     few = {"from scratch": _few_labels(options, "scratch"), "pretrained": _few_labels(options, "finetune")}
     _report(config, options, model, judged, few)
     print(_summary(options, judged, few, out))
+    if warning := collapse(answer["val_rankme"], len(test)):
+        log.warning("%s", warning)
     return {**answer, "probe": judged, "few_labels": few}
 
 
