@@ -73,6 +73,15 @@ def test_twelve_images_are_not_asked_for_4096_at_a_time(maekit_here, photos, tmp
     assert said["config"]["schedule"]["batch_size"] == 8
     assert said["computed"]["lr"] == pytest.approx(0.1 * 8 / 256)
     assert "is more than the" not in done.stderr
+    assert "12 images are few to start from nothing with a recipe for 1,281,167: vit-tiny-small-data" in done.stderr
+
+
+def test_the_preset_for_few_images_is_at_home_with_them(maekit_here, photos, tmp_path):
+    words = ("pretrain", "vit-tiny-small-data", *tiny.SIZES, "--data", photos, "--out", tmp_path / "run")
+    done = maekit_here(*words, "--steps", "2", "--workers", "0")
+    assert done.returncode == 0, done.stderr
+    assert "are few to start" not in done.stderr
+    assert ran(tmp_path / "run")["config"]["schedule"]["batch_size"] == 8
 
 
 def test_a_batch_that_was_given_is_taken(maekit_here, photos, tmp_path):

@@ -36,6 +36,8 @@ from maekit.weights.transfer import copy_encoder
 
 log = logging.getLogger("maekit")
 
+_STEPS_BETWEEN = 10  # two validations, at least, where the config does not say: an epoch of few images is a step or two
+
 
 class ClassifyTask:
     """Cross-entropy against labels, which Mixup and CutMix may blend."""
@@ -147,7 +149,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
                 world=world,
                 folder=folder,
                 facts={"identity": identity(files.to_dict(config), fingerprint)},
-                evaluate_every=execution.steps_of(config.validation.every or 1.0, plan),
+                evaluate_every=_evaluate_every(config, plan),
                 best_by="val_top1",
             )
             unreadable = execution.count_unreadable(bad, world)
@@ -159,6 +161,12 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
                 sections = [*judgement.sections(task.judged), *page.run_sections(folder.path)]
                 page.write(folder.path / "report.html", f"maekit {verb} {config.name}", sections)
             return execution.answer(folder, outcome, unreadable)
+
+
+def _evaluate_every(config: ClassifyConfig, plan: Plan) -> int:
+    if config.validation.every is None:
+        return max(_STEPS_BETWEEN, execution.steps_of(1.0, plan))
+    return execution.steps_of(config.validation.every, plan)
 
 
 def build_model(config: ClassifyConfig, train: Source) -> Classifier:
