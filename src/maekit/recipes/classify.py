@@ -22,6 +22,7 @@ from maekit.data.statistics import standardisation
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
+from maekit.engine.schedule import Plan
 from maekit.errors import UsageError
 from maekit.inference.evaluate import Evaluation, judge
 from maekit.models import classifier

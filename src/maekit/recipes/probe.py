@@ -74,8 +74,8 @@ def judge(
 
     Returns each kind's first row as `knn`, `linear`, `attentive` ({top1, features, blocks, ...}; knn also by_k: top-1
     by number of neighbours), and `rows`, one for each kind, choice of features and number of neighbours; train_images,
-    val_images, crop_share (of the centre crop they were seen in); with kNN and the fast linear probe rankme, of the first
-    choice's features of `val`. The first row is that of the first choice, never of the best. Raises DataError for
+    val_images, crop_share (of the centre crop they were seen in); with kNN or the fast linear probe rankme, of the
+    first choice's features of `val`. The first row is that of the first choice, never of the best. Raises DataError for
     sources that cannot be compared, or too few images; ModelError where the encoder has not the features asked for.
     """
     train, val = labelled_pair(train, val)
