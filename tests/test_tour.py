@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(900)  # a minute and a half where the cores are
 
 
 @pytest.fixture(scope="module")
-def toured(maekit_command, maekit_here, tmp_path_factory):
+def toured(maekit_here, tmp_path_factory):
     """The folder in which the tour was taken, and the accuracies of its fine-tuning and its training from scratch."""
     folder = tmp_path_factory.mktemp("tour")
     found: dict[str, list[float]] = {"finetune": [], "scratch": []}
@@ -32,7 +32,7 @@ def toured(maekit_command, maekit_here, tmp_path_factory):
         patch.chdir(folder)
         for program, verb, *words in tour():
             assert program == "maekit"
-            done = maekit_command(verb, *words, "--json", cwd=folder, timeout=600)
+            done = maekit_here(verb, *words, "--json")
             assert done.returncode == 0, f"{verb} {words}\n{done.stderr}"
             if verb in found:
                 found[verb].append(json.loads(done.stdout.splitlines()[-1])["val_top1"])
