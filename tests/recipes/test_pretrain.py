@@ -73,7 +73,7 @@ def test_the_header_says_what_will_happen_before_it_does(finished):
     header = done.stderr[: done.stderr.index("step 1/20")]
     for words in (
         "12 images, 2 classes", "vit_tiny_patch16_224 at 32x32x3", "0.03 M parameters", "GFLOP",
-        "8 images a step: 1 devices x 4 images x 2 passes", "0.001 at its peak, 0.032 per 256 images",
+        "batch   8\n", "1 devices x 4 images x 2 passes a step", "0.001 at its peak, 0.032 per 256 images",
         "20 (13.33 epochs), 1 of them warmup", "cpu, fp32",
     ):  # fmt: skip
         assert words in header, words

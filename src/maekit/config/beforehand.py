@@ -24,17 +24,19 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
     Raises UsageError for options that fit nothing, as where nothing says how fast or how long it learns, RunError for a
     batch that does not divide, ModelError for an image size that a ViT's patches do not divide.
     """
-    config.optimizer.actual_lr(config.schedule.batch_size)
+    config.optimizer.actual_lr(config.schedule.images_a_step)
     if config.schedule.total_steps(1) < 1:
         raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")
-    micro_batch = config.schedule.micro_batch(world_size)
+    schedule, micro_batch = config.schedule, config.schedule.micro_batch_size
+    if schedule.batch_size is not None:  # else it is chosen, by the images, so that it divides
+        micro_batch = schedule.micro_batch(world_size)
     _check_standardisation(config)
     if config.model is not None:
         _check_vit(config.model)
         _check_channels(config, config.model.channels)
     if isinstance(config, PretrainConfig):
         _check_decoder(config.model)
-    else:
+    elif micro_batch is not None:
         check_mixing(config, micro_batch)
 
 

@@ -7,6 +7,9 @@ from tyro.conf import arg
 from maekit.config.schema import DEVICE, Annotated, Field, config
 from maekit.errors import RunError, UsageError
 
+_STEPS_AN_EPOCH = 30  # that are enough for the recipe's batch, as on 123,000 images in batches of 4,096
+_SMALL_BATCH = 64
+
 
 @config
 class OptimizerConfig:
@@ -53,8 +56,13 @@ class ScheduleConfig:
     """Passes over the data. Also the yardstick of the warmup."""
     steps: Annotated[int | None, arg(aliases=("--steps",)), Field(ge=0)] = None
     """Optimizer steps; where set it wins over epochs, and warmup keeps its share."""
-    batch_size: Annotated[int, arg(aliases=("--batch-size",)), Field(ge=1)] = 4096
-    """Images per optimizer step, over all devices."""
+    batch_size: Annotated[int | None, arg(aliases=("--batch-size",)), Field(ge=1)] = None
+    """Images per optimizer step, over all devices. None: the recipe's, but fewer where there are far fewer images than
+    it is made for, or on a CPU; which is said."""
+    recipe_batch_size: Annotated[int, Field(ge=1)] = 4096
+    """Images per optimizer step in the preset's recipe."""
+    recipe_images: Annotated[int, Field(ge=1)] = 1_281_167
+    """Training images that the recipe is made for; those of ImageNet-1k where it says nothing else."""
     micro_batch_size: Annotated[int | None, arg(aliases=("--micro-batch-size",)), Field(ge=1)] = None
     """Images per device and pass. None: the largest divisor of the device's share that the preset says fits."""
     micro_batch_limit: Annotated[int, Field(ge=1)] = 256
@@ -66,36 +74,59 @@ class ScheduleConfig:
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     """Learning rate at the end of a cosine."""
 
+    @property
+    def images_a_step(self) -> int:
+        """The batch that was given, or else the recipe's."""
+        return self.recipe_batch_size if self.batch_size is None else self.batch_size
+
+    def fitting_batch(self, images: int, world_size: int, *, on_cpu: bool) -> int:
+        """The batch for so many images where none is given: the recipe's, or that halved.
+
+        It is halved down to 64 as long as an epoch has fewer than thirty steps and fewer than in the recipe, or on a
+        CPU, which computes no image faster in a larger batch; and further down to the number of images.
+        """
+        recipe = self.recipe_batch_size
+        enough = min(_STEPS_AN_EPOCH, self.recipe_images / recipe)
+        batch = recipe
+        while batch > images or (batch > _SMALL_BATCH and (on_cpu or images / batch < enough)):
+            batch //= 2
+        if batch == recipe:
+            return recipe
+        unit = world_size * (self.micro_batch_size or 1)
+        even = unit if unit % (2 * world_size) == 0 else 2 * unit  # mixing pairs the images of a pass
+        unit = even if even <= batch else unit
+        return max(unit, batch - batch % unit)
+
     def total_steps(self, images: int) -> int:
         """Optimizer steps over a source of this many images; the last epoch's rest is rounded up to a whole batch."""
         if self.steps is not None:
             return self.steps
         if self.epochs is None:
             raise UsageError("schedule: neither --epochs nor --steps is set; give one of them")
-        return -int(-self.epochs * images // self.batch_size)
+        return -int(-self.epochs * images // self.images_a_step)
 
     def warmup_steps(self, images: int) -> int:
         """Steps of warmup: its share of the epochs, also where `steps` sets the length."""
         steps = self.total_steps(images)
         if not self.warmup_epochs:
             return 0
-        epochs = self.epochs if self.epochs is not None else steps * self.batch_size / images
+        epochs = self.epochs if self.epochs is not None else steps * self.images_a_step / images
         return round(steps * min(1.0, self.warmup_epochs / epochs))
 
     def micro_batch(self, world_size: int) -> int:
         """Images per device and pass. Raises RunError where the batch does not divide."""
-        if self.batch_size % world_size:
+        if self.images_a_step % world_size:
             raise RunError(
-                f"schedule.batch_size: {self.batch_size} images do not divide over {world_size} devices; "
+                f"schedule.batch_size: {self.images_a_step} images do not divide over {world_size} devices; "
                 f"take a multiple of {world_size}"
             )
-        share = self.batch_size // world_size
+        share = self.images_a_step // world_size
         if self.micro_batch_size is None:
             return max(d for d in range(1, min(share, self.micro_batch_limit) + 1) if share % d == 0)
         if share % self.micro_batch_size:
             raise RunError(
-                f"schedule.micro_batch_size: {share} images a device ({self.batch_size} over {world_size}) are not a "
-                f"multiple of {self.micro_batch_size}; take a divisor of {share}"
+                f"schedule.micro_batch_size: {share} images a device ({self.images_a_step} over {world_size}) are not "
+                f"a multiple of {self.micro_batch_size}; take a divisor of {share}"
             )
         return self.micro_batch_size
 

@@ -13,6 +13,7 @@ _FREE = {
     "name", "weights", "data.source", "data.workers", "data.bad_share", "run.out", "run.resume", "run.overwrite",
     "run.allow_drift", "run.device", "run.checkpoint_every", "run.keep", "run.log_every", "run.tensorboard",
     "run.hang_timeout", "run.compile", "run.checkpoint_activations", "schedule.micro_batch_limit",
+    "schedule.recipe_batch_size", "schedule.recipe_images",
 }  # fmt: skip
 _FREE_GROUPS = ("validation",)
 _SHOWN = 8

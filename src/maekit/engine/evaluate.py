@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _CHUNK_ENTRIES = 1 << 27  # similarities that exist at a time
+_COLLAPSED = 1.5  # RankMe
+_ENOUGH_TO_TELL = 10  # images
 
 
 def knn_predict(
@@ -53,3 +55,14 @@ def rankme(features: Tensor) -> float:
         values = torch.linalg.svdvals(features.float())
     shares = values / values.sum().clamp_min(1e-12) + 1e-7
     return float(torch.exp(-(shares * shares.log()).sum()))
+
+
+def collapse(rank: float, images: int) -> str | None:
+    """What a person should know of features of this RankMe on so many images; None where they point in many ways."""
+    if rank >= _COLLAPSED or images < _ENOUGH_TO_TELL:
+        return None
+    return (
+        f"RankMe is {rank:.2f}: the features of all {images:,} images point in about one direction, so that neighbours "
+        "and probes see little in them; pretrain longer (more --epochs or --steps), with a smaller --batch-size or a "
+        "higher --lr, or go on from weights (--weights)"
+    )

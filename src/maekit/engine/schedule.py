@@ -28,20 +28,33 @@ class Plan:
     """Peak learning rate."""
     min_lr: float
     course: Course = "cosine"
+    batch_because: str = ""
+    """Why the batch is another than the recipe's; empty where it is the recipe's or was given."""
 
     @classmethod
-    def of(cls, optimizer: OptimizerConfig, schedule: ScheduleConfig, images: int, world_size: int = 1) -> "Plan":
-        """Raises RunError for a batch that does not divide, UsageError for a run without a step."""
+    def of(
+        cls,
+        optimizer: OptimizerConfig,
+        schedule: ScheduleConfig,
+        images: int,
+        world_size: int = 1,
+        batch_because: str = "",
+    ) -> "Plan":
+        """Raises RunError for a batch that does not divide, UsageError for a run without a step.
+
+        A schedule without a batch is planned with its recipe's.
+        """
         plan = cls(
             images=images,
             steps=schedule.total_steps(images),
             warmup_steps=schedule.warmup_steps(images),
-            batch_size=schedule.batch_size,
+            batch_size=schedule.images_a_step,
             micro_batch=schedule.micro_batch(world_size),
             world_size=world_size,
-            lr=optimizer.actual_lr(schedule.batch_size),
+            lr=optimizer.actual_lr(schedule.images_a_step),
             min_lr=schedule.min_lr,
             course=schedule.course,
+            batch_because=batch_because,
         )
         if plan.steps < 1:
             raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")

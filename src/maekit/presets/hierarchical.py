@@ -35,7 +35,9 @@ def _uniform(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
         augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
         validation=ValidationConfig(),
         optimizer=OptimizerConfig(base_lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05),
-        schedule=ScheduleConfig(epochs=200, batch_size=4096, warmup_epochs=10, micro_batch_limit=micro_batch_limit),
+        schedule=ScheduleConfig(
+            epochs=200, recipe_batch_size=4096, warmup_epochs=10, micro_batch_limit=micro_batch_limit
+        ),
         run=RunConfig(),
     )
 
@@ -74,7 +76,7 @@ def _simmim(name: str, encoder: str, epochs: float, micro_batch_limit: int) -> P
         validation=ValidationConfig(),
         optimizer=OptimizerConfig(lr=8e-4, betas=(0.9, 0.999), weight_decay=0.05, clip=5.0),
         schedule=ScheduleConfig(
-            epochs=epochs, batch_size=2048, warmup_epochs=10, min_lr=4e-5, micro_batch_limit=micro_batch_limit
+            epochs=epochs, recipe_batch_size=2048, warmup_epochs=10, min_lr=4e-5, micro_batch_limit=micro_batch_limit
         ),
         run=RunConfig(),
     )
@@ -113,7 +115,9 @@ def _hiera(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
         augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
         validation=ValidationConfig(),
         optimizer=OptimizerConfig(base_lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05),
-        schedule=ScheduleConfig(epochs=800, batch_size=4096, warmup_epochs=40, micro_batch_limit=micro_batch_limit),
+        schedule=ScheduleConfig(
+            epochs=800, recipe_batch_size=4096, warmup_epochs=40, micro_batch_limit=micro_batch_limit
+        ),
         run=RunConfig(),
     )
 

@@ -30,13 +30,15 @@ from maekit.models import classifier
 from maekit.models.classifier import Classifier
 from maekit.models.family import layer_ids
 from maekit.randomness import global_seeds
-from maekit.recipes import execution
+from maekit.recipes import execution, planning
 from maekit.report import judgement, page
 from maekit.weights import native
 from maekit.weights.load import load
 from maekit.weights.transfer import copy_encoder
 
 log = logging.getLogger("maekit")
+
+_STEPS_BETWEEN = 10  # two validations, at least, where the config does not say: an epoch of few images is a step or two
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
             train = few_per_class(train, config.per_class, config.run.seed)
         config = execution.with_range(config, train)
         execution.warn_of_shared(train, val, world)
-        plan = Plan.of(config.optimizer, config.schedule, len(train), world.size)
+        config, plan = planning.planned(config, len(train), world)
         check_mixing(config, plan.micro_batch)
         model = build_model(config, train)
         model.recompute_activations(config.run.checkpoint_activations)
@@ -163,7 +165,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
                 world=world,
                 folder=folder,
                 facts={"identity": identity(files.to_dict(config), fingerprint)},
-                evaluate_every=execution.steps_of(config.validation.every or 1.0, plan),
+                evaluate_every=_evaluate_every(config, plan),
                 best_by="val_top1",
             )
             unreadable = execution.count_unreadable(bad, world)
@@ -175,6 +177,12 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
                 sections = [*judgement.sections(task.judged), *page.run_sections(folder.path)]
                 page.write(folder.path / "report.html", f"maekit {verb} {config.name}", sections)
             return execution.answer(folder, outcome, unreadable)
+
+
+def _evaluate_every(config: ClassifyConfig, plan: Plan) -> int:
+    if config.validation.every is None:
+        return max(_STEPS_BETWEEN, execution.steps_of(1.0, plan))
+    return execution.steps_of(config.validation.every, plan)
 
 
 def build_model(config: ClassifyConfig, train: Source) -> Classifier:

@@ -1,6 +1,7 @@
 """The whole story on embedded real data: pretrain, judge, fine-tune with few labels, reconstruct, report."""
 
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -10,7 +11,8 @@ from maekit.config import ClassifyConfig, PretrainConfig, RunConfig
 from maekit.config.verbs import DemoOptions
 from maekit.data.loader import BadImages, eval_batches
 from maekit.data.sources import Source, open_source
-from maekit.engine.progress import quiet
+from maekit.engine.evaluate import collapse
+from maekit.engine.progress import duration, log_to_terminal, quiet
 from maekit.inference.features import Features, extract
 from maekit.models import mae
 from maekit.models.mae import MaskedAutoencoder
@@ -23,6 +25,7 @@ from maekit.weights.load import reconstructor
 log = logging.getLogger("maekit")
 
 _KINDS = {"knn": "kNN", "linear": "linear"}
+_STARTS = {"from scratch": "scratch", "pretrained": "finetune"}
 
 Judged = dict[str, dict[str, float]]
 """Top-1 by kind of probe, by encoder."""
@@ -34,25 +37,32 @@ def run(options: DemoOptions) -> dict[str, Any]:
     The test digits are looked at for the numbers that are shown, and for nothing else.
     """
     config = _pretraining(options)
+    log_to_terminal()
+    log.info("part 1 of 3, about two thirds of the time: pretraining, %d steps", config.schedule.steps)
+    began = time.monotonic()
     answer = pretrain.run(config)
+    pace = (time.monotonic() - began) / max(1, answer["steps"])
     out = Path(options.out)
     model = reconstructor(out)
     train, test = open_source(config.data.source), open_source(config.validation.source)
     means, stds = model.standardise.values()
-    log.info("judging frozen features of the encoder, untrained and pretrained")
+    draws = Draws(2 * options.seeds, pace * (options.few_label_steps or FINETUNE["digits"]().schedule.steps or 0))
+    log.info("part 2 of 3: judging frozen features of the encoder, untrained and pretrained; %s", draws.left())
     judged = {
         "untrained": _judge(mae.build(config, means, stds), train, test),
         "pretrained": _judge(model, train, test),
     }
-    few = {"from scratch": _few_labels(options, "scratch"), "pretrained": _few_labels(options, "finetune")}
+    few = {name: _few_labels(options, verb, draws) for name, verb in _STARTS.items()}
     _report(config, options, model, judged, few)
     print(_summary(options, judged, few, out))
+    if warning := collapse(answer["val_rankme"], len(test)):
+        log.warning("%s", warning)
     return {**answer, "probe": judged, "few_labels": few}
 
 
 def _pretraining(options: DemoOptions) -> PretrainConfig:
     preset = PRETRAIN["digits"]()
-    schedule = preset.schedule if options.steps is None else replace(preset.schedule, steps=options.steps)
+    schedule = replace(preset.schedule, steps=options.steps)
     run = replace(preset.run, out=options.out, overwrite=options.overwrite, seed=options.seed)
     return replace(preset, schedule=schedule, run=run)
 
@@ -78,13 +88,31 @@ def _features(model: MaskedAutoencoder, source: Source) -> Features:
     return extract(model, batches)
 
 
-def _few_labels(options: DemoOptions, verb: str) -> list[float]:
+class Draws:
+    """How many trainings with few labels are left, and for how long. expected: seconds of one, before the first."""
+
+    def __init__(self, count: int, expected: float) -> None:
+        self._count, self._expected, self._times = count, expected, list[float]()
+
+    def left(self) -> str:
+        """As words."""
+        seconds = mean(self._times) if self._times else self._expected
+        return f"about {duration(seconds * (self._count - len(self._times)))} left"
+
+    def done(self, seconds: float) -> None:
+        """One more, which took so long."""
+        self._times.append(seconds)
+
+
+def _few_labels(options: DemoOptions, verb: str, draws: Draws) -> list[float]:
     """Test accuracy after training with few labels per class, one number a seed; both verbs have one budget."""
     accuracies = []
     for seed in range(options.seed, options.seed + options.seeds):
-        log.info("%s with %d labels per class, draw %d", verb, options.per_class, seed)
+        log.info("part 3 of 3: %s with %d labels per class, draw %d; %s", verb, options.per_class, seed, draws.left())
+        began = time.monotonic()
         with quiet():
             answer = _train_few(options, verb, seed)
+        draws.done(time.monotonic() - began)
         accuracies.append(answer["val_top1"])
     return accuracies
 

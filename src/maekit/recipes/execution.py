@@ -166,8 +166,8 @@ def print_header(
         "model": f"{model.config.encoder} at {height}x{width}x{model.config.channels}, "
         f"{parameter_count(model.encoder) / 1e6:.2f} M parameters and {rest / 1e6:.2f} M beside the encoder",
         "work": f"{gflop:.3g} GFLOP forward and {3 * gflop:.3g} in training an image",
-        "batch": f"{plan.batch_size} images a step: {plan.world_size} devices x {plan.micro_batch} images x "
-        f"{plan.accumulation} passes",
+        "batch": ", ".join(part for part in (f"{plan.batch_size:,}", plan.batch_because) if part),
+        "passes": f"{plan.world_size} devices x {plan.micro_batch} images x {plan.accumulation} passes a step",
         "rate": f"{plan.lr:.3g} at its peak, {plan.base_lr:.3g} per 256 images",
         "steps": f"{plan.steps} ({plan.epoch(plan.steps):.4g} epochs), {plan.warmup_steps} of them warmup",
         "device": f"{world.device}, {precision}",
@@ -178,15 +178,22 @@ def print_header(
     log.info("maekit %s %s", verb, config.name)
     for name, value in lines.items():
         log.info("  %-8s%s", name, value)
-    for warning in _warnings(plan):
+    for warning in _warnings(plan, config):
         log.warning("%s", warning)
 
 
 _FEW_STEPS = 100
+_FAR_FEWER = 100  # times
 
 
-def _warnings(plan: Plan) -> Iterator[str]:
+def _warnings(plan: Plan, config: PretrainConfig | ClassifyConfig) -> Iterator[str]:
     """What a person should know of a run before it takes its time, each with what to change."""
+    made_for = config.schedule.recipe_images
+    if isinstance(config, PretrainConfig) and not config.weights and plan.images * _FAR_FEWER < made_for:
+        yield (
+            f"{plan.images:,} images are few to start from nothing with a recipe for {made_for:,}: "
+            "vit-tiny-small-data is made for so few, or go on from weights by --weights"
+        )
     if plan.batch_size > plan.images:
         yield (
             f"a batch of {plan.batch_size:,} is more than the {plan.images:,} images: each step sees every image about "

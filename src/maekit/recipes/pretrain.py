@@ -1,8 +1,9 @@
 """Masked pretraining."""
 
 import logging
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from maekit.data.statistics import evenly_spread, standardisation
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
-from maekit.engine.evaluate import knn_predict, rankme
+from maekit.engine.evaluate import collapse, knn_predict, rankme
 from maekit.engine.schedule import Plan
 from maekit.errors import DataError
 from maekit.inference import picture, reconstruct
@@ -28,7 +29,7 @@ from maekit.inference.features import Features, extract
 from maekit.models import mae
 from maekit.models.mae import Draws, MaskedAutoencoder
 from maekit.randomness import keys_tensor
-from maekit.recipes import execution
+from maekit.recipes import execution, planning
 from maekit.report import page
 from maekit.weights import native
 from maekit.weights.transfer import continue_from
@@ -38,6 +39,7 @@ log = logging.getLogger("maekit")
 _VALIDATIONS = 20  # a run, where the config does not say
 _NEIGHBOURS = 20  # of the online kNN
 _SHOWN = 6  # images in the report's picture
+_RANKED = 500  # training images whose features are looked at in the end, where none are held out
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,10 @@ class Validation:
         sums = self._world.sum(torch.tensor([total, count], dtype=torch.float64, device=self._world.device))
         if not sums[1]:
             raise DataError(f"{self._held_out.text}: no validation image can be read")
-        held_out = self._features(model, self._held_out)
+        held_out = self.features(model, self._held_out)
         said = {"val_loss": float(sums[0] / sums[1]), "val_rankme": rankme(held_out.vectors)}
         if self._classes:
-            known = self._features(model, self._train)
+            known = self.features(model, self._train)
             known, held_out = known.labelled(), held_out.labelled()
             if len(known.labels) and len(held_out.labels):
                 predicted = knn_predict(
@@ -125,7 +127,8 @@ class Validation:
         target = targets.make(self._config.target, images, model.patch, prediction.index)
         return targets.loss(self._config.target, prediction.patches, target)
 
-    def _features(self, model: MaskedAutoencoder, source: Source) -> Features:
+    def features(self, model: MaskedAutoencoder, source: Source) -> Features:
+        """Of as many images of a source, evenly spread, as the config allows; on every rank."""
         part = extract(model, self._batches(source))
         return Features(*self._world.gather_rows(part.vectors, part.labels, part.indices))
 
@@ -155,7 +158,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
         source, held_out = execution.open_sources(config, world)
         if held_out is not None:
             execution.warn_of_shared(source, held_out, world)
-        plan = Plan.of(config.optimizer, config.schedule, len(source), world.size)
+        config, plan = planning.planned(config, len(source), world)
         config = execution.with_range(config, source)
         mean, std = world.patiently(lambda: standardisation(config.data, source, config.model.channels))
         model = mae.build(config, mean, std)
@@ -187,10 +190,31 @@ def run(config: PretrainConfig) -> dict[str, Any]:
                 evaluate_every=None if validation is None else _evaluate_every(config, plan),
             )
             unreadable = execution.count_unreadable(bad, world)
+            rank, images = _rank(config, model, source, held_out, outcome.record, world, bad)
+            if warning := collapse(rank, images):
+                log.warning("%s", warning)
             if folder is not None:
                 execution.write_weights(folder, model, outcome.averaged)
                 write_report(folder.path, config, model, held_out or source)
             return execution.answer(folder, outcome, unreadable)
+
+
+def _rank(
+    config: PretrainConfig,
+    model: MaskedAutoencoder,
+    source: Source,
+    held_out: Source | None,
+    record: dict[str, Any],
+    world: World,
+    bad: BadImages,
+) -> tuple[float, int]:
+    """RankMe of the features at the end, and of how many images: held-out ones, or else some of the training ones."""
+    if held_out is not None:
+        return record.get("val_rankme", math.inf), min(len(held_out), config.validation.images)
+    few = replace(config, validation=replace(config.validation, images=_RANKED))
+    model.eval()
+    vectors = Validation(few, source, source, world, bad).features(model, source).vectors
+    return rankme(vectors), len(vectors)
 
 
 def _evaluate_every(config: PretrainConfig, plan: Plan) -> int:

@@ -19,7 +19,7 @@ from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.engine import logistic
 from maekit.engine.distributed import World
-from maekit.engine.evaluate import knn_predict_each
+from maekit.engine.evaluate import collapse, knn_predict_each, rankme
 from maekit.engine.precision import Precision
 from maekit.engine.progress import counter
 from maekit.errors import DataError, ModelError
@@ -50,6 +50,8 @@ def run(options: ProbeOptions) -> dict[str, Any]:
         answer = judge(model, train, val, config, world)
         if world.is_first:
             print_table(answer["rows"])
+            if "rankme" in answer and (warning := collapse(answer["rankme"], answer["val_images"])):
+                log.warning("%s", warning)
         return answer
 
 
@@ -72,9 +74,9 @@ def judge(
 
     Returns each kind's first row as `knn`, `linear`, `attentive` ({top1, features, blocks, ...}; knn also by_k: top-1
     by number of neighbours), and `rows`, one for each kind, choice of features and number of neighbours; train_images,
-    val_images, crop_share (of the centre crop they were seen in). The first row is that of the first choice, never of
-    the best. Raises DataError for sources that cannot be compared, or too few images; ModelError where the encoder has
-    not the features asked for.
+    val_images, crop_share (of the centre crop they were seen in); with kNN or the fast linear probe rankme, of the
+    first choice's features of `val`. The first row is that of the first choice, never of the best. Raises DataError for
+    sources that cannot be compared, or too few images; ModelError where the encoder has not the features asked for.
     """
     train, val = labelled_pair(train, val)
     if config.per_class is not None:
@@ -84,7 +86,7 @@ def judge(
     with eval_mode(model):
         trial = Trial(model, train, val, config, world)
         choices = _choices(model, config)
-        rows = _fixed_rows(trial, choices)
+        rows, rank = _fixed_rows(trial, choices)
         if "linear" in config.kinds and config.linear == "paper":
             found = train_linear(trial, _paper_choices(model, config, choices))
             rows += [_row("linear", choice, top1, probe="paper") for choice, top1 in found.items()]
@@ -94,6 +96,7 @@ def judge(
     return {
         **_summary(rows),
         "rows": rows,
+        **rank,
         "train_images": len(train),
         "val_images": len(val),
         "crop_share": crop_share_of(model, config.crop_share),
@@ -154,12 +157,12 @@ def print_table(rows: Sequence[Row]) -> None:
     Console(markup=False, highlight=False, emoji=False).print(table)
 
 
-def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> list[Row]:
-    """kNN and the fast linear probe, over features computed in one pass for all choices."""
+def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> tuple[list[Row], dict[str, float]]:
+    """kNN and the fast linear probe, over features computed in one pass for all choices; and the first one's RankMe."""
     config = trial.config
     kinds = tuple(kind for kind in config.kinds if kind == "knn" or (kind == "linear" and config.linear == "fast"))
     if not kinds:
-        return []
+        return [], {}
     train, val = _features(trial, trial.train, choices), _features(trial, trial.val, choices)
     rows: dict[str, list[Row]] = {"knn": [], "linear": []}
     for choice in choices:
@@ -169,7 +172,7 @@ def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> list[Row]:
             rows["knn"] += [_row("knn", choice, top1, k=k) for k, top1 in found["knn"]["by_k"].items()]
         if "linear" in found:
             rows["linear"].append(_row("linear", choice, probe="fast", **found["linear"]))
-    return rows["knn"] + rows["linear"]
+    return rows["knn"] + rows["linear"], {"rankme": rankme(val[choices[0]].vectors)}
 
 
 def _features(trial: Trial, source: Source, choices: Sequence[Choice]) -> dict[Choice, Features]:

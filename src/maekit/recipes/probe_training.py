@@ -232,7 +232,7 @@ def _plan(trial: Trial, optimizer: OptimizerConfig, schedule: ScheduleConfig, im
     """The plan with a batch no larger than the source, in whole passes of equal size."""
     images = len(trial.train) if images is None else images
     ranks = trial.world.size
-    wanted = max(ranks, min(schedule.batch_size, images))
+    wanted = max(ranks, min(schedule.images_a_step, images))
     micro = min(trial.config.micro_batch_size, wanted // ranks)
     passes = wanted // (ranks * micro)
     sized = replace(schedule, batch_size=passes * ranks * micro, micro_batch_size=micro)
