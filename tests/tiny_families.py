@@ -70,6 +70,7 @@ PUBLISHED = {
     "swin-base": (16, 16, 512),
     "swin-tiny-simmim": (32, 6, 768),
     "swin-base-simmim": (32, 6, 1024),
+    "swin-base-simmim-800": (32, 6, 1024),
     "hiera-tiny": (32, 7, 768),
     "hiera-base": (32, 7, 768),
 }

@@ -1,6 +1,7 @@
 """Runs in numbers: steps, batches, the learning rate's course."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,24 @@ def test_rates_by_hand():
     cosine = [0.2 + 0.8 * (1 + math.cos(math.pi * share)) / 2 for share in (0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)]
     assert [plan.learning_rate(step) for step in range(10)] == pytest.approx(warmup + cosine)
     assert plan.learning_rate(10) == pytest.approx(0.2)
+
+
+def test_a_course_of_steps_falls_at_its_milestones():
+    schedule = ScheduleConfig(
+        epochs=10, batch_size=4, warmup_epochs=2, course="step", milestones=(5, 8), gamma=0.1, min_lr=0.5
+    )
+    plan = Plan.of(LR, schedule, images=4)
+    assert [plan.learning_rate(step) for step in range(10)] == pytest.approx(
+        [0, 0.5, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01]
+    )
+    shorter = Plan.of(LR, replace(schedule, steps=20), images=4)
+    assert shorter.milestones == (10, 16)
+    assert Plan.of(LR, replace(schedule, milestones=(50,)), images=4).milestones == (10,)
+
+
+def test_a_course_of_steps_without_milestones_is_refused():
+    with pytest.raises(UsageError, match="at which epochs does the rate fall"):
+        Plan.of(LR, ScheduleConfig(steps=10, batch_size=4, course="step"), images=4)
 
 
 def test_the_papers_run_over_imagenet():

@@ -113,6 +113,12 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("warmup warmup-epochs", "--schedule.warmup-epochs"),
     **_all("warmup-steps warmup-iters", "--schedule.warmup-epochs", note="in epochs"),
     **_all("cosine lr-scheduler lr-schedule scheduler sched", "--schedule.course"),
+    **_all(
+        "multisteps multi-steps lr-steps lr-milestones decay-epochs milestones",
+        "--schedule.milestones",
+        note="in epochs, with --schedule.course step",
+    ),
+    **_all("lr-gamma lr-decay-rate decay-rate gamma", "--schedule.gamma", note="with --schedule.course step"),
     **_all("optimizer-name optimizer optim opt", "--optimizer.name"),
     **_all("momentum beta1", "--optimizer.betas", note="its first number"),
     **_all("wd weight-decay weights-decay", "--optimizer.weight-decay"),

@@ -1,6 +1,7 @@
 """How every config class is made: a frozen keyword-only pydantic dataclass that refuses unknown keys."""
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
@@ -9,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from tyro.constructors import PrimitiveConstructorSpec
 
 __all__ = [
+    "CLIMBING",
     "DEVICE",
     "ENCODER",
     "JITTER",
@@ -118,6 +120,16 @@ WIDE = AfterValidator(_wide)
 
 RISING = AfterValidator(_rising)
 """The bound of a pair that is a range."""
+
+
+def _climbing(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(later <= earlier for earlier, later in pairwise(values)):
+        raise PydanticCustomError("climbing", "Input should be numbers that grow, each one once")
+    return values
+
+
+CLIMBING = AfterValidator(_climbing)
+"""The bound of a list of moments."""
 
 
 def _jitter(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -132,8 +132,13 @@ _TRAINING = (
     ),
     Rule(
         ("schedule.min_lr",),
-        lambda c: c.schedule.course != "constant",
-        "the rate stays as it is by --schedule.course constant; leave one of them out",
+        lambda c: c.schedule.course == "cosine",
+        "belongs to --schedule.course cosine; the course is another",
+    ),
+    Rule(
+        ("schedule.milestones", "schedule.gamma"),
+        lambda c: c.schedule.course == "step",
+        "belongs to --schedule.course step; add that",
     ),
     Rule(
         ("run.overwrite",),

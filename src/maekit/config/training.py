@@ -4,7 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import DEVICE, Annotated, Field, config
+from maekit.config.schema import CLIMBING, DEVICE, Annotated, Field, config
 from maekit.errors import RunError, UsageError
 
 _STEPS_AN_EPOCH = 30  # that are enough for the recipe's batch, as on 123,000 images in batches of 4,096
@@ -49,8 +49,7 @@ class OptimizerConfig:
 
 @config
 class ScheduleConfig:
-    """How long, in what batches, and the learning rate's course, step by step: linear warmup, then half a cosine or
-    level."""
+    """How long, in what batches, and the learning rate by the step: warmup, then half a cosine, stairs or level."""
 
     epochs: Annotated[float | None, arg(aliases=("--epochs",)), Field(gt=0)] = None
     """Passes over the data. Also the yardstick of the warmup."""
@@ -69,8 +68,13 @@ class ScheduleConfig:
     """The most images per device and pass that are chosen where micro_batch_size is None."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Epochs over which the learning rate grows from zero."""
-    course: Literal["cosine", "constant"] = "cosine"
-    """The learning rate after the warmup. cosine: half a cosine down to min_lr. constant: as it is."""
+    course: Literal["cosine", "constant", "step"] = "cosine"
+    """The learning rate after the warmup. cosine: half a cosine down to min_lr. constant: as it is. step: times gamma
+    at each of the milestones."""
+    milestones: Annotated[tuple[Annotated[float, Field(gt=0)], ...], CLIMBING] = ()
+    """step: the epochs at which the rate falls, the first one first. Where `steps` is set too they keep their share."""
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """step: what the rate is multiplied by at each milestone."""
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     """Learning rate at the end of a cosine."""
 
@@ -107,11 +111,23 @@ class ScheduleConfig:
 
     def warmup_steps(self, images: int) -> int:
         """Steps of warmup: its share of the epochs, also where `steps` sets the length."""
+        return self._steps_at(self.warmup_epochs, images) if self.warmup_epochs else 0
+
+    def milestone_steps(self, images: int) -> tuple[int, ...]:
+        """The steps at which the rate falls: as epochs, or as their share where `steps` sets the length.
+
+        One at or after the end is the number of steps. Raises UsageError where a course of steps has none.
+        """
+        if self.course != "step":
+            return ()
+        if not self.milestones:
+            raise UsageError("schedule.course step: at which epochs does the rate fall? give --schedule.milestones")
+        return tuple(self._steps_at(milestone, images) for milestone in self.milestones)
+
+    def _steps_at(self, epoch: float, images: int) -> int:
         steps = self.total_steps(images)
-        if not self.warmup_epochs:
-            return 0
         epochs = self.epochs if self.epochs is not None else steps * self.images_a_step / images
-        return round(steps * min(1.0, self.warmup_epochs / epochs))
+        return round(steps * min(1.0, epoch / epochs))
 
     def micro_batch(self, world_size: int) -> int:
         """Images per device and pass. Raises RunError where the batch does not divide."""

@@ -7,7 +7,7 @@ from typing import Literal
 from maekit.config import OptimizerConfig, ScheduleConfig
 from maekit.errors import UsageError
 
-Course = Literal["cosine", "constant"]
+Course = Literal["cosine", "constant", "step"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Plan:
     """Peak learning rate."""
     min_lr: float
     course: Course = "cosine"
+    milestones: tuple[int, ...] = ()
+    """Steps from which on the rate is multiplied by gamma, once more at each."""
+    gamma: float = 1.0
     batch_because: str = ""
     """Why the batch is another than the recipe's; empty where it is the recipe's or was given."""
 
@@ -54,6 +57,8 @@ class Plan:
             lr=optimizer.actual_lr(schedule.images_a_step),
             min_lr=schedule.min_lr,
             course=schedule.course,
+            milestones=schedule.milestone_steps(images),
+            gamma=schedule.gamma,
             batch_because=batch_because,
         )
         if plan.steps < 1:
@@ -88,7 +93,7 @@ class Plan:
 
     def learning_rate(self, step: int) -> float:
         """Rate of step 0, 1, ..., steps - 1: linear from zero over the warmup, then half a cosine down to `min_lr`,
-        or as it is where the course is constant.
+        or as it is where the course is constant, or times `gamma` for each milestone that is passed.
 
         A step's rate is that of the moment at which it begins, as in arXiv 2111.06377's released code: the first step
         of a warmup has rate zero.
@@ -97,5 +102,7 @@ class Plan:
             return self.lr * step / self.warmup_steps
         if self.course == "constant":
             return self.lr
+        if self.course == "step":
+            return self.lr * self.gamma ** sum(step >= milestone for milestone in self.milestones)
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         return self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -206,6 +206,11 @@ def _warnings(plan: Plan, config: PretrainConfig | ClassifyConfig) -> Iterator[s
             f"the whole run is warmup: its rate never falls and ends at {plan.highest_rate:.3g}, below its peak of "
             f"{plan.lr:.3g}; lower --schedule.warmup-epochs"
         )
+    if plan.milestones and plan.milestones[-1] >= plan.steps:
+        yield (
+            "a milestone lies at the end of the run or after it, so the rate does not fall there; lower "
+            "--schedule.milestones, or give more --epochs"
+        )
 
 
 def write_weights(folder: RunFolder, model: native.Model, averaged: Mapping[str, torch.Tensor] | None) -> None:

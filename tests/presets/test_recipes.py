@@ -1,0 +1,61 @@
+"""Presets are the recipes whose numbers they cite."""
+
+import re
+
+import pytest
+
+from maekit import presets
+from maekit.engine.schedule import Plan
+
+IMAGENET = 1_281_167
+
+
+def rates(config, *epochs):
+    """The learning rate at so many epochs over ImageNet."""
+    plan = Plan.of(config.optimizer, config.schedule, IMAGENET)
+    return [plan.learning_rate(round(epoch * IMAGENET / plan.batch_size)) for epoch in epochs]
+
+
+class TestSimMIM:
+    """arXiv 2111.09886: pretrained at 192 px with windows of 6, fine-tuned at 224 px with windows of 7."""
+
+    def test_100_epochs_follow_a_cosine(self):
+        config = presets.PRETRAIN["swin-base-simmim"]()
+        assert rates(config, 10, 100) == pytest.approx([8e-4, 4e-5], rel=1e-3)
+
+    def test_800_epochs_keep_half_the_rate_until_epoch_700(self):
+        config = presets.PRETRAIN["swin-base-simmim-800"]()
+        assert config.schedule.epochs == 800
+        assert rates(config, 10, 400, 699, 701, 799) == pytest.approx([4e-4, 4e-4, 4e-4, 4e-5, 4e-5])
+
+    def test_the_two_pretrainings_differ_in_rate_and_length_alone(self):
+        one, other = (presets.PRETRAIN[f"swin-base-simmim{length}"]() for length in ("", "-800"))
+        for group in ("model", "mask", "target", "augment", "data"):
+            assert getattr(one, group) == getattr(other, group)
+        assert (one.model.image_size, one.model.window, one.augment.interpolation) == (192, 6, "bilinear")
+
+    @pytest.mark.parametrize(("name", "decay"), [("swin-base-simmim", 0.9), ("swin-base-simmim-800", 0.8)])
+    def test_fine_tuning(self, name, decay):
+        config = presets.FINETUNE[name]()
+        assert config.optimizer.layer_decay == decay
+        assert (config.optimizer.clip, config.classifier.drop_path, config.classifier.head_std) == (5.0, 0.1, 0.02)
+        assert rates(config, 20, 100) == pytest.approx([5e-3, 1e-6], rel=1e-3)
+
+
+def documented(group):
+    return [pytest.param(preset.__doc__, id=name) for name, preset in group.items()]
+
+
+@pytest.mark.parametrize("text", documented(presets.PRETRAIN) + documented(presets.FINETUNE))
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("83.5", r"224 px"),
+        ("84.0", r"224 px"),
+        ("82.20", r"256 px"),
+        ("82.8 at 192|82.8 on ImageNet-1k at the 192", r"windows? of 6"),
+    ],
+)
+def test_a_published_number_stands_beside_its_setting(text, number, said):
+    if re.search(number, " ".join(text.split())):
+        assert re.search(said, " ".join(text.split()))
