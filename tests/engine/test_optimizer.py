@@ -1,5 +1,7 @@
 """Optimizers: who decays, whose rate is scaled, and a state that survives the disk bit by bit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -39,6 +41,19 @@ def test_weights_decay_and_biases_norms_tokens_and_positions_do_not(name):
     for decayed in ("encoder.blocks.0.attn.qkv.weight", "encoder.patch_embed.proj.weight", "decoder.head.1.weight"):
         assert decay[decayed] == 0.05, decayed
     assert "decoder.positions" not in decay  # fixed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_that_is_trained_decays_where_that_is_asked_for(name):
+    plain, every = (
+        optimizers.build(replace(config(name), decay_all=asked), named_parameters(), 0.1) for asked in (False, True)
+    )
+    assert {group["weight_decay"] for group in plain.param_groups} == {0.0, 0.05}
+    assert {group["weight_decay"] for group in every.param_groups} == {0.05}
+    if name == "lars":
+        assert [group["always_adapt"] for group in every.param_groups] == [
+            group["always_adapt"] for group in plain.param_groups
+        ]
 
 
 def test_factors_scale_the_rate_of_their_parameters_step_after_step():

@@ -53,6 +53,17 @@ def test_the_papers_run_over_imagenet():
     assert plan.epoch(plan.steps) == pytest.approx(800, abs=4096 / 1_281_167)
 
 
+def test_an_early_cosine_by_hand():
+    """The angle counts from the run's start, over the steps without the warmup: below its peak at first, up at last."""
+    schedule = ScheduleConfig(epochs=10, batch_size=4, warmup_epochs=2, course="early_cosine")
+    plan = Plan.of(LR, schedule, images=4)
+    cosine = [(1 + math.cos(math.pi * step / 8)) / 2 for step in range(2, 10)]
+    assert [plan.learning_rate(step) for step in range(10)] == pytest.approx([0.5 + 1e-6, 1 + 1e-6, *cosine])
+    assert plan.highest_rate == pytest.approx(1 + 1e-6)
+    assert plan.learning_rate(9) > plan.learning_rate(8) == pytest.approx(0)
+    assert Plan.of(LR, replace(schedule, warmup_epochs=0), images=4).learning_rate(0) == 1
+
+
 def test_flyegles_rate_is_absolute():
     preset = presets.PRETRAIN["vit-base-flyegle"]()
     assert Plan.of(preset.optimizer, preset.schedule, images=10_000).lr == 1.2e-3

@@ -1,5 +1,6 @@
 """Presets are the recipes whose numbers they cite."""
 
+import math
 import re
 
 import pytest
@@ -40,6 +41,24 @@ class TestSimMIM:
         assert config.optimizer.layer_decay == decay
         assert (config.optimizer.clip, config.classifier.drop_path, config.classifier.head_std) == (5.0, 0.1, 0.02)
         assert rates(config, 20, 100) == pytest.approx([5e-3, 1e-6], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["vit-tiny-flyegle", "vit-base-flyegle"])
+def test_flyegles_settings_are_those_of_its_code(name):
+    config = presets.PRETRAIN[name]()
+    assert (config.augment.crop, config.augment.scale, config.augment.interpolation) == (
+        "random",
+        (0.08, 1),
+        "bilinear",
+    )
+    assert config.augment.ratio == pytest.approx((3 / 4, 4 / 3))
+    assert config.model.norm_eps == config.model.decoder.norm_eps == 1e-5
+    assert (config.optimizer.eps, config.optimizer.betas, config.optimizer.weight_decay) == (1e-8, (0.9, 0.95), 0.05)
+    assert config.optimizer.decay_all
+    assert config.schedule.warmup_epochs == 40
+    first, last, peak = config.schedule.epochs - 40, config.schedule.epochs, config.optimizer.lr
+    assert rates(config, first) == pytest.approx([0], abs=1e-9)
+    assert rates(config, last)[0] == pytest.approx(peak * (1 - math.cos(math.pi * 40 / first)) / 2, rel=1e-3)
 
 
 def documented(group):

@@ -126,6 +126,11 @@ _TRAINING = (
     Rule(("optimizer.eps",), lambda c: c.optimizer.name == "adamw", "belongs to --optimizer.name adamw"),
     Rule(("optimizer.trust_coefficient",), lambda c: c.optimizer.name == "lars", "belongs to --optimizer.name lars"),
     Rule(
+        ("optimizer.decay_all",),
+        lambda c: c.optimizer.weight_decay > 0 or not c.optimizer.decay_all,
+        "nothing decays by --optimizer.weight-decay 0; take one of them",
+    ),
+    Rule(
         ("schedule.micro_batch_limit",),
         lambda c: c.schedule.micro_batch_size is None,
         "--micro-batch-size says it exactly; take one of them",

@@ -28,7 +28,9 @@ class OptimizerConfig:
     trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
     """lars: a matrix's rate is multiplied by this and by its norm over its gradient's."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    """Decoupled weight decay; never on biases, norms, tokens and positions."""
+    """Decoupled weight decay; on biases, norms, tokens and positions by decay_all alone."""
+    decay_all: bool = False
+    """Whether weight decay is for every parameter that is trained, as in FlyEgle/MAE-pytorch."""
     layer_decay: Annotated[float | None, Field(gt=0, le=1)] = None
     """Factor on the learning rate from each block to the one below it; None: none."""
     clip: Annotated[float | None, Field(gt=0)] = None
@@ -68,9 +70,10 @@ class ScheduleConfig:
     """The most images per device and pass that are chosen where micro_batch_size is None."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Epochs over which the learning rate grows from zero."""
-    course: Literal["cosine", "constant", "step"] = "cosine"
+    course: Literal["cosine", "constant", "step", "early_cosine"] = "cosine"
     """The learning rate after the warmup. cosine: half a cosine down to min_lr. constant: as it is. step: times gamma
-    at each of the milestones."""
+    at each of the milestones. early_cosine: a cosine that began with the run, reaches zero a warmup before the end and
+    rises again (FlyEgle/MAE-pytorch)."""
     milestones: Annotated[tuple[Annotated[float, Field(gt=0)], ...], CLIMBING] = ()
     """step: the epochs at which the rate falls, the first one first. Where `steps` is set too they keep their share."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1

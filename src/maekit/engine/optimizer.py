@@ -19,7 +19,7 @@ _NEVER_DECAYED = {
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay applies: never to biases, norms, tokens and positions."""
+    """Whether weight decay applies by itself: not to biases, norms, tokens and positions."""
     return parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in _NEVER_DECAYED
 
 
@@ -43,7 +43,7 @@ def build(
     settings = [
         {
             **group,
-            "weight_decay": config.weight_decay if decayed else 0.0,
+            "weight_decay": config.weight_decay if decayed or config.decay_all else 0.0,
             "rate_factor": factor,
             "lr": lr * factor,
             **({"always_adapt": decayed} if config.name == "lars" else {}),

@@ -7,7 +7,8 @@ from typing import Literal
 from maekit.config import OptimizerConfig, ScheduleConfig
 from maekit.errors import UsageError
 
-Course = Literal["cosine", "constant", "step"]
+Course = Literal["cosine", "constant", "step", "early_cosine"]
+_EARLY_WARMUP = 1e-6  # that the warmup of an early cosine has on top, as a share of the peak
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Plan:
     @property
     def highest_rate(self) -> float:
         """The highest learning rate that a step really has; below `lr` where the warmup does not end."""
-        turns = (0, min(self.warmup_steps, self.steps - 1), self.steps - 1)
-        return max(self.learning_rate(step) for step in turns)
+        turns = (0, self.warmup_steps - 1, self.warmup_steps, self.steps - 1)
+        return max(self.learning_rate(step) for step in turns if 0 <= step < self.steps)
 
     def epoch(self, step: int) -> float:
         """Passes over the source after so many steps."""
@@ -96,8 +97,10 @@ class Plan:
         or as it is where the course is constant, or times `gamma` for each milestone that is passed.
 
         A step's rate is that of the moment at which it begins, as in arXiv 2111.06377's released code: the first step
-        of a warmup has rate zero.
+        of a warmup has rate zero, but in an early cosine.
         """
+        if self.course == "early_cosine":
+            return self._early_cosine(step)
         if step < self.warmup_steps:
             return self.lr * step / self.warmup_steps
         if self.course == "constant":
@@ -106,3 +109,10 @@ class Plan:
             return self.lr * self.gamma ** sum(step >= milestone for milestone in self.milestones)
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         return self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _early_cosine(self, step: int) -> float:
+        """FlyEgle/MAE-pytorch's: the cosine's angle counts all steps, its length leaves those of the warmup out."""
+        if step < self.warmup_steps:
+            return self.lr * ((step + 1) / self.warmup_steps + _EARLY_WARMUP)
+        length = max(1, self.steps - self.warmup_steps)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * step / length))
