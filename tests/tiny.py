@@ -35,6 +35,7 @@ def model_config(**changes) -> ModelConfig:
 def shrunk(name: str) -> PretrainConfig:
     """A ViT preset with everything that makes it what it is, but small."""
     preset = presets.PRETRAIN[name]()
-    decoder = replace(preset.model.decoder, width=16, depth=2, heads=2)
+    maps = min(preset.model.decoder.feature_maps, 3)
+    decoder = replace(preset.model.decoder, width=16, depth=2, heads=2, feature_maps=maps)
     model = replace(preset.model, image_size=16, patch_size=4, width=32, depth=2, heads=2, decoder=decoder)
     return replace(preset, model=model)

@@ -61,6 +61,7 @@ KINDS = {
 PUBLISHED = {
     "vit-tiny": (16, 14, 192),
     "vit-small": (16, 14, 384),
+    "vit-small-crossmae": (16, 14, 384),
     "vit-base": (16, 14, 768),
     "vit-large": (16, 14, 1024),
     "vit-huge": (14, 16, 1280),

@@ -120,6 +120,10 @@ def test_feature_maps_are_spread_evenly_and_end_with_the_last(count):
     assert not maps or maps[-1] == 4
 
 
+def test_one_map_more_than_there_are_blocks_is_what_goes_into_the_first():
+    assert build(kind="cross", feature_maps=6).maps == (-1, 0, 1, 2, 3, 4)
+
+
 @pytest.mark.parametrize("changes", [{}, {"kind": "cross"}, {"kind": "cross", "feature_maps": 2}])
 def test_recomputing_activations_gives_the_same_gradients(changes):
     decoder = build(**changes)
@@ -154,7 +158,7 @@ def test_initial_weights_are_the_papers():
         ({"heads": 3}, "model.decoder.heads: 3 do not divide the decoder's width 16"),
         ({"feature_maps": 2}, "belong to kind cross"),
         ({"predicted_share": 0.5}, "belong to kind cross"),
-        ({"kind": "cross", "feature_maps": 6}, "feature_maps: 6 of an encoder of 5 blocks"),
+        ({"kind": "cross", "feature_maps": 7}, "feature_maps: 7 of an encoder of 5 blocks; at most 6"),
         ({"width": 18}, "multiple of 4, not 18"),
         ({"kind": "linear", "predicted_share": 0.5}, "predicted_share: kind linear has no such option"),
         ({"kind": "linear", "head": "norm_conv_transpose"}, "head: kind linear has no such option"),

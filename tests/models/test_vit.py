@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import tiny
 from maekit.config import MaskConfig
@@ -86,6 +86,13 @@ def test_maps_are_the_outputs_of_the_blocks_after_the_norm(variant):
     latents = encode(encoder, images, masked, maps=(0, 2))
     assert len(latents.maps) == 2
     assert torch.equal(latents.maps[1], latents.tokens)
+    first = encode(encoder, images, masked, maps=(-1, 0, 2))
+    assert torch.equal(first.maps[1], latents.maps[0])
+    entering: list[Tensor] = []
+    hook = encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
+    encode(encoder, images, masked)
+    hook.remove()
+    assert torch.equal(first.maps[0], encoder.norm(entering[0]))
     shallow = encoder.blocks[:1]
     encoder.blocks = shallow
     torch.testing.assert_close(latents.maps[0], encode(encoder, images, masked).tokens)

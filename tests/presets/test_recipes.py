@@ -61,6 +61,17 @@ def test_flyegles_settings_are_those_of_its_code(name):
     assert rates(config, last)[0] == pytest.approx(peak * (1 - math.cos(math.pi * 40 / first)) / 2, rel=1e-3)
 
 
+def test_crossmae_has_its_decoder_and_its_layer_decay():
+    """arXiv 2401.14391 and its released code, for the 79.32 of ViT-S."""
+    config = presets.PRETRAIN["vit-small-crossmae"]()
+    decoder = config.model.decoder
+    assert (decoder.kind, decoder.width, decoder.heads, decoder.depth) == ("cross", 256, 8, 12)
+    assert decoder.feature_maps == 1 + 12
+    assert decoder.predicted_share == 1
+    assert rates(config, 40) == pytest.approx([2.4e-3], rel=1e-3)
+    assert presets.FINETUNE["vit-small-crossmae"]().optimizer.layer_decay == 0.65
+
+
 def documented(group):
     return [pytest.param(preset.__doc__, id=name) for name, preset in group.items()]
 
@@ -72,6 +83,7 @@ def documented(group):
         ("83.5", r"224 px"),
         ("84.0", r"224 px"),
         ("82.20", r"256 px"),
+        ("79.32", r"CrossMAE's"),
         ("82.8 at 192|82.8 on ImageNet-1k at the 192", r"windows? of 6"),
     ],
 )

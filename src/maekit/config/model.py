@@ -33,7 +33,8 @@ class DecoderConfig:
     predicted_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """cross only: share of the hidden patches that is predicted and scored in each step."""
     feature_maps: Annotated[int, Field(ge=0)] = 0
-    """cross only: how many encoder blocks' outputs each decoder block mixes by learned weights; 0: the last alone."""
+    """cross only: how many encoder blocks' outputs each decoder block mixes by learned weights; 0: the last alone. One
+    more than there are blocks: what goes into the first one too, as CrossMAE has it."""
 
 
 @config

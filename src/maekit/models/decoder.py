@@ -55,9 +55,10 @@ def build(
             raise ModelError("model.decoder: predicted_share and feature_maps belong to kind cross")
         decoder: nn.Module = SelfDecoder(config, encoder_width, prefix, grid, patch_values)
     else:
-        if config.feature_maps > encoder_depth:
+        if config.feature_maps > encoder_depth + 1:
             raise ModelError(
-                f"model.decoder.feature_maps: {config.feature_maps} of an encoder of {encoder_depth} blocks"
+                f"model.decoder.feature_maps: {config.feature_maps} of an encoder of {encoder_depth} blocks; at most "
+                f"{encoder_depth + 1}, their outputs and what goes into the first"
             )
         decoder = CrossDecoder(config, encoder_width, encoder_depth, prefix, grid, patch_values)
     initialise(decoder)
@@ -266,5 +267,7 @@ def _run(block: nn.Module, recompute: bool, *inputs: Tensor | int) -> Tensor:
 
 
 def _evenly(count: int, depth: int) -> tuple[int, ...]:
-    """Numbers of `count` of `depth` blocks, evenly spread, the last one included."""
+    """Numbers of `count` of `depth` blocks, evenly spread, the last one included; -1 is what goes into the first."""
+    if count > depth:
+        return tuple(range(-1, depth))
     return tuple(depth - 1 - round(i * depth / count) for i in reversed(range(count))) if count else ()

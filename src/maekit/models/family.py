@@ -105,10 +105,10 @@ class Family(Protocol):
         """Encode without looking at hidden pixels; no host synchronisation.
 
         images: [N, C, H, W] standardised. masked: bool [N, L], True = hidden, equal counts in all rows. visible: int64
-        [N, V], the visible units' numbers, ascending. maps: numbers of the blocks whose outputs are wanted too, each
-        after the encoder's final norm (raise ModelError in `build` where a family has none of one width). replaced:
-        as `replaced` drew it; None where nothing is drawn. Honours timm's `set_grad_checkpointing`. Prefix tokens come
-        first. The tokens have passed the final norm.
+        [N, V], the visible units' numbers, ascending. maps: numbers of the blocks whose outputs are wanted too, -1 for
+        what goes into the first, each after the encoder's final norm (raise ModelError in `build` where a family has
+        none of one width). replaced: as `replaced` drew it; None where nothing is drawn. Honours timm's
+        `set_grad_checkpointing`. Prefix tokens come first. The tokens have passed the final norm.
         """
 
     def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:

@@ -202,7 +202,7 @@ def _with_prefix(encoder: VisionTransformer, tokens: Tensor, index: Tensor) -> T
 
 
 def _blocks(encoder: VisionTransformer, tokens: Tensor, maps: tuple[int, ...]) -> tuple[list[Tensor], Tensor]:
-    outputs = []
+    outputs = [tokens] if -1 in maps else []
     for number, block in enumerate(encoder.blocks):
         if encoder.grad_checkpointing and torch.is_grad_enabled():
             tokens = checkpoint(block, tokens, use_reentrant=False)
