@@ -83,5 +83,11 @@ class ValidationConfig:
     often than every ten steps."""
     images: Annotated[int, Field(ge=1)] = 5000
     """pretraining: images used at most for features and reconstruction loss."""
-    crop_share: Annotated[float, Field(gt=0, le=1)] = 0.875
-    """Evaluation resizes the shorter side to image size / this, then takes the centre (224: 256, then 224)."""
+    crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
+    """Evaluation resizes the shorter side to image size / this, then takes the centre (224: 256, then 224). None: 0.875
+    for images of up to 224 px, 1 for larger ones. It is kept in the weights."""
+
+
+def crop_share_for(image_hw: tuple[int, int]) -> float:
+    """The share of the centre crop where nothing says it, as in the released code of arXiv 2111.06377."""
+    return 0.875 if max(image_hw) <= 224 else 1.0

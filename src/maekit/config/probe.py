@@ -47,7 +47,7 @@ class ProbeConfig:
     and they are computed anew in every pass."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
-    W says so, as what maekit trained does, else 0.875."""
+    W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Fixes what is held out, few-shot draws, order, crops and initial weights."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

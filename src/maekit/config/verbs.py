@@ -127,7 +127,7 @@ class EvaluateOptions:
     """Write the confusion picture to this path (.svg; up to 30 classes)."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
-    W says so, as what maekit trained does, else 0.875."""
+    W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
     image_column: str | None = None
     """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
     weights_options: WeightsOptions = WeightsOptions()
@@ -148,7 +148,7 @@ class ClassifyOptions:
     """Labels per image."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
-    W says so, as what maekit trained does, else 0.875."""
+    W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
     image_column: str | None = None
     """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
     weights_options: WeightsOptions = WeightsOptions()
@@ -174,7 +174,7 @@ class EmbedOptions:
     """Mean over the outputs of so many last blocks."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
-    W says so, as what maekit trained does, else 0.875."""
+    W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
     image_column: str | None = None
     """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
     weights_options: WeightsOptions = WeightsOptions()

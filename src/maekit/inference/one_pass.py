@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from maekit.config.data import crop_share_for
 from maekit.config.verbs import DeviceOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.sources import Source
@@ -11,12 +12,10 @@ from maekit.engine.progress import counter
 from maekit.errors import WeightsError
 from maekit.models.encoder import ImageEncoder
 
-_CROP_SHARE = 0.875
-
 
 def crop_share_of(model: ImageEncoder, asked: float | None) -> float:
-    """The share of the centre crop in which every verb sees images: as asked, else the model's own, else 0.875."""
-    return asked or model.crop_share or _CROP_SHARE
+    """The share of the centre crop in which every verb sees images: as asked, else the model's own, else by its size."""
+    return asked or model.crop_share or crop_share_for(model.config.image_hw)
 
 
 def one_pass(

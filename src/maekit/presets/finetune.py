@@ -28,7 +28,7 @@ def _official(
         augment=AugmentConfig(
             crop="random", scale=(0.08, 1.0), flip=0.5, randaugment="rand-m9-mstd0.5-inc1", erase=0.25
         ),
-        validation=ValidationConfig(crop_share=0.875),
+        validation=ValidationConfig(),
         optimizer=OptimizerConfig(base_lr=base_lr, betas=(0.9, 0.999), weight_decay=0.05, layer_decay=layer_decay),
         schedule=ScheduleConfig(
             epochs=epochs, recipe_batch_size=1024, warmup_epochs=5, min_lr=1e-6, micro_batch_limit=micro_batch_limit

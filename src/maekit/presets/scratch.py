@@ -29,7 +29,7 @@ def _appendix(
         mix=MixConfig(mixup=0.8, cutmix=1.0, smoothing=0.1),
         data=DataConfig(),
         augment=AugmentConfig(crop="random", scale=(0.08, 1.0), flip=0.5, randaugment="rand-m9-mstd0.5-inc1"),
-        validation=ValidationConfig(crop_share=0.875),
+        validation=ValidationConfig(),
         optimizer=OptimizerConfig(base_lr=1e-4, betas=(0.9, 0.95), weight_decay=0.3),
         schedule=ScheduleConfig(
             epochs=epochs, recipe_batch_size=4096, warmup_epochs=20, micro_batch_limit=micro_batch_limit

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from maekit.config import ClassifyConfig, files
 from maekit.config.beforehand import check_mixing
+from maekit.config.data import crop_share_for
 from maekit.config.verbs import WeightsOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.ranges import known_range
@@ -26,6 +27,7 @@ from maekit.engine.drift import identity
 from maekit.engine.schedule import Plan
 from maekit.errors import UsageError
 from maekit.inference.evaluate import Evaluation, judge
+from maekit.inference.one_pass import crop_share_of
 from maekit.models import classifier
 from maekit.models.classifier import Classifier
 from maekit.models.family import layer_ids
@@ -109,7 +111,7 @@ class ClassifyTask:
             indices=None,
             image_hw=self.model.config.image_hw,
             channels=self.model.config.channels,
-            crop_share=self.config.validation.crop_share,
+            crop_share=crop_share_of(self.model, self.config.validation.crop_share),
             batch_size=self.config.schedule.micro_batch_limit,
             workers=self.config.data.workers,
             bad=self._bad,
@@ -146,6 +148,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
         config, plan = planning.planned(config, len(train), world)
         check_mixing(config, plan.micro_batch)
         model = build_model(config, train)
+        config = execution.with_crop_share(config, model.config.image_hw)
         model.recompute_activations(config.run.checkpoint_activations)
         task = ClassifyTask(config, model, val, world)
         bad = BadImages(train, config.data.bad_share)
@@ -206,7 +209,8 @@ def build_model(config: ClassifyConfig, train: Source) -> Classifier:
     if settings.train_positions and isinstance(positions := getattr(model.encoder, "pos_embed", None), Tensor):
         positions.requires_grad_(True)
     _freeze(model, settings.freeze_blocks)
-    model.crop_share, model.value_range = config.validation.crop_share, known_range(config.data.range)
+    model.crop_share = config.validation.crop_share or crop_share_for(model.config.image_hw)
+    model.value_range = known_range(config.data.range)
     return model
 
 

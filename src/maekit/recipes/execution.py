@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from maekit.config import ClassifyConfig, ModelConfig, PretrainConfig, RunConfig, files
+from maekit.config.data import crop_share_for
 from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.ranges import resolved
 from maekit.data.sources import Source, open_source
@@ -99,6 +100,12 @@ def open_sources(config: Recipe, world: World) -> tuple[Source, Source | None]:
 def warn_of_shared(train: Source, val: Source, world: World) -> None:
     """Say where images that are judged by are learned from too."""
     world.patiently(lambda: say_shared(train, val) if world.is_first else 0)
+
+
+def with_crop_share(config: Recipe, image_hw: tuple[int, int]) -> Recipe:
+    """The config with the share of the centre crop as a number, by the images' size where none is asked for."""
+    share = config.validation.crop_share or crop_share_for(image_hw)
+    return replace(config, validation=replace(config.validation, crop_share=share))
 
 
 def training_batches(

@@ -26,6 +26,7 @@ from maekit.engine.schedule import Plan
 from maekit.errors import DataError
 from maekit.inference import picture, reconstruct
 from maekit.inference.features import Features, extract
+from maekit.inference.one_pass import crop_share_of
 from maekit.models import mae
 from maekit.models.mae import Draws, MaskedAutoencoder
 from maekit.randomness import keys_tensor
@@ -101,7 +102,7 @@ class Validation:
     def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
         """val_loss, val_rankme, and val_knn where training and held-out images have the same classes."""
         total, count = 0.0, 0
-        for batch in self._batches(self._held_out):
+        for batch in self._batches(model, self._held_out):
             total += float(self._loss(model, batch)) * len(batch)
             count += len(batch)
         sums = self._world.sum(torch.tensor([total, count], dtype=torch.float64, device=self._world.device))
@@ -129,16 +130,16 @@ class Validation:
 
     def features(self, model: MaskedAutoencoder, source: Source) -> Features:
         """Of as many images of a source, evenly spread, as the config allows; on every rank."""
-        part = extract(model, self._batches(source))
+        part = extract(model, self._batches(model, source))
         return Features(*self._world.gather_rows(part.vectors, part.labels, part.indices))
 
-    def _batches(self, source: Source) -> Iterator[Batch]:
+    def _batches(self, model: MaskedAutoencoder, source: Source) -> Iterator[Batch]:
         return eval_batches(
             source,
             indices=evenly_spread(len(source), self._config.validation.images).tolist(),
             image_hw=self._config.model.image_hw,
             channels=self._config.model.channels,
-            crop_share=self._config.validation.crop_share,
+            crop_share=crop_share_of(model, self._config.validation.crop_share),
             batch_size=self._config.schedule.micro_batch_limit,
             workers=self._config.data.workers,
             bad=self._bad if source is self._train else self._bad_held_out,
@@ -159,7 +160,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
         if held_out is not None:
             execution.warn_of_shared(source, held_out, world)
         config, plan = planning.planned(config, len(source), world)
-        config = execution.with_range(config, source)
+        config = execution.with_crop_share(execution.with_range(config, source), config.model.image_hw)
         mean, std = world.patiently(lambda: standardisation(config.data, source, config.model.channels))
         model = mae.build(config, mean, std)
         model.crop_share, model.value_range = config.validation.crop_share, known_range(config.data.range)
