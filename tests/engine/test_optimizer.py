@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import tiny
+import tiny_families
 from maekit import storage
 from maekit.config import MaskConfig, OptimizerConfig, TargetConfig
 from maekit.engine import optimizer as optimizers
@@ -41,6 +42,21 @@ def test_weights_decay_and_biases_norms_tokens_and_positions_do_not(name):
     for decayed in ("encoder.blocks.0.attn.qkv.weight", "encoder.patch_embed.proj.weight", "decoder.head.1.weight"):
         assert decay[decayed] == 0.05, decayed
     assert "decoder.positions" not in decay  # fixed
+
+
+@pytest.mark.parametrize("kind", tiny_families.KINDS)
+def test_in_no_family_does_a_token_or_a_position_decay(kind):
+    shape = tiny_families.KINDS[kind]
+    means = (0.5,) * shape.channels
+    mask = tiny_families.mask_for(shape)
+    model = MaskedAutoencoder(shape, TargetConfig(pixels="raw"), mask, mean=means, std=means)
+    optimizer = optimizers.build(config("adamw"), model.named_parameters(), 0.1)
+    decayed = {n for group in optimizer.param_groups if group["weight_decay"] for n in group["names"]}
+    exempt = ("token", "pos_embed", "positions", "bias", "bias_table", "logit_scale", "cpb_mlp")
+    assert [name for name in decayed if any(word in name for word in exempt)] == []
+    assert all(name.endswith(".weight") for name in decayed)
+    if kind.startswith("swin"):
+        assert "adapter.token" in dict(model.named_parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)

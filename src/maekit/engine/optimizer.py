@@ -12,15 +12,16 @@ from maekit.errors import StorageError
 
 Named = Iterable[tuple[str, nn.Parameter]]
 
-_NEVER_DECAYED = {
-    "cls_token", "reg_token", "mask_token", "pos_embed", "positions", "relative_position_bias_table",
-    "pos_embed_win", "logit_scale",
-}  # fmt: skip
+_NEVER_DECAYED = {"pos_embed", "pos_embed_win", "positions", "relative_position_bias_table", "logit_scale"}
+_OF_POSITIONS = "cpb_mlp"  # Swin V2 computes its position biases by it
 
 
 def decays(name: str, parameter: Tensor) -> bool:
     """Whether weight decay applies by itself: not to biases, norms, tokens and positions."""
-    return parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in _NEVER_DECAYED
+    *parts, last = name.split(".")
+    return (
+        parameter.ndim > 1 and last not in _NEVER_DECAYED and not last.endswith("token") and _OF_POSITIONS not in parts
+    )
 
 
 def build(

@@ -14,7 +14,7 @@ from maekit.models.encoder import ImageEncoder
 
 
 def crop_share_of(model: ImageEncoder, asked: float | None) -> float:
-    """The share of the centre crop in which every verb sees images: as asked, else the model's own, else by its size."""
+    """The share of the centre crop in which verbs see images: as asked, else the model's own, else by its size."""
     return asked or model.crop_share or crop_share_for(model.config.image_hw)
 
 
