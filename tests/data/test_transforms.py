@@ -2,13 +2,14 @@
 
 import pickle
 import random
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from maekit.config import AugmentConfig
@@ -143,3 +144,25 @@ def test_randaugment_works_at_any_strength() -> None:
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
     for index in range(50):
         assert transform(image, 0, 0, index, 0).shape == image.shape
+
+
+@pytest.mark.parametrize("filter_name", ["bicubic", "bilinear"])
+def test_randaugment_resamples_by_the_filter_that_was_asked_for(
+    filter_name: Literal["bicubic", "bilinear"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rotations, shears and shifts by Pillow have that filter; in arXiv 2111.06377's code it is bicubic."""
+    used = set()
+    for method in ("rotate", "transform"):
+        plain = getattr(Image.Image, method)
+
+        def noting(*words: Any, plain: Any = plain, **options: Any) -> Any:
+            if "resample" in options:  # rotations pass it on without its name
+                used.add(options["resample"])
+            return plain(*words, **options)
+
+        monkeypatch.setattr(Image.Image, method, noting)
+    augment = AugmentConfig(crop="none", interpolation=filter_name, randaugment="rand-m9-n4-mstd0.5-inc1")
+    transform = train_transform(augment, (32, 32))
+    for index in range(20):
+        transform(picture(height=32, width=32), index)
+    assert used == {Image.Resampling[filter_name.upper()]}

@@ -64,7 +64,7 @@ class AugmentConfig:
     erase: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability of random erasing."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """Resampling filter; always antialiased."""
+    """Resampling filter, of RandAugment's rotations and shears too; resizing is always antialiased."""
     repeats: Annotated[int, Field(ge=1)] = 1
     """How many crops are made of an image once it is decoded (repeated sampling). A batch counts crops, so an epoch of
     the schedule still sees as many crops as there are images."""

@@ -46,7 +46,7 @@ class TrainTransform:
 
     def __post_init__(self) -> None:
         if self.augment.randaugment:
-            self._randaugment = _randaugment(self.augment.randaugment, self.image_hw)
+            self._randaugment = _randaugment(self.augment, self.image_hw)
         if self.augment.color_jitter and self.augment.color_jitter_prob:
             self._jitter = _color_jitter(self.augment.color_jitter)
         if self.augment.erase:
@@ -167,10 +167,16 @@ def _color_jitter(strengths: tuple[float, ...]) -> Any:
     return ColorJitter(brightness, contrast, saturation, hue)
 
 
-def _randaugment(text: str, image_hw: tuple[int, int]) -> Any:
+def _randaugment(augment: AugmentConfig, image_hw: tuple[int, int]) -> Any:
     from timm.data.auto_augment import rand_augment_transform
+    from timm.data.transforms import str_to_pil_interp
 
-    settings = {"translate_const": int(min(image_hw) * 0.45), "img_mean": _RANDAUGMENT_FILL}
+    text = augment.randaugment
+    settings = {
+        "translate_const": int(min(image_hw) * 0.45),
+        "img_mean": _RANDAUGMENT_FILL,
+        "interpolation": str_to_pil_interp(augment.interpolation),  # else timm draws one for each operation
+    }
     try:
         transform = rand_augment_transform(text, settings)
     except (AssertionError, ValueError, KeyError) as error:
