@@ -294,7 +294,7 @@ def test_layers_and_decay_cover_every_parameter(config):
     assert set(ids.values()) == set(range(last + 1))
     for name, parameter in names.items():
         exempt = parameter.ndim <= 1 or any(
-            word in name for word in ("pos_embed", "token", "bias_table", "logit_scale")
+            word in name for word in ("pos_embed", "token", "bias_table", "logit_scale", "cpb_mlp")
         )
         assert optimizer.decays(name, parameter) == (not exempt), name
 
