@@ -34,6 +34,11 @@ class TestSimMIM:
         assert config.schedule.epochs == 800
         assert rates(config, 10, 400, 699, 701, 799) == pytest.approx([4e-4, 4e-4, 4e-4, 4e-5, 4e-5])
 
+    def test_rates_grow_with_the_batch_as_in_its_code(self):
+        for config in (presets.PRETRAIN["swin-base-simmim-800"](), presets.FINETUNE["swin-base-simmim"]()):
+            full, half = (config.optimizer.actual_lr(batch) for batch in (2048, 1024))
+            assert half == pytest.approx(full / 2)
+
     def test_the_two_pretrainings_differ_in_rate_and_length_alone(self):
         one, other = (presets.PRETRAIN[f"swin-base-simmim{length}"]() for length in ("", "-800"))
         for group in ("model", "mask", "target", "augment", "data"):

@@ -120,12 +120,14 @@ def swin_base() -> ClassifyConfig:
 
 def _simmim(name: str, layer_decay: float) -> ClassifyConfig:
     """SimMIM's fine-tuning of Swin-B (arXiv 2111.09886, section 4.1, and its released configs)."""
-    official = _official(name, base_lr=1, epochs=100, layer_decay=layer_decay, drop_path=0.1, micro_batch_limit=64)
+    official = _official(
+        name, base_lr=6.25e-4, epochs=100, layer_decay=layer_decay, drop_path=0.1, micro_batch_limit=64
+    )
     return replace(
         official,
         classifier=replace(official.classifier, head_std=0.02, image_size=224, window=7),
-        optimizer=replace(official.optimizer, base_lr=None, lr=5e-3, clip=5.0),
-        schedule=replace(official.schedule, batch_size=2048, warmup_epochs=20),
+        optimizer=replace(official.optimizer, clip=5.0),
+        schedule=replace(official.schedule, recipe_batch_size=2048, warmup_epochs=20),
     )
 
 

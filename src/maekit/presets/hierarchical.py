@@ -75,7 +75,7 @@ def _simmim(name: str, encoder: str, epochs: float, micro_batch_limit: int) -> P
         data=DataConfig(),
         augment=AugmentConfig(crop="random", scale=(0.67, 1.0), flip=0.5, interpolation="bilinear"),
         validation=ValidationConfig(),
-        optimizer=OptimizerConfig(lr=8e-4, betas=(0.9, 0.999), weight_decay=0.05, clip=5.0),
+        optimizer=OptimizerConfig(base_lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, clip=5.0),
         schedule=ScheduleConfig(
             epochs=epochs, recipe_batch_size=2048, warmup_epochs=10, min_lr=4e-5, micro_batch_limit=micro_batch_limit
         ),
@@ -113,7 +113,7 @@ def swin_base_simmim_800() -> PretrainConfig:
     shorter = _simmim("swin-base-simmim-800", "swin_base_patch4_window7_224", 800, 128)
     return replace(
         shorter,
-        optimizer=replace(shorter.optimizer, lr=4e-4),
+        optimizer=replace(shorter.optimizer, base_lr=5e-5),
         schedule=replace(shorter.schedule, course="step", milestones=(700,), gamma=0.1, min_lr=0.0),
     )
 
