@@ -186,7 +186,8 @@ def cifar() -> ClassifyConfig:
 def vit_tiny_small_data() -> ClassifyConfig:
     """What `pretrain vit-tiny-small-data` made, or other small weights, with few labels: minutes, also on a CPU.
 
-    Source: ours; a length in steps, 400 of 64, as so few images are seen over and over. Measured: see docs/results.md.
+    Source: ours; a length in steps, 400 of 64, as so few images are seen over and over. Measured:
+    docs/log.md, 2026-11-25: one short try, in which fine-tuning did not yet beat training from scratch.
     """
     return ClassifyConfig(
         name="vit-tiny-small-data",

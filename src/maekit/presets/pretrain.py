@@ -166,8 +166,8 @@ def vit_tiny_small_data() -> PretrainConfig:
     """A ViT of half ViT-Ti's depth at 64 px for folders of some dozen to some thousand images: minutes, also on a CPU.
 
     Source: ours. 8-px patches; CrossMAE's decoder (arXiv 2401.14391) on half of the hidden patches; a length in
-    steps, as so few images are seen over and over: 2,000 of 64. Cost: 0.11 GFLOP forward an image. Measured: see
-    docs/results.md.
+    steps, as so few images are seen over and over: 2,000 of 64. Cost: 0.11 GFLOP forward an image. Measured:
+    docs/log.md, 2026-11-25: one short try, in which fine-tuning did not yet beat training from scratch.
     """
     return PretrainConfig(
         name="vit-tiny-small-data",

@@ -134,7 +134,8 @@ def cifar() -> ClassifyConfig:
 def vit_tiny_small_data() -> ClassifyConfig:
     """The encoder of `pretrain vit-tiny-small-data` from nothing, with the budget and augmentation of fine-tuning.
 
-    Source: ours. Measured: see docs/results.md.
+    Source: ours. Measured:
+    docs/log.md, 2026-11-25: one short try, in which fine-tuning did not yet beat training from scratch.
     """
     tuned = finetune.vit_tiny_small_data()
     return replace(
