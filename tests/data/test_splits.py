@@ -31,7 +31,13 @@ def test_packed_files_of_several_splits_are_refused_with_what_to_type(tmp_path: 
 
 @pytest.mark.parametrize(
     ("train", "val"),
-    [("train", "val"), ("Training", "Validation"), ("train2017", "val2017"), ("seg_train", "seg_test")],
+    [
+        ("train", "val"),
+        ("Training", "Validation"),
+        ("train2017", "val2017"),
+        ("seg_train", "seg_test"),
+        ("TrainSet", "TestSet"),
+    ],
 )
 def test_folders_of_splits_are_no_classes(tmp_path: Path, train: str, val: str) -> None:
     tree(tmp_path, *(f"{split}/{name}/1.png" for split in (train, val) for name in ("cat", "dog")))
@@ -42,6 +48,12 @@ def test_folders_of_splits_are_no_classes(tmp_path: Path, train: str, val: str) 
     source = find_source(f"{tmp_path}@train")
     assert labels_by_name(source, tmp_path) == {f"{train}/cat/1.png": "cat", f"{train}/dog/1.png": "dog"}
     assert len(find_source(f"{tmp_path}/{val}")) == 2
+
+
+def test_words_may_be_told_apart_by_capitals(tmp_path: Path) -> None:
+    tree(tmp_path, "trainA/1.png", "trainB/2.png", "testA/3.png", "testB/4.png")
+    assert "holds several splits, train (2 images), test (2 images)" in refusal(tmp_path)
+    assert names_of(find_source(f"{tmp_path}@train"), tmp_path) == ["trainA/1.png", "trainB/2.png"]
 
 
 def test_several_splits_may_be_asked_for(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ _ROLES = {
 _ROLE_OF = {word: role for role, words in _ROLES.items() for word in words}
 _ORDER = list(_ROLES)
 _SAYS_NOTHING = {"", "set", "sets", "split", "data", "dataset", "images", "image", "imgs", "img", "photos", "pictures"}
-_LETTERS = re.compile(r"[a-z]+")
+_LETTERS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # `trainA` and `TrainSet` are two words
 _OF_MANY = re.compile(r"(.+?)-\d{5}-of-\d{5}")
 
 
@@ -114,10 +114,14 @@ def folder_of(files: Sequence[Parts], splits: Splits, word: str) -> Parts | None
 
 def says_split(name: str) -> str | None:
     """The split's word in a folder's name that says no more than that."""
-    words = _LETTERS.findall(name.lower())
+    words = _split_words(name)
     found = [word for word in map(_base, words) if word in _ROLE_OF]
     rest = [word for word in words if _base(word) not in _ROLE_OF]
     return found[0] if len(found) == 1 and set(rest) <= _SAYS_NOTHING else None
+
+
+def _split_words(name: str) -> list[str]:
+    return [word.lower() for word in _LETTERS.findall(name)]
 
 
 def _base(word: str) -> str:
@@ -142,14 +146,15 @@ def _of_folders(files: Sequence[Parts], level: int) -> dict[str, str]:
 
 
 def _alike(names: set[str]) -> dict[str, str]:
-    """Names that are equal but for a split's word: `seg_train`, `seg_test`."""
-    found: dict[str, dict[str, str]] = {}
+    """Names that are equal but for a split's word: `seg_train` and `seg_test`, `trainA` and `testA`."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:
-        for word in _LETTERS.findall(name.lower()):
+        words = _split_words(name)
+        for place, word in enumerate(words):
             if word in _ROLE_OF:
-                frame = re.sub(rf"(?<![a-z]){word}(?![a-z])|\d+", "*", name.lower())
-                found.setdefault(frame, {})[name] = word
-    return next((words for words in found.values() if len(set(words.values())) > 1), {})
+                found.setdefault((*words[:place], "*", *words[place + 1 :]), {})[name] = word
+    frames = (words for words in found.values() if len(set(words.values())) > 1)
+    return {name: word for words in frames for name, word in words.items()}
 
 
 def _share_folders(files: Sequence[Parts], level: int, words: dict[str, str]) -> bool:
@@ -180,7 +185,7 @@ def _of_files(files: Sequence[Parts]) -> Splits | None:
 
 
 def _words(name: str) -> Iterator[str]:
-    return (base for word in _LETTERS.findall(name.lower()) if (base := _base(word)) in _ROLE_OF)
+    return (base for word in _split_words(name) if (base := _base(word)) in _ROLE_OF)
 
 
 def _splits(of: Sequence[str | None], level: int | None) -> Splits:
