@@ -24,6 +24,7 @@ def test_pretraining_holds_out_and_says_it(pretrained, photos: Path) -> None:
     out, said, answer = pretrained
     assert f"{photos}: 8 images are learned from, 4 are held out, by class and seed 0" in said
     assert answer["val_knn"] is not None
+    assert answer["passed_over"] == {"images": {}, "beside": {}, "notes": []}
     config = json.loads((out / "config.json").read_text())
     assert config["config"]["validation"]["split"] == 0.34
     assert config["data"]["images"] == 8

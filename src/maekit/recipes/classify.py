@@ -179,7 +179,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
                 execution.write_weights(folder, model, outcome.averaged)
                 sections = [*judgement.sections(task.judged), *page.run_sections(folder.path)]
                 page.write(folder.path / "report.html", f"maekit {verb} {config.name}", sections)
-            return execution.answer(folder, outcome, unreadable)
+            return execution.answer(folder, outcome, unreadable, train)
 
 
 def _evaluate_every(config: ClassifyConfig, plan: Plan) -> int:

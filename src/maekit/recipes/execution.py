@@ -238,10 +238,12 @@ def count_unreadable(bad: BadImages, world: World) -> int:
     return count
 
 
-def answer(folder: RunFolder | None, outcome: Outcome, unreadable: int) -> dict[str, Any]:
-    """What the command line says at the end: {run, steps, unreadable, loss, ...}."""
+def answer(folder: RunFolder | None, outcome: Outcome, unreadable: int, source: Source) -> dict[str, Any]:
+    """What the command line says at the end: {run, steps, unreadable, passed_over, loss, ...}."""
     values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
-    return {"run": str(folder.path) if folder else None, "steps": outcome.step, "unreadable": unreadable, **values}
+    run = str(folder.path) if folder else None
+    left = source.passed_over.as_dict()
+    return {"run": run, "steps": outcome.step, "unreadable": unreadable, "passed_over": left, **values}
 
 
 def _hardware(world: World) -> dict[str, Any]:

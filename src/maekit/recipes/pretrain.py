@@ -197,7 +197,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
             if folder is not None:
                 execution.write_weights(folder, model, outcome.averaged)
                 write_report(folder.path, config, model, held_out or source)
-            return execution.answer(folder, outcome, unreadable)
+            return execution.answer(folder, outcome, unreadable, source)
 
 
 def _rank(
