@@ -80,6 +80,19 @@ class TestShared:
     def test_disjoint_sources_are_not_spoken_of(self, caplog: pytest.LogCaptureFixture) -> None:
         assert not self.said(find_source("digits:train"), find_source("digits:test"), caplog)
 
+    def test_of_a_large_parquet_file_few_row_groups_are_read(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("maekit.data.sources.held_out._UNSIZED", 20)
+        monkeypatch.setattr("maekit.data.sources.held_out._RUN", 10)
+        write_parquet(tmp_path / "train.parquet", [(png(number), 0) for number in range(200)], group=10)
+        tree(tmp_path / "val", "0.png")
+        train, read = find_source(str(tmp_path / "train.parquet")), set()
+        rows = train._rows  # type: ignore[attr-defined]
+        monkeypatch.setattr(train, "_rows", lambda group: read.add(group) or rows(group), raising=False)
+        assert "1 of its 1 images" in self.said(train, find_source(str(tmp_path / "val")), caplog)
+        assert len(read) == 2
+
     def test_an_unreadable_image_is_none(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         tree(tmp_path, "a/1.png")
         (tmp_path / "list.txt").write_text("a/1.png\nb/gone.png\n")

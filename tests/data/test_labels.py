@@ -133,6 +133,16 @@ class TestPairs:
         with pytest.raises(DataError, match="different classes"):
             labelled_pair(folder, open_source(list_file(tmp_path / "four.txt", [3, 0])))
 
+    def test_folders_called_by_numbers_are_matched_by_name_or_not_at_all(self, tmp_path: Path) -> None:
+        for name in ("train/1", "train/2", "train/3"):
+            (tmp_path / name).mkdir(parents=True)
+            (tmp_path / name / "0.png").write_bytes(png())
+        folder = open_source(str(tmp_path / "train"))
+        _, judged = labelled_pair(folder, open_source(list_file(tmp_path / "by_name.txt", [1, 2])))
+        assert [judged.classes[judged.label(index)] for index in range(2)] == ["1", "2"]
+        with pytest.raises(DataError, match="different classes"):
+            labelled_pair(folder, open_source(list_file(tmp_path / "from_0.txt", [0, 1])))
+
     def test_an_accent_in_either_form_is_the_same_class(self, tmp_path: Path) -> None:
         for name in ("train/caf\u00e9", "train/dog", "val/cafe\u0301", "val/dog"):
             (tmp_path / name).mkdir(parents=True)

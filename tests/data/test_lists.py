@@ -108,3 +108,15 @@ def test_the_line_that_breaks_the_rule_is_named(text: str, said: str, folder: Pa
         opened(folder, text)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_tilde_that_is_nobodys_home_and_a_huge_cell(tmp_path):
+    for name in ("~$draft.png", "a.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "list.csv").write_text("~$draft.png\n~nobodyhere/x.png\na.png\n")
+    source = open_source(str(tmp_path / "list.csv"))
+    assert source.path(0) == str(tmp_path / "~$draft.png")
+    (tmp_path / "thumbs.csv").write_text(f"path,label,thumb\na.png,3,{'0' * 200_000}\n")
+    assert open_source(str(tmp_path / "thumbs.csv")).label(0) == 3
+    with pytest.raises(DataError, match="no such file or folder"):
+        open_source("~nobodyhere/x")

@@ -1,11 +1,13 @@
 """Parquet as others write it: paths, dictionaries, columns in any order, several columns of images."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from source_forms import write_parquet
 from trees import png, refusal, tree
 
 from maekit.data.sources import find_source
@@ -51,6 +53,12 @@ def test_files_with_their_columns_in_different_orders(tmp_path: Path) -> None:
     assert "its columns differ from those of a.parquet, by id" in refusal(tmp_path)
 
 
+def test_files_that_name_their_classes_differently_are_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [(png(0), 0)], ("cat", "dog"))
+    write_parquet(tmp_path / "b.parquet", [(png(1), 0)], ("dog", "cat"))
+    assert "names other classes than a.parquet" in refusal(tmp_path)
+
+
 class TestTwoColumnsOfImages:
     def test_the_one_with_the_usual_name_is_taken_and_the_other_said(self, tmp_path: Path) -> None:
         text = written(tmp_path / "a.parquet", {"mask": [png(9)], "image": [png(1)]})
@@ -58,6 +66,17 @@ class TestTwoColumnsOfImages:
         assert source.read(0) == png(1)
         assert "column mask is left out, as image holds the images" in source.passed_over.words()
         assert find_source(text, "mask").read(0) == png(9)
+
+    def test_the_hubs_datasets_are_held_to_the_same(self, tmp_path: Path, in_every_form: dict[str, str]) -> None:
+        assert in_every_form  # its cache is a temporary one
+        features = {name: {"_type": "Image"} for name in ("mask", "image")}
+        images = {name: [{"bytes": png(value), "path": f"{name}.png"}] for name, value in (("mask", 9), ("image", 1))}
+        table = pa.table(images).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        (tmp_path / "hub").mkdir()
+        pq.write_table(table, tmp_path / "hub" / "train-00000-of-00001.parquet")
+        source = find_source(f"hf:{tmp_path}/hub@train")
+        assert source.read(0) == png(1)
+        assert "column mask is left out" in source.passed_over.words()
 
     def test_where_no_name_tells_it_has_to_be_said(self, tmp_path: Path) -> None:
         text = written(tmp_path / "a.parquet", {"left": [png(1)], "right": [png(2)]})

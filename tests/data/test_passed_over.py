@@ -155,6 +155,19 @@ class TestMetadata:
         (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
         assert labels_by_name(find_source(str(tmp_path)), tmp_path) == {"1.png": "1", "2.png": "0"}
 
+    def test_splits_in_a_column_are_told_apart_as_in_lists(self, tmp_path: Path) -> None:
+        tree(tmp_path, "1.png", "2.png")
+        (tmp_path / "metadata.csv").write_text("file_name,label,split\n1.png,0,train\n2.png,1,test\n")
+        said = refusal(tmp_path)
+        assert said.endswith(f"take one of them: {tmp_path}/metadata.csv@test or {tmp_path}/metadata.csv@train")
+        assert len(find_source(f"{tmp_path}/metadata.csv@train")) == 1
+
+    def test_numbers_as_spreadsheets_write_them(self, tmp_path: Path) -> None:
+        tree(tmp_path, "1.png", "2.png")
+        (tmp_path / "metadata.csv").write_text("file_name,label\n1.png,10.0\n2.png,2.0\n")
+        source = find_source(str(tmp_path))
+        assert [source.label(index) for index in range(2)] == [10, 2]
+
     @pytest.mark.parametrize(
         ("text", "said"),
         [

@@ -78,6 +78,32 @@ def test_a_class_may_be_called_like_a_split(tmp_path: Path, names: tuple[str, ..
     assert source.classes == tuple(sorted(name.partition("/")[0] for name in names))
 
 
+def test_splits_of_one_class_among_others_are_none(tmp_path: Path) -> None:
+    names = [f"{place}/{n}.png" for place in ("cat", "dog", "car/train", "car/test") for n in range(3)]
+    assert find_source(str(tree(tmp_path, *names))).classes == ("car", "cat", "dog")
+
+
+def test_what_is_in_no_split_is_said(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        *(f"{split}/{name}/1.png" for split in ("train", "val") for name in ("cat", "dog")),
+        "extra/x.png",
+        "y.png",
+    )
+    assert "and 2 images in none of them" in refusal(tmp_path)
+    source = find_source(f"{tmp_path}@train+val")
+    assert len(source) == 4
+    assert source.passed_over.images == {"image in no split": 2}
+
+
+def test_a_split_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    tree(tmp_path, "train/cat/1.png", "train/dog/1.png", "val/cat/1.heic", "2.heic", "train/.hidden")
+    source = find_source(str(tmp_path))
+    assert source.classes == ("cat", "dog")
+    assert source.passed_over.images == {".heic": 2}
+    assert source.passed_over.beside == {"hidden file": 1}
+
+
 def test_one_split_alone_is_taken_and_said(tmp_path: Path) -> None:
     source = find_source(str(tree(tmp_path, "train/cat/1.png", "train/dog/1.png")))
     assert source.classes == ("cat", "dog")
@@ -109,6 +135,8 @@ def test_a_list_has_splits_in_a_column(tmp_path: Path) -> None:
     source = find_source(f"{tmp_path}/all.csv@train")
     assert names_of(source, tmp_path) == ["1.png", "2.png"]
     assert source.text == f"{tmp_path}/all.csv@train"
+    assert len(find_source(f"{tmp_path}/all.csv@Training")) == 2, "another word for the same"
+    assert len(find_source(f"{tmp_path}/all.csv@train+test")) == 3
 
 
 def test_linked_folders_of_shards_are_found(tmp_path: Path) -> None:

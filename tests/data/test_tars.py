@@ -55,6 +55,12 @@ def test_of_several_images_the_one_with_the_plain_key_is_taken_and_the_others_co
     assert source.passed_over.images["second image in a sample"] == second
 
 
+def test_a_whole_shard_may_share_its_names_first_part(tmp_path: Path) -> None:
+    source = opened(tmp_path, {f"scan.{number:06d}.png": png(number) for number in range(300)})
+    assert [source.read(index) for index in (0, 299)] == [png(0), png(299)]
+    assert not source.passed_over.words()
+
+
 def test_a_name_that_comes_twice_is_the_later_one_and_counted(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for value in (1, 2):

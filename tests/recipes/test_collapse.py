@@ -1,8 +1,11 @@
 """Features that all point in one direction are said to, by whoever looks at them, with what to change."""
 
+import shutil
+
 import pytest
 import torch
 
+import tiny
 from maekit.engine.evaluate import collapse, rankme
 
 ONE = "the features of all {} images point in about one direction"
@@ -37,3 +40,21 @@ def test_probing_says_it(hasty, maekit_here):
     done = maekit_here(*words, "--per-class", "20")
     assert done.returncode == 0, done.stderr
     assert ONE.format(360) in done.stderr
+
+
+def test_an_unreadable_image_that_no_step_saw_does_not_cost_the_weights(maekit_here, tmp_path, photos):
+    """Features in the end are of more images than a short run saw."""
+    for number, file in enumerate(sorted(photos.glob("*/*.png"))):
+        shutil.copy(file, tmp_path / f"{number}.png")
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    out = tmp_path / "run"
+    words = ("--data", tmp_path, "--out", out, "--batch-size", "1", "--steps", "1", "--lr", "1e-3", "--workers", "0")
+    for seed in range(9):
+        done = maekit_here(
+            "pretrain", "vit-tiny", *tiny.SIZES, *words, "--data.bad-share", "0", "--seed", seed, "--overwrite"
+        )
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0, done.stderr
+    assert (out / "model.safetensors").exists()
+    assert (out / "report.html").exists()

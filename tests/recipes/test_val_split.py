@@ -50,6 +50,26 @@ def test_it_takes_the_place_of_a_presets_own_source(maekit_here, tmp_path: Path)
     assert config["config"]["validation"]["source"] == ""
 
 
+def test_a_saved_configs_share_gives_way_to_images_that_are_named(
+    pretrained, maekit_here, photos: Path, tmp_path: Path
+) -> None:
+    words = ("--val", photos / "rough", "--out", tmp_path / "again", "--steps", "1")
+    done = maekit_here("pretrain", pretrained[0] / "config.json", *words)
+    assert done.returncode == 0, done.stderr
+    assert "are held out" not in done.stderr
+    assert "6 of its 6 images are training images too" in done.stderr
+
+
+def test_classes_that_are_matched_by_number_are_said_in_pretraining_too(
+    maekit_here, photos: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "val.csv"
+    listed.write_text("".join(f"{file},{int(file.parent.name == 'smooth')}\n" for file in sorted(photos.glob("*/*"))))
+    out = tmp_path / "run"
+    done = maekit_here("pretrain", "vit-tiny", *tiny.SIZES, *SHORT, "--data", photos, "--val", listed, "--out", out)
+    assert "its labels are taken as the numbers of those of" in done.stderr
+
+
 @pytest.mark.parametrize("verb", ["pretrain", "finetune", "scratch", "probe"])
 def test_beside_a_source_it_is_refused(maekit_here, verb: str, tmp_path: Path) -> None:
     preset = () if verb == "probe" else ("vit-tiny",)

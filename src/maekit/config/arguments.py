@@ -20,6 +20,7 @@ _RIVALS = {
     "schedule.epochs": ("schedule.steps", "None"),
     "optimizer.base_lr": ("optimizer.lr", "None"),
     "validation.split": ("validation.source", ""),
+    "validation.source": ("validation.split", "None"),
 }
 
 

@@ -21,7 +21,7 @@ from maekit import storage
 from maekit.config.verbs import EvaluateOptions
 from maekit.data.loader import Batch
 from maekit.data.sources import Source, open_source
-from maekit.data.sources.labelled import is_numbered, matching_classes, say_matching
+from maekit.data.sources.labelled import is_numbered, matching_classes, say_matching, used_labels
 from maekit.engine.distributed import World, choose_device
 from maekit.engine.progress import log_to_terminal
 from maekit.errors import DataError, UsageError
@@ -172,16 +172,17 @@ def class_numbers(source: Source, classes: Sequence[str], weights: str) -> Tenso
     found, known = source.classes, tuple(classes)
     if found == known:
         return torch.arange(len(known))
-    if is_numbered(found) and len(found) > len(known):
+    used = used_labels(source)
+    numbers = matching_classes(found, known, used)
+    if numbers is None and is_numbered(found) and len(found) > len(known):
         index = next(i for i in range(len(source)) if (source.label(i) or 0) >= len(known))
         raise DataError(
             f"{source.text}: {source.path(index)} has label {source.label(index)}, but {weights} knows "
             f"{len(known)} classes, 0 to {len(known) - 1}"
         )
-    numbers = matching_classes(found, known)
     if numbers is None or (len(found) < len(known) and not is_numbered(found)):
         raise DataError(f"{source.text} and {weights}: have different classes: {_difference(found, known)}")
-    say_matching(source.text, found, weights, known)
+    say_matching(source.text, found, weights, known, used)
     return torch.from_numpy(numbers)
 
 

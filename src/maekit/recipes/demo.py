@@ -136,6 +136,7 @@ def _report(
     out = Path(options.out)
     train, test = open_source(config.data.source), open_source(config.validation.source)
     picture = pretrain.reconstruction_picture(config, model, test)
+    assert picture is not None  # digits can be read
     probe_rows = [[name, *(f"{values[kind]:.3f}" for kind in _KINDS)] for name, values in judged.items()]
     few_rows = [[name, _spread(values), str(len(values))] for name, values in few.items()]
     sections = [

@@ -16,7 +16,7 @@ from maekit.config import PretrainConfig, files
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.ranges import known_range
 from maekit.data.sources import Source
-from maekit.data.sources.labelled import RelabelledSource, matching_classes
+from maekit.data.sources.labelled import RelabelledSource, matching_classes, say_matching, used_labels
 from maekit.data.statistics import evenly_spread, standardisation
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
@@ -92,8 +92,10 @@ class Validation:
         self._config, self._train, self._world = config, train, world
         self._classes, self._held_out = 0, held_out
         if train.classes and held_out.classes:
-            numbers = matching_classes(held_out.classes, train.classes)
+            used = used_labels(held_out)
+            numbers = matching_classes(held_out.classes, train.classes, used)
             if numbers is not None:
+                say_matching(held_out.text, held_out.classes, train.text, train.classes, used)
                 self._classes = len(train.classes)
                 self._held_out = RelabelledSource(held_out, train.classes, numbers)
         self._bad = bad or BadImages(train, config.data.bad_share)
@@ -191,11 +193,12 @@ def run(config: PretrainConfig) -> dict[str, Any]:
                 evaluate_every=None if validation is None else _evaluate_every(config, plan),
             )
             unreadable = execution.count_unreadable(bad, world)
-            rank, images = _rank(config, model, source, held_out, outcome.record, world, bad)
+            if folder is not None:
+                execution.write_weights(folder, model, outcome.averaged)
+            rank, images = _rank(config, model, source, held_out, outcome.record, world)
             if warning := collapse(rank, images):
                 log.warning("%s", warning)
             if folder is not None:
-                execution.write_weights(folder, model, outcome.averaged)
                 write_report(folder.path, config, model, held_out or source)
             return execution.answer(folder, outcome, unreadable, source)
 
@@ -207,15 +210,14 @@ def _rank(
     held_out: Source | None,
     record: dict[str, Any],
     world: World,
-    bad: BadImages,
 ) -> tuple[float, int]:
     """RankMe of the features at the end, and of how many images: held-out ones, or else some of the training ones."""
     if held_out is not None:
         return record.get("val_rankme", math.inf), min(len(held_out), config.validation.images)
     few = replace(config, validation=replace(config.validation, images=_RANKED))
     model.eval()
-    vectors = Validation(few, source, source, world, bad).features(model, source).vectors
-    return rankme(vectors), len(vectors)
+    vectors = Validation(few, source, source, world, BadImages(source, 1.0)).features(model, source).vectors
+    return (rankme(vectors), len(vectors)) if len(vectors) else (math.inf, 0)
 
 
 def _evaluate_every(config: PretrainConfig, plan: Plan) -> int:
@@ -226,15 +228,16 @@ def _evaluate_every(config: PretrainConfig, plan: Plan) -> int:
 
 def write_report(path: Path, config: PretrainConfig, model: MaskedAutoencoder, source: Source) -> None:
     """report.html, and the picture in it under pictures/."""
-    shown = reconstruction_picture(config, model, source)
-    (path / "pictures").mkdir(exist_ok=True)
-    picture.save(shown, path / "pictures" / "reconstruction.png")
-    sections = [*page.run_sections(path), page.Picture(shown, reconstruct.caption(model, "visible"))]
+    sections = list(page.run_sections(path))
+    if (shown := reconstruction_picture(config, model, source)) is not None:
+        (path / "pictures").mkdir(exist_ok=True)
+        picture.save(shown, path / "pictures" / "reconstruction.png")
+        sections.append(page.Picture(shown, reconstruct.caption(model, "visible")))
     page.write(path / "report.html", f"maekit pretrain {config.name}", sections)
 
 
-def reconstruction_picture(config: PretrainConfig, model: MaskedAutoencoder, source: Source) -> Image.Image:
-    """masked | reconstruction | original of a few images, evenly spread over a source."""
+def reconstruction_picture(config: PretrainConfig, model: MaskedAutoencoder, source: Source) -> Image.Image | None:
+    """masked | reconstruction | original of a few images, evenly spread over a source; None where none can be read."""
     batches = eval_batches(
         source,
         indices=evenly_spread(len(source), _SHOWN).tolist(),
@@ -246,7 +249,10 @@ def reconstruction_picture(config: PretrainConfig, model: MaskedAutoencoder, sou
         bad=BadImages(source, 1.0),
         value_range=model.value_range,
     )
-    batch = next(batches).to(model.device)
+    first = next(batches, None)
+    if first is None:
+        return None
+    batch = first.to(model.device)
     masked = masking.draw(config.mask, model.grid, keys_tensor(config.run.seed, batch.indices))
     model.eval()
     caption = reconstruct.caption(model, "visible", batch.images)

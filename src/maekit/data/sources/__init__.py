@@ -1,5 +1,6 @@
 """Where images come from: one string, recognised by what it is, and one file per kind of source."""
 
+from collections import Counter
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,7 +15,7 @@ from maekit.data.sources.parquet import ParquetSource
 from maekit.data.sources.passed_over import PassedOver, say
 from maekit.data.sources.patterns import matching
 from maekit.data.sources.shards import ShardsSource
-from maekit.data.sources.source import IMAGE_SUFFIXES, Source, is_image_name
+from maekit.data.sources.source import IMAGE_SUFFIXES, Source, home_path, is_image_name
 from maekit.data.sources.splits import chosen, find_splits, folder_of, refuse_several_splits
 from maekit.errors import DataError
 
@@ -67,7 +68,7 @@ def _recognise(text: str, image_column: str | None) -> Source:
         named, _, split = text.rpartition("@")
         source = _opened(text, named, split, image_column) if named and split else None
     if source is None:
-        raise DataError(_not_there(text, Path(text).expanduser()))
+        raise DataError(_not_there(text, home_path(text)))
     return source
 
 
@@ -76,7 +77,7 @@ def _opened(text: str, named: str, split: str | None, image_column: str | None) 
 
     text: both, as the user wrote them.
     """
-    path = Path(named).expanduser()
+    path = home_path(named)
     if path.is_dir():
         return _folder(text, named, path, split, image_column)
     if path.exists():
@@ -102,10 +103,14 @@ def _folder(text: str, named: str, path: Path, split: str | None, image_column: 
     else:
         places = chosen(named, kind.splits, split)
     if kind.suffix == IMAGES:
-        return _images(text, named, contents, kind, places)
-    files = [kind.files[place] for place in places] if places is not None else kind.files
-    source = _OF_FILES[kind.suffix](text, [path.joinpath(*parts) for parts in files], image_column)
-    source.passed_over += contents.passed_over()
+        source = _images(text, named, contents, kind, places)
+    else:
+        files = kind.files if places is None else [kind.files[place] for place in places]
+        source = _OF_FILES[kind.suffix](text, [path.joinpath(*parts) for parts in files], image_column)
+        source.passed_over += contents.passed_over()
+    if places is not None and kind.splits is not None and kind.splits.strays:
+        strays = Counter({f"{kind.noun} in no split": len(kind.splits.strays)})
+        source.passed_over += PassedOver(images=strays)
     return source
 
 
@@ -126,10 +131,12 @@ def _images(text: str, named: str, contents: Contents, kind: Kind, places: list[
         "/".join([named.rstrip("/"), *inside]), below.images, find_splits(below.images, by_file_name=False), kind.noun
     )
     below.metadata = [*contents.metadata_above(inside), *below.metadata]
+    source = open_folder(text, below)
     if places is None:
-        below.beside += contents.beside
-        below.notes.append(f"all images lie in {'/'.join(inside)}, whose folders are taken for the classes")
-    return open_folder(text, below)
+        outside = contents.passed_over() - below.passed_over()
+        note = f"all images lie in {'/'.join(inside)}, whose folders are taken for the classes"
+        source.passed_over += outside + PassedOver(notes=(note,))
+    return source
 
 
 def _file(text: str, named: str, path: Path, split: str | None, image_column: str | None) -> Source:

@@ -16,6 +16,7 @@ from maekit.randomness import numpy_generator
 _HELD_OUT = 0x68656C64  # keeps these draws apart from others with the same seed
 _JUDGED = 1000  # validation images that are looked for among the training ones, of more that many evenly spread
 _READ = 20_000  # training images that are read for it at most
+_UNSIZED, _RUN = 2000, 100  # the same where their sizes are not known, and how many of them lie side by side
 
 _log = logging.getLogger("maekit")
 
@@ -28,8 +29,9 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[SubsetSource, Sub
     """
     labels = labels_of(source)
     drawn: list[NDArray[np.int64]] = []
-    for number in np.unique(labels):
-        members = np.flatnonzero(labels == number)
+    numbers, starts = np.unique(np.sort(labels), return_index=True)
+    by_class = np.split(np.argsort(labels, kind="stable"), starts[1:])
+    for number, members in zip(numbers, by_class, strict=True):
         count = min(max(1, round(share * len(members))), len(members) - 1)
         drawn.append(numpy_generator(_HELD_OUT, seed, int(number) + 1).permutation(members)[:count])
     held = np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
@@ -73,13 +75,24 @@ def say_shared(train: Source, val: Source) -> int:
 
 def _with_equal_bytes(train: Source, val: Source, indices: list[int]) -> set[int]:
     """Those validation images whose bytes a training image has."""
-    sizes = {val.size(index) for index in indices}
-    possible = np.array(
-        [index for index in range(len(train)) if -1 in sizes or train.size(index) in sizes or train.size(index) < 0]
-    )
-    candidates = possible[evenly_spread(len(possible), _READ)] if len(possible) else possible
-    known = {digest for _, digest in _digests(train, candidates.tolist())}
+    known = {digest for _, digest in _digests(train, _candidates(train, {val.size(index) for index in indices}))}
     return {index for index, digest in _digests(val, indices) if digest in known} if known else set()
+
+
+def _candidates(train: Source, sizes: set[int]) -> list[int]:
+    """Training images that may equal one of these sizes in bytes, -1 for one that is not known.
+
+    Where the training images' own are not known, reading one means reading its neighbours: runs of a hundred then.
+    """
+    if len(train) <= _UNSIZED and (-1 in sizes or train.size(0) < 0):
+        return list(range(len(train)))
+    if train.size(0) < 0:
+        starts = evenly_spread(len(train) // _RUN, _UNSIZED // _RUN) * _RUN
+        return [int(start) + offset for start in starts for offset in range(_RUN)]
+    possible = np.array(
+        [index for index in range(len(train)) if -1 in sizes or train.size(index) in sizes], dtype=np.int64
+    )
+    return possible[evenly_spread(len(possible), _READ)].tolist() if len(possible) else []
 
 
 def _digests(source: Source, indices: Iterable[int]) -> Iterable[tuple[int, bytes]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from maekit.data.sources.image_column import choose_column
 from maekit.data.sources.labels import Classes, Labels, as_label, integer_labels, string_labels
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import fingerprint, read_file
@@ -18,12 +19,12 @@ class HubSource:
     """
 
     def __init__(self, text: str, image_column: str | None = None) -> None:
-        """image_column: the one that holds the images; None: the first that is described so, or has the usual name."""
-        self.text, self.passed_over = text, PassedOver()
+        """image_column: the one that holds the images; None: as `choose_column` tells."""
         rows = _load(text)
-        image = image_column or _column(rows.features, "Image", ("image", "img"))
-        if image is None or image not in rows.features:
-            raise DataError(f"{text}: has no column of images, only {', '.join(rows.features)}")
+        described = [name for name, feature in rows.features.items() if type(feature).__name__ == "Image"]
+        found = described or [name for name in ("image", "img") if name in rows.features]
+        image, said = choose_column(text, list(rows.features), found, image_column)
+        self.text, self.passed_over = text, PassedOver(notes=(said,) if said else ())
         label = _column(rows.features, "ClassLabel", ("label", "labels"))
         from datasets import Image
 

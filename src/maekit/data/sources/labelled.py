@@ -1,6 +1,7 @@
 """Two sources that belong together: one to learn from, one to be judged on."""
 
 import logging
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from maekit.data.sources.labels import as_label, composed
 from maekit.data.sources.source import Source
 from maekit.data.sources.subset import labels_of
 from maekit.errors import DataError
+
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 _log = logging.getLogger("maekit")
 
@@ -34,32 +37,53 @@ def labelled_pair(train: Source, val: Source) -> tuple[Source, Source]:
         raise DataError(f"{train.text}: has one class ({first[0]}), where two are needed")
     if first == second:
         return train, val
-    numbers = matching_classes(second, first)
+    used = used_labels(val)
+    numbers = matching_classes(second, first, used)
     if numbers is None:
         unknown = [name for name in second if composed(name) not in map(composed, first)]
         raise DataError(
             f"{train.text} and {val.text}: have different classes; in {val.text} alone: {', '.join(unknown[:5])}"
         )
-    say_matching(val.text, second, train.text, first)
+    say_matching(val.text, second, train.text, first, used)
     return train, RelabelledSource(val, first, numbers)
 
 
-def matching_classes(found: Sequence[str], known: Sequence[str]) -> NDArray[np.int64] | None:
+def used_labels(source: Source) -> NDArray[np.int64]:
+    """The labels that a source's images have, each once."""
+    labels = np.unique(labels_of(source))
+    return labels[labels >= 0]
+
+
+def matching_classes(
+    found: Sequence[str], known: Sequence[str], used: NDArray[np.int64] | None = None
+) -> NDArray[np.int64] | None:
     """For each class of one source the number of the same in another, [found] int64; None where there is none for some.
 
-    By name, accents in whatever form, where all names are there; else by number where one side has numbers only.
+    By name, accents in whatever form, where all names are there; else by number where one side has numbers only and
+    the other names that are none (folders called 1, 2, 3 are not the numbers 0, 1, 2). used: the labels that images
+    have, as a list of numbers has classes for those between as well; what is not used is -1.
     """
-    number = {composed(name): label for label, name in enumerate(known)}
-    names = [composed(name) for name in found]
-    if len(number) == len(known) and len(set(names)) == len(names) and all(name in number for name in names):
-        return np.array([number[name] for name in names], dtype=np.int64)
-    fits = len(found) <= len(known) if is_numbered(found) else is_numbered(known) and len(found) == len(known)
+    if _by_name(found, known, used):
+        number = {composed(name): label for label, name in enumerate(known)}
+        return np.array([number.get(composed(name), -1) for name in found], dtype=np.int64)
+    if is_numbered(found):
+        fits = len(found) <= len(known) and not any(map(_NUMBER.fullmatch, known))
+    else:
+        fits = is_numbered(known) and len(found) == len(known) and not any(map(_NUMBER.fullmatch, found))
     return np.arange(len(found)) if fits else None
 
 
-def say_matching(text: str, found: Sequence[str], other: str, known: Sequence[str]) -> None:
+def _by_name(found: Sequence[str], known: Sequence[str], used: NDArray[np.int64] | None) -> bool:
+    wanted = range(len(found)) if used is None or not is_numbered(found) else used.tolist()
+    names, there = [composed(found[label]) for label in wanted], set(map(composed, known))
+    return len(there) == len(known) and len(set(names)) == len(names) and there.issuperset(names)
+
+
+def say_matching(
+    text: str, found: Sequence[str], other: str, known: Sequence[str], used: NDArray[np.int64] | None = None
+) -> None:
     """Warn where classes were matched by number, as `matching_classes` does: text has `found`, other `known`."""
-    if set(map(composed, found)) <= set(map(composed, known)):
+    if _by_name(found, known, used):
         return
     if is_numbered(found):
         _log.warning("%s names no classes; its labels are taken as the numbers of those of %s", text, other)

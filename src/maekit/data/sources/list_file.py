@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from maekit.data.sources.labels import as_label, integer_labels, string_labels
-from maekit.data.sources.list_lines import RULE, Line, read_lines
+from maekit.data.sources.list_lines import NUMBER, RULE, Line, read_lines
 from maekit.data.sources.passed_over import PassedOver
-from maekit.data.sources.source import Names, file_size, fingerprint, read_file
+from maekit.data.sources.source import Names, file_size, fingerprint, home_path, read_file
+from maekit.data.sources.splits import Splits, chosen
 from maekit.errors import DataError
 
 _LOOKED_AT = 1 << 16  # bytes in which a file that is not text shows it, so that a huge one is not read
 _PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _SAMPLED = 20  # first paths of which one has to be there
-_NUMBER = re.compile(r"([+-]?\d{1,18})(?:\.0*)?")
 _ADDRESS = re.compile(r"\w{2,}://")
 
 log = logging.getLogger("maekit")
@@ -101,21 +101,24 @@ def _content(text: str, file: Path) -> str:
 
 
 def _of_split(text: str, lines: list[Line], split: str | None) -> list[Line]:
-    splits = sorted({line.split for line in lines if line.split})
+    places: dict[str, list[int]] = {}
+    for place, line in enumerate(lines):
+        if line.split:
+            places.setdefault(line.split.lower(), []).append(place)
+    splits = Splits(dict(sorted(places.items())), None) if places else None
     if split is not None:
-        if split not in splits:
-            there = ", ".join(splits) or "it has no column `split`"
-            raise DataError(f"{text}: has no split {split!r}; there are: {there}")
-        return [line for line in lines if line.split == split]
-    if len(splits) > 1:
-        choices = " or ".join(f"{text}@{name}" for name in splits)
-        raise DataError(f"{text}: its column `split` tells {', '.join(splits)} apart; take one of them: {choices}")
+        return [lines[place] for place in chosen(text, splits, split)]
+    if len(places) > 1:
+        choices = " or ".join(f"{text}@{name}" for name in sorted(places))
+        raise DataError(
+            f"{text}: its column `split` tells {', '.join(sorted(places))} apart; take one of them: {choices}"
+        )
     return lines
 
 
 def _paths(text: str, folder: Path, lines: list[Line]) -> list[str]:
     """The paths as they are opened; DataError where none of the first is there."""
-    names = [_at_home(line.path) for line in lines]
+    names = [_home(folder, line.path) for line in lines]
     sample = list(dict.fromkeys(names[:_SAMPLED]))
     slashed = {name: name.replace("\\", "/") for name in sample if "\\" in name}
     if any(not (folder / name).exists() and (folder / other).exists() for name, other in slashed.items()):
@@ -131,8 +134,8 @@ def _paths(text: str, folder: Path, lines: list[Line]) -> list[str]:
     return names
 
 
-def _at_home(path: str) -> str:
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+def _home(folder: Path, path: str) -> str:
+    return path if not path.startswith("~") or (folder / path).exists() else str(home_path(path))
 
 
 def _labels(text: str, lines: list[Line]) -> list[int] | list[str | None]:
@@ -140,9 +143,9 @@ def _labels(text: str, lines: list[Line]) -> list[int] | list[str | None]:
     labelled = [line for line in lines if line.label]
     if not labelled:
         return [-1] * len(lines)
-    in_numbers = _NUMBER.fullmatch(labelled[0].label) is not None
+    in_numbers = NUMBER.fullmatch(labelled[0].label) is not None
     for line in labelled:
-        if (_NUMBER.fullmatch(line.label) is not None) != in_numbers:
+        if (NUMBER.fullmatch(line.label) is not None) != in_numbers:
             kinds = ("a number", "a word") if in_numbers else ("a word", "a number")
             raise DataError(
                 f"{text}: line {line.number}: label {line.label!r} is {kinds[1]}, where {labelled[0].label!r} in line "
@@ -158,5 +161,5 @@ def _labels(text: str, lines: list[Line]) -> list[int] | list[str | None]:
 
 def _numbers(lines: list[Line]) -> Iterator[int]:
     for line in lines:
-        found = _NUMBER.fullmatch(line.label)
+        found = NUMBER.fullmatch(line.label)
         yield int(found[1]) if found else -1

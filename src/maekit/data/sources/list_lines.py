@@ -31,6 +31,8 @@ LABEL_COLUMNS = (
     "label", "labels", "class", "class_name", "classname", "class_id", "category", "target", "label_id", "label_name",
 )  # fmt: skip
 SPLIT_COLUMN = "split"
+NUMBER = re.compile(r"([+-]?\d{1,18})(?:\.0*)?")
+"""A label that is a whole number, as spreadsheets write them too."""
 
 _ENDS = re.compile(r"\r\n|\r|\n")
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in IMAGE_SUFFIXES)
@@ -97,6 +99,7 @@ def _first(names: Sequence[str], known: Sequence[str]) -> int | None:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(line)))
     return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
 
 

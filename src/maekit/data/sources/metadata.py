@@ -8,7 +8,6 @@ folders would give. A file that does not fit is left out, which is said.
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from unicodedata import normalize
 
 from maekit.data.sources.contents import METADATA
 from maekit.data.sources.labels import Classes, Labels, integer_labels, string_labels
-from maekit.data.sources.list_lines import LABEL_COLUMNS
+from maekit.data.sources.list_lines import LABEL_COLUMNS, NUMBER, SPLIT_COLUMN
 from maekit.errors import DataError
 
 _FILE_NAME = "file_name"
-_NUMBER = re.compile(r"[+-]?\d{1,18}")
 
 Label = int | str
 
@@ -43,7 +41,7 @@ def read_metadata(
         name = file.name if file.parent == files[0].parent else str(file)
         try:
             rows = list(_rows(file))
-            of_file, missing = _of_images(rows, file.parent, known)
+            of_file, missing = _of_images(rows, file, known)
         except _UnfitError as reason:
             notes.append(f"{name} is left out: {reason}")
             continue
@@ -92,7 +90,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         ) from None
 
 
-def _of_images(rows: Sequence[Any], folder: Path, known: dict[str, int]) -> tuple[dict[int, Label], list[str]]:
+def _of_images(rows: Sequence[Any], file: Path, known: dict[str, int]) -> tuple[dict[int, Label], list[str]]:
     """Labels by the place of the image, and names of images that are not there."""
     if not all(isinstance(row, dict) for row in rows):
         raise _UnfitError("its lines are no objects with names and values")
@@ -106,16 +104,22 @@ def _of_images(rows: Sequence[Any], folder: Path, known: dict[str, int]) -> tupl
             f"it has no column of labels ({', '.join(LABEL_COLUMNS[:3])}, ...), only {rest or _FILE_NAME}"
         )
     labels: dict[int, Label] = {}
-    missing = []
+    missing, splits = [], set()
     for row in rows:
         name, value = row.get(_FILE_NAME), row.get(column)
-        place = _place(name, folder, known) if isinstance(name, str) and name else None
+        place = _place(name, file.parent, known) if isinstance(name, str) and name else None
         if place is None:
             missing.append(str(name))
             continue
+        if row.get(SPLIT_COLUMN):
+            splits.add(str(row[SPLIT_COLUMN]))
         label = _label(value, column)
         if label is not None and labels.setdefault(place, label) != label:
             raise _UnfitError(f"it gives {name} two labels, {labels[place]} and {label}")
+    if len(splits) > 1:
+        there = sorted(splits)
+        ways = " or ".join(f"{file}@{split}" for split in there)
+        raise DataError(f"{file}: its column `split` tells {', '.join(there)} apart; take one of them: {ways}")
     if rows and len(missing) == len(rows):
         raise _UnfitError(f"none of the images it names is there; the first is {missing[0]}")
     return labels, missing
@@ -132,13 +136,18 @@ def _place(name: str, folder: Path, known: dict[str, int]) -> int | None:
 def _label(value: Any, column: str) -> Label | None:
     if value is None or value == "" or (isinstance(value, float) and value != value):
         return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise _UnfitError(f"its column {column} holds {value!r:.40}; labels are whole numbers or names")
-    return value.strip() if isinstance(value, str) else value
+    if isinstance(value, int):
+        return value
+    number = NUMBER.fullmatch(value.strip())
+    return int(number[1]) if number else value.strip()
 
 
 def _as_labels(text: str, labels: Sequence[Label | None]) -> tuple[Labels, Classes]:
     there = [label for label in labels if label is not None]
-    if all(isinstance(label, int) or _NUMBER.fullmatch(label) for label in there):
+    if all(isinstance(label, int) for label in there):
         return integer_labels(text, [-1 if label is None else int(label) for label in labels])
     return string_labels([None if label is None else str(label) for label in labels])

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from maekit.data.sources.image_column import choose_column
 from maekit.data.sources.labels import Classes, Labels, as_label, integer_labels, string_labels
 from maekit.data.sources.list_lines import PATH_COLUMNS
 from maekit.data.sources.passed_over import PassedOver
-from maekit.data.sources.source import file_size, fingerprint, read_file
+from maekit.data.sources.source import file_size, fingerprint, home_path, read_file
 from maekit.errors import DataError, ImageError
 
 _CACHE_BYTES = 256 * 2**20
-_IMAGE_NAMES = ("image", "img")
 _LABEL_NAMES = ("label", "labels", "fine_label")
 
 
@@ -35,16 +35,16 @@ class ParquetSource:
         self.text, self._files = text, list(files)
         schema, groups, rows = self._read_footers()
         features = _hub_features(schema)
-        self._image, others = _image_column(text, schema, features, image_column)
-        notes = (f"column {', '.join(others)} is left out, as {self._image} holds the images (--image-column)",)
+        self._image, said = _image_column(text, schema, features, image_column)
         self._groups = groups
         self._group_starts = np.cumsum([0, *rows], dtype=np.int64)
-        self._file_starts = {file: int(self._group_starts[groups.index((file, 0))]) for file, _ in groups}
+        starts = zip(groups, self._group_starts.tolist(), strict=False)
+        self._file_starts = {file: start for (file, group), start in starts if group == 0}
         label = _find(schema, features, "ClassLabel", _LABEL_NAMES)
         self._labels, self.classes = self._read_labels(label, features)
         if len(self._labels) != len(self):
             raise DataError(f"{text}: is damaged: {len(self):,} rows are announced, there are {len(self._labels):,}")
-        self.passed_over = PassedOver(notes=notes if others else ())
+        self.passed_over = PassedOver(notes=(said,) if said else ())
         self._cache: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class ParquetSource:
         if isinstance(image, bytes):
             return image
         if isinstance(path, str) and path:
-            return read_file(self._files[self._groups[group][0]].parent / Path(path).expanduser())
+            return read_file(self._files[self._groups[group][0]].parent / home_path(path))
         raise ImageError("the row holds no image")
 
     def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
@@ -120,9 +120,12 @@ class ParquetSource:
     def _read_labels(self, column: str | None, features: dict[str, dict[str, Any]]) -> tuple[Labels, Classes]:
         if column is None:
             return np.full(len(self), -1), None
-        chunks = []
+        chunks, names = [], features.get(column, {}).get("names")
         for path in self._files:
             with _opened(path) as file:
+                others = _hub_features(file.schema_arrow).get(column, {}).get("names") or names
+                if names and others != names:
+                    raise DataError(f"{path}: names other classes than {self._files[0].name}; open one of them")
                 chunks += file.read(columns=[column], use_threads=False).column(0).chunks
         try:  # files may keep integers of different widths, and words as a dictionary each
             values = pa.chunked_array([_plain(chunk) for chunk in chunks])
@@ -135,7 +138,7 @@ class ParquetSource:
                 raise DataError(f"{self.text}: column {column} is damaged: not all of it is text") from None
         if not pa.types.is_integer(values.type):
             raise DataError(f"{self.text}: column {column} holds {values.type}; labels are integers or strings")
-        return integer_labels(self.text, values.fill_null(-1).to_numpy(), features.get(column, {}).get("names"))
+        return integer_labels(self.text, values.fill_null(-1).to_numpy(), names)
 
 
 def _plain(chunk: pa.Array) -> pa.Array:
@@ -162,31 +165,17 @@ def _can_be_images(kind: pa.DataType) -> bool:
 
 def _image_column(
     text: str, schema: pa.Schema, features: dict[str, dict[str, Any]], asked: str | None
-) -> tuple[str, list[str]]:
-    """The column of images, and others that could be.
-
-    The one asked for; else, of those which the hub's metadata calls images, or else which hold bytes, or else paths
-    under a usual name, the only one or the one with the most usual name. Raises DataError where there is none, or
-    several and no telling which.
-    """
+) -> tuple[str, str]:
+    """`choose_column` of those that the hub's metadata calls images, or else that hold bytes, or else paths by their
+    name."""
     kinds = {name: schema.field(name).type for name in schema.names}
     found = [name for name in kinds if features.get(name, {}).get("_type") == "Image"]
     found = found or [name for name, kind in kinds.items() if _can_be_images(kind)]
     found = found or [name for name in PATH_COLUMNS if name in kinds and _is_text(kinds[name])]
-    if asked is not None:
-        if asked not in kinds:
-            raise DataError(f"{text}: has no column {asked!r}; there are {', '.join(kinds)}")
-        if not (_can_be_images(kinds[asked]) or _is_text(kinds[asked])):
-            raise DataError(f"{text}: column {asked} holds {kinds[asked]}; images are bytes, or paths as text")
-        return asked, [name for name in found if name != asked]
-    if not found:
-        raise DataError(f"{text}: has no column of images, only {', '.join(kinds)}")
-    usual = [name for name in (*_IMAGE_NAMES, *PATH_COLUMNS) if name in found]
-    if len(found) > 1 and not usual:
-        ways = " or ".join(f"--image-column {name}" for name in found)
-        raise DataError(f"{text}: columns {', '.join(found)} hold images; say which is meant: {ways}")
-    chosen = (usual or found)[0]
-    return chosen, [name for name in found if name != chosen]
+    chosen, said = choose_column(text, kinds, found, asked)
+    if not (_can_be_images(kinds[chosen]) or _is_text(kinds[chosen])):
+        raise DataError(f"{text}: column {chosen} holds {kinds[chosen]}; images are bytes, or paths as text")
+    return chosen, said
 
 
 def _hub_features(schema: pa.Schema) -> dict[str, dict[str, Any]]:

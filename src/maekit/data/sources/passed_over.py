@@ -41,6 +41,11 @@ class PassedOver:
     def __add__(self, other: "PassedOver") -> "PassedOver":
         return PassedOver(self.images + other.images, self.beside + other.beside, (*self.notes, *other.notes))
 
+    def __sub__(self, other: "PassedOver") -> "PassedOver":
+        """What of it is not in another, which was met on the same walk."""
+        notes = tuple(note for note in self.notes if note not in other.notes)
+        return PassedOver(self.images - other.images, self.beside - other.beside, notes)
+
     def words(self) -> str:
         """One line for a person: `passed over: 3 .heic; beside the images: 2 parquet files`. Empty: nothing was."""
         return "; ".join(self.lines())

@@ -192,10 +192,11 @@ def _last_of_each_name(files: list[tarfile.TarInfo], images: Counter[str]) -> li
 def _by_key(members: list[tarfile.TarInfo]) -> list[tuple[str, list[tarfile.TarInfo]]]:
     """Members whose names agree up to the first dot, by the shortest key among them that each begins with."""
     keys = [_whole_key(member) for member in members]
-    there = sorted(set(keys), key=len)
+    there = set(keys)
     found: dict[str, list[tarfile.TarInfo]] = {}
     for key, member in zip(keys, members, strict=True):
-        own = next(other for other in there if key == other or key.startswith(other + "."))
+        dots = [place for place, letter in enumerate(key) if letter == "."]
+        own = next((key[:dot] for dot in dots if key[:dot] in there), key)
         found.setdefault(own, []).append(member)
     return list(found.items())
 

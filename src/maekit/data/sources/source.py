@@ -88,6 +88,17 @@ class Names(Sequence[str]):
         return self._bytes[start:end].tobytes().decode("utf-8", "surrogateescape")
 
 
+def home_path(text: str) -> Path:
+    """A path as typed: what is really called so, else with a leading ~ as somebody's home, where there is one."""
+    path = Path(text)
+    if not text.startswith("~") or path.exists():
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:  # nobody of that name
+        return path
+
+
 def read_file(path: Path) -> bytes:
     """A file's bytes. Raises ImageError with the system's reason."""
     try:

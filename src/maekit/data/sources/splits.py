@@ -6,8 +6,8 @@ Folders. Names that say a split are those made of a split's word (`train`, `trai
 folders at one depth are splits where two different ones are among them, and
 - there is no other folder; or
 - one of them is for training, and the others are fewer, or the splits hold folders of the same names (classes).
-So `test` among `cat` and `dog` is a class, and so is `train` among vehicles. One split's folder alone (`train/cat`,
-`train/dog`) is a split too.
+Further down than at the top they must hold two thirds of all images. So `test` among `cat` and `dog` is a class, and so
+is `train` among vehicles. One split's folder alone (`train/cat`, `train/dog`) is a split too.
 
 Files of parquet and tar are told apart by the folders they are in, else by the words of their names which not all of
 them have: `train.parquet` and `test.parquet`, `imagenet1k-train-0000.tar` and `imagenet1k-validation-00.tar`. Names as
@@ -87,6 +87,8 @@ def refuse_several_splits(text: str, files: Sequence[Parts], splits: Splits | No
     if splits is None or len(splits.files) < 2:
         return
     counts = ", ".join(f"{word} ({counted(len(places), noun)})" for word, places in splits.files.items())
+    if splits.strays:
+        counts += f", and {counted(len(splits.strays), noun)} in none of them ({'/'.join(files[splits.strays[0]])})"
     at = text.rstrip("/")
     commands = " or ".join(
         f"{at}/{'/'.join(prefix)}" if (prefix := folder_of(files, splits, word)) else f"{at}@{word}"
@@ -137,6 +139,8 @@ def _of_folders(files: Sequence[Parts], level: int) -> dict[str, str]:
     names = {parts[level] for parts in files if len(parts) > level + 1}
     words = {name: word for name in names if (word := says_split(name))} or _alike(names)
     others = names - words.keys()
+    if level and sum(len(parts) <= level + 1 or parts[level] in others for parts in files) > len(files) / 3:
+        return {}  # splits of one class among others, say
     if not words or (len(set(words.values())) < 2 and (others or len(words) > 1)):
         return {}
     if not others:
