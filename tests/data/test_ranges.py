@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tiny
 from maekit.config import AugmentConfig, DataConfig, files
 from maekit.data.loader import BadImages, eval_batches, train_batches
-from maekit.data.ranges import resolved, use_of_range
+from maekit.data.ranges import resolved, say_little_use, use_of_range
 from maekit.data.sources import Source, open_source
 from maekit.data.statistics import standardisation
 from maekit.errors import DataError, UsageError
@@ -87,3 +88,26 @@ def test_how_much_is_used() -> None:
     deep, shallow = use_of_range([(0, 4095, 65535), (100, 65535, 65535), (10, 60, 255)])[::-1]
     assert (deep["low"], deep["high"], deep["images"], deep["narrow"]) == (0, 65535, 2, 1)
     assert shallow["share"] == pytest.approx(50 / 255)
+
+
+class TestLittleUse:
+    """Values that leave most of their range unused are told by every verb that uses images, not by the doctor alone."""
+
+    def test_training_says_it_and_a_range_ends_it(self, maekit_here, twelve_bits: Source, tmp_path: Path) -> None:
+        words = ("pretrain", "vit-tiny", "--data", twelve_bits.text, *tiny.SIZES, "--steps", "1", "--lr", "1e-3",
+                 "--batch-size", "2", "--workers", "0")  # fmt: skip
+        said = maekit_here(*words, "--out", tmp_path / "run").stderr
+        assert "use 6% of what their type can hold" in said
+        assert "--data.range measured, or --data.range" in said
+        ranged = maekit_here(*words, "--out", tmp_path / "ranged", "--data.range", "measured").stderr
+        assert "of what their type can hold" not in ranged
+        out = tmp_path / "features.npz"
+        embedded = maekit_here("embed", "--weights", tmp_path / "run", "--data", twelve_bits.text, "--out", out)
+        assert "these weights know no other range" in embedded.stderr
+        embedded = maekit_here("embed", "--weights", tmp_path / "ranged", "--data", twelve_bits.text, "--out", out)
+        assert "of what their type can hold" not in embedded.stderr
+
+    def test_bytes_are_never_told(self, photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("WARNING", logger="maekit"):
+            say_little_use(open_source(str(photos)), 3, "")
+        assert not caplog.text

@@ -12,6 +12,8 @@ import pytest
 import tiny
 from maekit import storage
 from maekit.engine import metrics
+from maekit.errors import TrainingError
+from toy_task import ToyTask, plan_of, run
 
 TWICE = """
 import os, sys, time
@@ -73,3 +75,16 @@ def test_a_terminated_run_saves_says_so_and_goes_on(maekit_here, photos, tmp_pat
     assert done.returncode == 0, done.stderr
     assert f"going on from step {step}" in done.stderr
     assert metrics.last(folder / "metrics.jsonl")["step"] == step + 2
+
+
+class SignalledTask(ToyTask):
+    def loss(self, prepared):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().loss(prepared)
+
+
+def test_where_nothing_is_kept_nothing_is_said_to_be_saved(capfd):
+    """A probe's training has no folder."""
+    with pytest.raises(TrainingError, match="stopped by SIGTERM at step 1; nothing of this training is kept"):
+        run(SignalledTask(), plan_of(5), None)
+    assert "SIGTERM: nothing is kept; it ends after the pass that is under way" in capfd.readouterr().err

@@ -22,6 +22,8 @@ Choice = Literal["measured"] | Range | None
 
 MEASURED_IMAGES = 1_000
 """Images whose values are measured at most, evenly spread over the source."""
+LITTLE = 0.5  # of their range: images that use less are dark, or pale
+_LOOKED_AT = 16  # images
 NARROW = 1 / 8  # of the range that a type has
 PERCENTILES = (0.1, 99.9)
 _VALUES = 10_000  # of an image that are looked at, drawn by the image's number
@@ -68,6 +70,26 @@ def resolved(choice: Choice, source: Source, channels: int, *, workers: int | No
         low, high, *PERCENTILES, f"{sum(map(len, sampled)):,}", f"{len(sampled):,}",
     )  # fmt: skip
     return low, high
+
+
+def say_little_use(source: Source, channels: int, advice: str) -> None:
+    """Warn where the values of some images, evenly spread, use less than half of what their type can hold."""
+    found = []
+    for index in evenly_spread(len(source), _LOOKED_AT).tolist():
+        try:
+            data = source.read(index)
+            kept = stored_values(data, channels)
+        except ImageError:
+            continue
+        if kept.values.dtype != np.uint8 and kept.values.size:
+            found.append((float(kept.values.min()), float(kept.values.max()), float(kept.full)))
+    for use in use_of_range(found):
+        if use["share"] < LITTLE:
+            ways = advice.format(low=f"{use['low']:g}", high=f"{use['high']:g}")
+            log.warning(
+                "%s: stored values from %g to %g use %.0f%% of what their type can hold, and images look alike; %s",
+                source.text, use["low"], use["high"], 100 * use["share"], ways,
+            )  # fmt: skip
 
 
 def use_of_range(found: Iterable[tuple[float, float, float]]) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def train(
         if folder is not None:
             history = History(folder.path, tensorboard=config.tensorboard, after_step=start)
             open_now.callback(history.close)
-        request = open_now.enter_context(stop_requests())
+        request = open_now.enter_context(stop_requests(loop.keeps))
         shown = open_now.enter_context(meter(plan.steps, start, visible=world.is_first))
         stream = batches(start)
         open_now.callback(getattr(stream, "close", lambda: None))
@@ -138,6 +138,7 @@ class _Loop:
         named = list(self.model.named_parameters())
         self.parameters = [parameter for _, parameter in named if parameter.requires_grad]
         self.optimizer = optimizers.build(optimizer, named, plan.lr, task.rate_factors())
+        self.keeps: bool = world.tell(folder is not None)
         self.ema = Ema(self.model, config.ema, plan.steps) if config.ema else None
         self.forward = compiled.step_of(task, config)
         if world.size > 1:
@@ -195,10 +196,12 @@ class _Loop:
         log_estimate(time.perf_counter() - began, self.plan, step, memory.peak(self.world.device))
 
     def stop_after(self, done: int, request: StopRequest) -> NoReturn:
-        """Save the state after `done` steps, unless it is saved, and raise Stopped."""
+        """Save the state after `done` steps, unless it is, and raise Stopped; TrainingError where none is kept."""
+        by = request.signal or "a signal to another process"
+        if not self.keeps:
+            raise TrainingError(f"stopped by {by} at step {done}; nothing of this training is kept")
         if self.saved != done:
             self.save(done)
-        by = request.signal or "a signal to another process"
         run = "" if self.folder is None else str(self.folder.path)
         raise Stopped(f"stopped by {by} after saving step {done}", run)
 

@@ -13,26 +13,26 @@ _ASKS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 class StopRequest:
     """What has been asked: `signal` is None, or the name of the first signal that came."""
 
-    def __init__(self) -> None:
+    def __init__(self, saves: bool = True) -> None:
         self.signal: str | None = None
+        self._what = "saves after" if saves else "nothing is kept; it ends after"
 
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:  # asked twice: at once, without saving
             os._exit(128 + number)
         self.signal = signal.Signals(number).name
         # write, not print or a log: those may be what the signal interrupted
-        os.write(
-            2, f"{self.signal}: saves after the pass that is under way, then ends; once more ends at once\n".encode()
-        )
+        then = ", then ends" if self._what.startswith("saves") else ""
+        os.write(2, f"{self.signal}: {self._what} the pass that is under way{then}; once more ends at once\n".encode())
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Inside the block a first signal is noted, a second ends the process at once.
+def stop_requests(saves: bool = True) -> Iterator[StopRequest]:
+    """Inside the block a first signal is noted, a second ends the process at once. saves: what is said of the end.
 
     Outside the main thread, where Python takes no signals, nothing is ever asked.
     """
-    request = StopRequest()
+    request = StopRequest(saves)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

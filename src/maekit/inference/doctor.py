@@ -23,7 +23,7 @@ from rich.console import Console
 from maekit.config import AugmentConfig
 from maekit.config.verbs import DataOptions
 from maekit.data.decode import Range, decode, stored_mode, stored_values
-from maekit.data.ranges import resolved, use_of_range
+from maekit.data.ranges import LITTLE, resolved, use_of_range
 from maekit.data.sources import Source, find_source
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.statistics import evenly_spread, mean_and_std, moments
@@ -37,7 +37,6 @@ from maekit.inference.picture import check_writable, save
 _TRAINING_SIZE = (224, 224)  # of the crop that is timed
 _CHUNK = 16  # images a worker examines before it reports
 _BYTES = "0 to 255"
-_LITTLE = 0.5  # of their range: images that use less are dark, or pale
 _NAMED = 10  # lines of each list that are printed; the answer holds all
 
 
@@ -240,7 +239,7 @@ def _uses(answer: dict[str, Any]) -> Iterator[str]:
         line = f"{use['kept']}, {use['low']:,g} to {use['high']:,g}"
         if use["share"] <= 1:  # what needs a range can have any values
             line += f": uses {use['share']:.0%} of its range"
-        if answer["range"] is None and use["share"] < _LITTLE:
+        if answer["range"] is None and use["share"] < LITTLE:
             numbers = f"--data.range {use['low']:g} {use['high']:g}"
             line += f"; {numbers}, or --data.range measured, spreads it over all"
         elif use["narrow"] and use["kept"] != _BYTES:

@@ -7,6 +7,7 @@ from torch import Tensor
 from maekit.config.data import crop_share_for
 from maekit.config.verbs import DeviceOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
+from maekit.data.ranges import say_little_use
 from maekit.data.sources import Source
 from maekit.engine.progress import counter
 from maekit.errors import WeightsError
@@ -25,6 +26,8 @@ def one_pass(
 
     crop_share: of the centre crop, as `crop_share_of` understands it.
     """
+    if model.value_range is None:
+        say_little_use(source, model.config.channels, "these weights know no other range; train with --data.range")
     few = options.workers is None and len(source) <= options.batch_size  # a process would take longer to start
     batches = eval_batches(
         source,

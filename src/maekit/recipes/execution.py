@@ -18,7 +18,7 @@ import torch
 from maekit.config import ClassifyConfig, ModelConfig, PretrainConfig, RunConfig, files
 from maekit.config.data import crop_share_for
 from maekit.data.loader import BadImages, Batch, train_batches
-from maekit.data.ranges import resolved
+from maekit.data.ranges import resolved, say_little_use
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.engine.distributed import World, join
@@ -79,6 +79,10 @@ def with_range(config: Recipe, source: Source) -> Recipe:
     elif config.weights and chosen is not None and chosen != theirs:
         known = "all that their type can hold" if theirs is None else f"{theirs[0]:g} to {theirs[1]:g}"
         log.warning("%s: saw stored values of %s as black to white, not of %g to %g", config.weights, known, *chosen)
+    if chosen is None:
+        say_little_use(
+            source, model.channels, "--data.range measured, or --data.range {low} {high}, spreads them over all"
+        )
     return replace(config, data=replace(config.data, range=chosen))
 
 
@@ -182,6 +186,9 @@ def print_header(
     if model.value_range is not None:
         low, high = model.value_range
         lines["range"] = f"stored values of {low:g} to {high:g} are black to white"
+    if config.weights:
+        meaning = "; the preset is the recipe alone" if verb == "finetune" else ""
+        lines["weights"] = f"{config.weights}, whose model it is{meaning}"
     log.info("maekit %s %s", verb, config.name)
     for name, value in lines.items():
         log.info("  %-8s%s", name, value)

@@ -98,7 +98,7 @@ class Validation:
                 say_matching(held_out.text, held_out.classes, train.text, train.classes, used)
                 self._classes = len(train.classes)
                 self._held_out = RelabelledSource(held_out, train.classes, numbers)
-        self._bad = bad or BadImages(train, config.data.bad_share)
+        self._bad = BadImages(train, config.data.bad_share) if bad is None else bad
         self._bad_held_out = BadImages(held_out, config.data.bad_share)
 
     def judge(self, model: MaskedAutoencoder) -> dict[str, float]:

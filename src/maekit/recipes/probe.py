@@ -90,6 +90,10 @@ def judge(
         if "linear" in config.kinds and config.linear == "paper":
             found = train_linear(trial, _paper_choices(model, config, choices))
             rows += [_row("linear", choice, top1, probe="paper") for choice, top1 in found.items()]
+        for row in rows if "attentive" in config.kinds else ():  # which takes long
+            log.info(
+                "%s, %s: top-1 %.4f", row["probe"] if "probe" in row else row["kind"], row["features"], row["top1"]
+            )
         if "attentive" in config.kinds:
             for blocks in dict.fromkeys(choice.blocks for choice in choices):
                 rows.append(_row("attentive", Choice("patches", blocks), train_attentive(trial, blocks)))

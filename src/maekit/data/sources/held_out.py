@@ -44,7 +44,8 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[SubsetSource, Sub
     val = SubsetSource(source, held)
     train.text, val.text = f"{source.text} without {share:g} of it", f"{share:g} of {source.text}"
     counts = len(train), len(val)
-    _log.info("%s: %d images are learned from, %d are held out, by class and seed %d", source.text, *counts, seed)
+    by = "seed" if source.classes is None else "class and seed"
+    _log.info("%s: %d images are learned from, %d are held out, by %s %d", source.text, *counts, by, seed)
     return train, val
 
 

@@ -28,7 +28,10 @@ def labelled_pair(train: Source, val: Source) -> tuple[Source, Source]:
         if not len(source):
             raise DataError(f"{source.text}: holds no image")
         if source.classes is None:
-            raise DataError(f"{source.text}: has no labels, which are needed here")
+            raise DataError(
+                f"{source.text}: has no labels, which are needed here: a folder for each class, a list of paths and "
+                "labels, or metadata.csv gives them"
+            )
         missing = int((labels_of(source) < 0).sum())
         if missing:
             raise DataError(f"{source.text}: {missing} of {len(source)} images have no label, which is needed here")

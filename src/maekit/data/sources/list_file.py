@@ -14,6 +14,22 @@ from maekit.errors import DataError
 
 _LOOKED_AT = 1 << 16  # bytes in which a file that is not text shows it, so that a huge one is not read
 _PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_UNREAD = (
+    ".heic",
+    ".heif",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".raf",
+    ".orf",
+    ".psd",
+    ".svg",
+    ".jxl",
+    ".mov",
+    ".mp4",
+)
 _SAMPLED = 20  # first paths of which one has to be there
 _ADDRESS = re.compile(r"\w{2,}://")
 
@@ -96,6 +112,8 @@ def _content(text: str, file: Path) -> str:
         raise DataError(f"{text}: cannot be read ({error.strerror})") from None
     if b"\0" in content:
         packed = "; unpack it, or pack its images as .tar" if file.suffix in _PACKED else ""
+        if file.suffix.lower() in _UNREAD:
+            packed = f"; maekit reads no {file.suffix.lower()}: convert it to .jpg or .png first"
         raise DataError(f"{text}: neither a list file, as it is not text, nor any other source that is known{packed}")
     return content.decode("utf-8-sig", "surrogateescape")
 
