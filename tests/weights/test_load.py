@@ -175,3 +175,10 @@ def test_weights_from_the_hub(hub_folder, model_of):
 def test_a_hub_that_cannot_be_asked():
     with pytest.raises(WeightsError, match=r"hf:no/body: cannot be downloaded \(404 not found\); check the name"):
         load("hf:no/body")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".parquet"])
+def test_features_are_not_called_damaged_weights(tmp_path, suffix):
+    (tmp_path / f"photos{suffix}").write_bytes(b"PK")
+    with pytest.raises(WeightsError, match="the features that `maekit embed` writes, and no weights"):
+        load(tmp_path / f"photos{suffix}")

@@ -72,6 +72,8 @@ def read(path: Path) -> Stored:
     """What the file at `path` holds. Raises WeightsError where it is neither .safetensors nor a file of tensors."""
     if path.name == INDEX or path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.suffix in (".npz", ".npy", ".parquet"):
+        raise WeightsError(f"{path}: holds arrays, such as the features that `maekit embed` writes, and no weights")
     if path.suffix in _GRAPHS:
         raise WeightsError(f"{path}: is an exported graph, which maekit does not read; take what it was made from")
     return _read_pickled(path)
