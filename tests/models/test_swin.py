@@ -1,61 +1,16 @@
 """Swin as a masked autoencoder: the packed network is the native one without hidden keys, the dense one is SimMIM's."""
 
 import re
-from dataclasses import replace
 
 import pytest
-import timm
 import torch
 from timm.models.swin_transformer import window_partition, window_reverse
 from torch import Tensor, nn
 
-from maekit import masking
-from maekit.config import DecoderConfig, MaskConfig, ModelConfig, TargetConfig
-from maekit.errors import ModelError
-from maekit.models.family import family_of, grid_of, layer_ids
-from maekit.models.mae import MaskedAutoencoder
+from maekit.models.family import grid_of
 from maekit.models.swin import SWIN
 from maekit.patches import split
-from maekit.randomness import keys_tensor
-
-V1, V2 = "swin_tiny_patch4_window7_224", "swinv2_tiny_window16_256"
-ONE_IN_2X2, RANDOM = MaskConfig(kind="one_in_2x2", ratio=0.75), MaskConfig(kind="random", ratio=0.6)
-
-
-def uniform(encoder: str = V1, size=64, **options) -> ModelConfig:
-    options = {"width": 24, "window": 16, "decoder": DecoderConfig(kind="self", width=16, depth=1, heads=2), **options}
-    return ModelConfig(encoder=encoder, image_size=size, **options)
-
-
-def dense(encoder: str = V1, size=64, **options) -> ModelConfig:
-    return uniform(encoder, size, swin_method="dense", **{"decoder": DecoderConfig(kind="linear"), **options})
-
-
-def built(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
-    """Encoder and adapter with every parameter random: Swin V2's norms start at zero, which would hide mistakes."""
-    torch.manual_seed(0)
-    encoder = SWIN.build(config)
-    adapter = SWIN.adapter(encoder, config)
-    for module in (encoder, adapter):
-        for parameter in module.parameters():
-            nn.init.normal_(parameter, std=0.3)
-    return encoder, adapter
-
-
-def batch(config: ModelConfig, encoder: nn.Module, images: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images, keys, mask, visible units."""
-    keys = keys_tensor(3, torch.arange(images))
-    mask = RANDOM if SWIN.dense(config) else ONE_IN_2X2
-    masked = masking.draw(mask, grid_of(SWIN, encoder, config), keys)
-    pixels = torch.randn(images, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(1))
-    return pixels, keys, masked, split(masked)[0]
-
-
-def over_pixels(units: Tensor, config: ModelConfig, encoder: nn.Module) -> Tensor:
-    """Units [N, L] as pixels [N, 1, H, W]."""
-    height, width = SWIN.unit(encoder, config)
-    grid = units.view(len(units), 1, *grid_of(SWIN, encoder, config))
-    return grid.repeat_interleave(height, 2).repeat_interleave(width, 3)
+from tiny_swins import V1, V2, batch, built, dense, over_pixels, uniform
 
 
 def native_block(block: nn.Module, tokens: Tensor, hidden: Tensor) -> Tensor:
@@ -278,116 +233,3 @@ def test_secondary_masking_hides_its_share_by_key():
         changed = images.masked_fill(over_pixels(units, config, encoder), float("nan"))
         blind += bool(torch.isfinite(encode(changed, keys)).all())
     assert blind == visible.shape[1] // 2
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        (V1, {"window_size": 16, "img_size": 64, "embed_dim": 24}),
-        (V2, {"img_size": 64, "embed_dim": 24, "window_size": 16}),
-    ],
-)
-@pytest.mark.parametrize("make", [uniform, dense])
-def test_encoder_is_a_native_timm_model(name, options, make):
-    encoder, _ = built(make(name))
-    native = timm.create_model(name, num_classes=0, **options)
-    native.load_state_dict(encoder.state_dict(), strict=True)
-    images = torch.randn(1, 3, 64, 64)
-    assert torch.equal(native.eval()(images), encoder.eval()(images))
-    assert family_of(native) is SWIN
-
-
-def test_build_repeats_itself_under_a_seed():
-    states = []
-    for _ in range(2):
-        torch.manual_seed(5)
-        states.append(SWIN.build(uniform()).state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        uniform(size=224, window=None),
-        uniform(size=(224, 256)),
-        uniform(size=(256, 200), window=8),
-        uniform(size=256, window=7),
-        uniform(size=20),
-        dense(size=256, window=None),
-        dense(size=(192, 100), window=6),
-        uniform("swin_s3_tiny_224", 256, window=None, width=None),
-        uniform(size=112, patch_size=2),
-    ],
-)
-def test_sizes_that_do_not_fit_name_sizes_that_do(config):
-    with pytest.raises(ModelError) as caught:
-        SWIN.build(config, masked=True)
-    message = str(caught.value)
-    assert "\n" not in message
-    axis = 0 if "height" in message else 1
-    hints = re.findall(r"(\d+)(?: with model\.window (\d+))?", message.split("; take ")[1])
-    assert hints
-    for side, window in hints:
-        sides = [int(side)] * 2 if config.image_hw[1 - axis] != int(side) else list(config.image_hw)
-        sides[axis] = int(side)
-        SWIN.build(
-            replace(config, image_size=tuple(sides), window=int(window) if window else config.window), masked=True
-        )
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"depth": 3}, "model.depth"),
-        ({"heads": 2}, "model.heads"),
-        ({"class_token": False}, "model.class_token"),
-        ({"register_tokens": 2}, "model.register_tokens"),
-        ({"positions": "learned"}, "model.positions"),
-        ({"width": 25}, "model.width"),
-        ({"swin_method": "dense", "secondary_ratio": 0.5}, "model.secondary_ratio"),
-        ({"decoder": DecoderConfig(kind="cross", feature_maps=2)}, "model.decoder.feature_maps"),
-    ],
-)
-def test_options_of_others_are_refused(options, named):
-    with pytest.raises(ModelError, match=re.escape(named)):
-        SWIN.build(uniform(**options))
-
-
-def test_masks_that_cannot_be_packed_are_refused():
-    config = uniform()
-    with pytest.raises(ModelError, match="takes one_in_2x2"):
-        MaskedAutoencoder(config, TargetConfig(pixels="raw"), RANDOM, mean=(0.5,) * 3, std=(0.5,) * 3)
-    encoder, adapter = built(config)
-    masked = masking.draw(MaskConfig(kind="random", ratio=0.5), (4, 4), torch.arange(2))
-    with pytest.raises(ModelError, match="one unit in 2x2"):
-        SWIN.encode_visible(encoder, adapter, torch.zeros(2, 3, 64, 64), masked, split(masked)[0])
-    assert SWIN.mask_kinds(dense()) == {"random", "block", "grid", "one_in_2x2", "painted"}
-
-
-@pytest.mark.parametrize("name", [V1, V2])
-def test_whole_images_take_the_native_path(name):
-    encoder = built(uniform(name))[0].eval()
-    images = torch.randn(2, 3, 64, 64)
-    native = encoder.forward_features(images).flatten(1, 2)
-    assert torch.equal(SWIN.encode(encoder, images).tokens, native)
-    outputs = []
-    hooks = [b.register_forward_hook(lambda *call: outputs.append(call[2])) for b in encoder.layers[-1].blocks]
-    two = SWIN.encode(encoder, images, blocks=2).tokens
-    for hook in hooks:
-        hook.remove()
-    torch.testing.assert_close(two, torch.stack([encoder.norm(o) for o in outputs]).mean(0).flatten(1, 2))
-    with pytest.raises(ModelError, match="only 2 have"):
-        SWIN.encode(encoder, images, blocks=3)
-    norm = SWIN.take_norm(encoder)
-    torch.testing.assert_close(norm(SWIN.encode(encoder, images).tokens), native)
-
-
-def test_layers_for_decay_count_blocks_over_all_stages():
-    encoder = timm.create_model(V1, num_classes=3, img_size=64, embed_dim=24)
-    layers, last = layer_ids(encoder)
-    assert last == 13
-    assert layers["patch_embed.proj.weight"] == 0
-    assert layers["layers.0.blocks.0.mlp.fc1.weight"] == 1
-    assert layers["layers.1.downsample.reduction.weight"] == layers["layers.1.blocks.0.norm1.bias"] == 3
-    assert layers["layers.3.blocks.1.attn.qkv.weight"] == 12
-    assert {layers[name] for name in layers if name.startswith(("norm", "head"))} == {13}

@@ -65,14 +65,13 @@ def train(
     folder: where history and checkpoints go; None on all ranks but the first, and for runs that leave nothing.
     facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: the
     name in a validation whose highest value earns best.safetensors (of the averaged weights where there are any).
-    Raises Stopped after a signal, the state saved; TrainingError where a loss or gradient is not finite, before it
-    reaches weights or a checkpoint.
+    Raises Stopped after a signal, the state saved; TrainingError after one where nothing is kept, and where a loss or
+    gradient is not finite, before it reaches weights or a checkpoint.
     """
     loop = _Loop(task, plan, optimizer, config, world, folder, facts)
     start = loop.restore()
     if start >= plan.steps:
-        log.info("the run is complete: it is at step %d of %d", start, plan.steps)
-        return Outcome(start, {} if folder is None else metrics.last(folder.path / "metrics.jsonl"), loop.averaged())
+        return loop.complete(start)
     with contextlib.ExitStack() as open_now:
         history = None
         if folder is not None:
@@ -89,8 +88,7 @@ def train(
         for step, group in enumerate(_groups(stream, plan.accumulation), start):
             if not loop.step(step, group, request):
                 loop.stop_after(step, request)
-            done = step + 1
-            last = done == plan.steps
+            done, last = step + 1, step + 1 == plan.steps
             evaluates = evaluate_every is not None and (done % evaluate_every == 0 or last)
             shown.advance(done)
             if done % config.resolved_log_every(plan.steps) == 0 or last or evaluates or step == 0:
@@ -305,6 +303,12 @@ class _Loop:
             facts = {**self.facts, "scaler": self.precision.state()}
             self.folder.save(done, files, facts, metadata, keep=self.config.keep)
         self.world.wait()
+
+    def complete(self, step: int) -> Outcome:
+        """What a run came to that was at its end before it began."""
+        log.info("the run is complete: it is at step %d of %d", step, self.plan.steps)
+        record = {} if self.folder is None else metrics.last(self.folder.path / "metrics.jsonl")
+        return Outcome(step, record, self.averaged())
 
     def restore(self) -> int:
         """Load the newest sound checkpoint, if there is one; the step it stands at, the same on every rank."""

@@ -83,7 +83,7 @@ def _opened(text: str, named: str, split: str | None, image_column: str | None) 
     if path.exists():
         return _file(text, named, path, split, image_column)
     files = matching(path)
-    return _of_pattern(text, path, files, split, image_column) if files else None
+    return _of_pattern(text, named, files, split, image_column) if files else None
 
 
 def _folder(text: str, named: str, path: Path, split: str | None, image_column: str | None) -> Source:
@@ -117,15 +117,12 @@ def _folder(text: str, named: str, path: Path, split: str | None, image_column: 
 def _images(text: str, named: str, contents: Contents, kind: Kind, places: list[int] | None) -> Source:
     """Images of a folder; where all that are asked for lie in the folder of one split, as that folder is opened."""
     splits = kind.splits
-    words = (
-        []
-        if splits is None
-        else [word for word, of in splits.files.items() if places is None or set(of) <= set(places)]
-    )
-    inside = folder_of(kind.files, splits, words[0]) if splits is not None and len(words) == 1 else None
-    if inside is None or splits is None or (places is None and splits.strays):
-        level = None if splits is None or places is None else splits.level
-        return open_folder(text, contents, places, level)
+    if splits is None:
+        return open_folder(text, contents)
+    words = [word for word, of in splits.files.items() if places is None or set(of) <= set(places)]
+    inside = folder_of(kind.files, splits, words[0]) if len(words) == 1 else None
+    if inside is None or (places is None and splits.strays):
+        return open_folder(text, contents, places, None if places is None else splits.level)
     below = survey(contents.root.joinpath(*inside))
     refuse_several_splits(
         "/".join([named.rstrip("/"), *inside]), below.images, find_splits(below.images, by_file_name=False), kind.noun
@@ -153,8 +150,8 @@ def _file(text: str, named: str, path: Path, split: str | None, image_column: st
     return _OF_FILES[path.suffix](text, [path], image_column)
 
 
-def _of_pattern(text: str, path: Path, files: list[Path], split: str | None, image_column: str | None) -> Source | None:
-    named = text.removesuffix(f"@{split}")
+def _of_pattern(text: str, named: str, files: list[Path], split: str | None, image_column: str | None) -> Source | None:
+    path = Path(named)
     if all(is_image_name(file.name) for file in files) and split is None:
         return ListSource(text, Path(), [str(file) for file in files], [-1] * len(files))
     if path.suffix not in _OF_FILES:

@@ -85,9 +85,9 @@ def _candidates(train: Source, sizes: set[int]) -> list[int]:
 
     Where the training images' own are not known, reading one means reading its neighbours: runs of a hundred then.
     """
-    if len(train) <= _UNSIZED and (-1 in sizes or train.size(0) < 0):
-        return list(range(len(train)))
     if train.size(0) < 0:
+        if len(train) <= _UNSIZED:
+            return list(range(len(train)))
         starts = evenly_spread(len(train) // _RUN, _UNSIZED // _RUN) * _RUN
         return [int(start) + offset for start in starts for offset in range(_RUN)]
     possible = np.array(
