@@ -17,7 +17,7 @@ from maekit.masking import KINDS as MASKS
 from maekit.masking import choose
 from maekit.models import decoder
 from maekit.models.encoder import ImageEncoder
-from maekit.models.family import grid_of
+from maekit.models.family import Shown, grid_of
 from maekit.patches import refine, split
 from maekit.randomness import keys_tensor
 from maekit.targets import Geometry
@@ -119,10 +119,8 @@ class MaskedAutoencoder(ImageEncoder):
     def predict(self, images: Tensor, masked: Tensor, draws: Draws) -> Prediction:
         """`forward` where all is drawn: a function of its arguments alone, which compilers can take whole."""
         self._check(images, masked)
-        maps = getattr(self.decoder, "maps", ())
-        latents = self.family.encode_visible(
-            self.encoder, self.adapter, images, masked, draws.visible, maps=maps, replaced=draws.replaced
-        )
+        shown = Shown(images, masked, draws.visible, getattr(self.decoder, "maps", ()), draws.replaced)
+        latents = self.family.encode_visible(self.encoder, self.adapter, shown)
         return Prediction(self.decoder(latents, draws.predicted), draws.predicted)
 
     def _check(self, images: Tensor, masked: Tensor) -> None:
