@@ -39,8 +39,7 @@ class Classifier(ImageEncoder):
         self.norm: nn.Module = nn.Identity()
         if self.pooling == "mean" and not self.family.norm_before_mean:
             self.norm = self.family.take_norm(self.encoder)
-        width = int(self.encoder.num_features)  # type: ignore[arg-type]
-        self.head = nn.Linear(width, len(classes))
+        self.head = nn.Linear(self.width, len(classes))
         nn.init.trunc_normal_(self.head.weight, std=classifier.head_std)
         nn.init.zeros_(self.head.bias)
 

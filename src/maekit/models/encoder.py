@@ -30,9 +30,10 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 class ImageEncoder(nn.Module):
     """A native timm encoder (`encoder`) that knows its images: what weights without decoder and head become.
 
-    Attributes a user may rely on: `encoder`, `config`, `family`, `standardise`, and `crop_share`, with which it was
-    validated (the shorter side resized to image size / this, then the centre taken), None where that is not known;
-    `value_range`, the stored values that were black and white to it, None for all that a file's type can hold.
+    Attributes a user may rely on: `encoder`, `config`, `family`, `standardise`, `width` (D of the features), and
+    `crop_share`, with which it was validated (the shorter side resized to image size / this, then the centre taken),
+    None where that is not known; `value_range`, the stored values that were black and white to it, None for all that a
+    file's type can hold.
     Raises ModelError where the sizes in the config do not fit each other.
     """
 
@@ -78,6 +79,11 @@ class ImageEncoder(nn.Module):
     def recompute_activations(self, enabled: bool = True) -> None:
         """Trade time for memory: activations of blocks are computed again in the backward pass."""
         self.encoder.set_grad_checkpointing(enabled)  # type: ignore[operator]
+
+    @property
+    def width(self) -> int:
+        """D of the features."""
+        return int(self.encoder.num_features)  # type: ignore[arg-type]
 
     @property
     def device(self) -> torch.device:
