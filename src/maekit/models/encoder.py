@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
+from maekit.models.family import Family, family_of, features
 from maekit.models.family import Features as Kind
-from maekit.models.family import family_of, features
 from maekit.models.standardise import Standardise
 
 
@@ -46,10 +46,10 @@ class ImageEncoder(nn.Module):
         super().__init__()
         if len(mean) != config.channels:
             raise ModelError(f"mean and std: {len(mean)} values for images of {config.channels} channels")
-        self.config = config
-        self.family = family_of(config.encoder)
-        self.encoder = self.family.build(config, drop_path=drop_path, masked=self.masked)
-        self.standardise = Standardise(mean, std)
+        self.config: ModelConfig = config
+        self.family: Family = family_of(config.encoder)
+        self.encoder: nn.Module = self.family.build(config, drop_path=drop_path, masked=self.masked)
+        self.standardise: Standardise = Standardise(mean, std)
         self.crop_share: float | None = None
         self.value_range: tuple[float, float] | None = None
 
