@@ -18,7 +18,7 @@ from maekit.config import (
 )
 
 
-def _paper(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
+def mae_recipe(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
     """The paper's recipe (arXiv 2111.06377, appendix A.1, table 8), which is one for all sizes."""
     return PretrainConfig(
         name=name,
@@ -45,7 +45,7 @@ def vit_tiny() -> PretrainConfig:
     in the decoder. Expected: nothing published in this recipe. MAE-Lite (arXiv 2205.14443) reports 78.0 fine-tuned at
     this size, with 12 heads and after 400 epochs with a decoder of one block. Measured: not on ImageNet.
     """
-    return _paper("vit-tiny", "vit_tiny_patch16_224", 256)
+    return mae_recipe("vit-tiny", "vit_tiny_patch16_224", 256)
 
 
 def vit_small() -> PretrainConfig:
@@ -54,7 +54,7 @@ def vit_small() -> PretrainConfig:
     Source: arXiv 2111.06377 table 8, which starts at ViT-B. Expected: nothing published in this recipe; see
     `vit-small-crossmae`. Measured: not on ImageNet.
     """
-    return _paper("vit-small", "vit_small_patch16_224", 256)
+    return mae_recipe("vit-small", "vit_small_patch16_224", 256)
 
 
 def vit_small_crossmae() -> PretrainConfig:
@@ -64,7 +64,7 @@ def vit_small_crossmae() -> PretrainConfig:
     Expected: 79.32 fine-tuned by `finetune vit-small-crossmae`, with a norm of its own for each decoder block's
     mixture, where ours is the encoder's (docs/log.md, 2026-11-24). Measured: not on ImageNet.
     """
-    paper = _paper("vit-small-crossmae", "vit_small_patch16_224", 256)
+    paper = mae_recipe("vit-small-crossmae", "vit_small_patch16_224", 256)
     decoder = DecoderConfig(kind="cross", width=256, depth=12, heads=8, feature_maps=13)
     return replace(paper, model=replace(paper.model, decoder=decoder))
 
@@ -76,7 +76,7 @@ def vit_base() -> PretrainConfig:
     Expected: 83.6 fine-tuned, 67.8 linear after 1,600 epochs; mmpretrain reports 83.3 and 65.1 after 800.
     Measured: not on ImageNet.
     """
-    return _paper("vit-base", "vit_base_patch16_224", 256)
+    return mae_recipe("vit-base", "vit_base_patch16_224", 256)
 
 
 def vit_large() -> PretrainConfig:
@@ -85,7 +85,7 @@ def vit_large() -> PretrainConfig:
     Source: arXiv 2111.06377 table 8. Cost: published as 42 h on 64 V100 for 800 epochs. Expected: 85.9 fine-tuned,
     76.0 linear after 1,600 epochs. Measured: not on ImageNet.
     """
-    return _paper("vit-large", "vit_large_patch16_224", 128)
+    return mae_recipe("vit-large", "vit_large_patch16_224", 128)
 
 
 def vit_huge() -> PretrainConfig:
@@ -94,7 +94,7 @@ def vit_huge() -> PretrainConfig:
     Source: arXiv 2111.06377 table 8. Expected: 86.9 fine-tuned, 77.2 linear after 1,600 epochs. Measured: not on
     ImageNet.
     """
-    return _paper("vit-huge", "vit_huge_patch14_224", 64)
+    return mae_recipe("vit-huge", "vit_huge_patch14_224", 64)
 
 
 def _flyegle(name: str, encoder: str, epochs: int, lr: float) -> PretrainConfig:
@@ -103,7 +103,7 @@ def _flyegle(name: str, encoder: str, epochs: int, lr: float) -> PretrainConfig:
     Raw pixels, 1-D positions, its prediction head, torch's epsilon in LayerNorm, torchvision's crop, an absolute rate
     at 8x256 in a cosine of its own, decay of all parameters.
     """
-    paper = _paper(name, encoder, 256)
+    paper = mae_recipe(name, encoder, 256)
     decoder = replace(paper.model.decoder, positions="sincos1d", head="norm_conv_transpose", norm_eps=1e-5)
     return replace(
         paper,
