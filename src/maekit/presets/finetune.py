@@ -186,9 +186,9 @@ def cifar() -> ClassifyConfig:
 def vit_tiny_small_data() -> ClassifyConfig:
     """What `pretrain vit-tiny-small-data` made, or other small weights, with few labels: minutes, also on a CPU.
 
-    Source: ours; a length in steps, 400 of 64, as so few images are seen over and over. Measured:
-    docs/log.md, 2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one
-    draw: fine-tuned .480, from scratch .356; after a pretraining of 700 steps no gain.
+    Source: ours; a length in steps, 400 of 64, as so few images are seen over and over. Measured: docs/log.md,
+    2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one draw: fine-tuned .480, from scratch .356; after a
+    pretraining of 700 steps no gain.
     """
     return ClassifyConfig(
         name="vit-tiny-small-data",

@@ -141,24 +141,19 @@ def cifar() -> PretrainConfig:
     after padding and flips, and predicts normalised pixels. Cost: 0.9 GFLOP forward an image. Measured: see
     docs/results.md.
     """
-    return PretrainConfig(
-        name="cifar",
+    mae = mae_recipe("cifar", "vit_tiny_patch16_224", 1024)
+    return replace(
+        mae,
         model=ModelConfig(
             encoder="vit_tiny_patch16_224",
             image_size=32,
             patch_size=2,
             decoder=DecoderConfig(kind="self", width=192, depth=4, heads=3),
         ),
-        mask=MaskConfig(kind="random", ratio=0.75),
-        target=TargetConfig(pixels="normalised"),
         data=DataConfig(normalise="half"),
         augment=AugmentConfig(crop="pad", flip=0.5),
         validation=ValidationConfig(crop_share=1.0),
-        optimizer=OptimizerConfig(base_lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05),
-        schedule=ScheduleConfig(
-            epochs=2000, recipe_batch_size=4096, recipe_images=50_000, warmup_epochs=200, micro_batch_limit=1024
-        ),
-        run=RunConfig(),
+        schedule=replace(mae.schedule, epochs=2000, recipe_images=50_000, warmup_epochs=200),
     )
 
 
@@ -167,11 +162,12 @@ def vit_tiny_small_data() -> PretrainConfig:
 
     Source: ours. 8-px patches; CrossMAE's decoder (arXiv 2401.14391) on half of the hidden patches; a length in
     steps, as so few images are seen over and over: 2,000 of 64. Cost: 0.11 GFLOP forward an image. Measured:
-    docs/log.md, 2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one
-    draw: fine-tuned .480, from scratch .356; after a pretraining of 700 steps no gain.
+    docs/log.md, 2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one draw: fine-tuned .480, from scratch
+    .356; after a pretraining of 700 steps no gain.
     """
-    return PretrainConfig(
-        name="vit-tiny-small-data",
+    mae = mae_recipe("vit-tiny-small-data", "vit_tiny_patch16_224", 64)
+    return replace(
+        mae,
         model=ModelConfig(
             encoder="vit_tiny_patch16_224",
             image_size=64,
@@ -179,16 +175,10 @@ def vit_tiny_small_data() -> PretrainConfig:
             depth=6,
             decoder=DecoderConfig(kind="cross", width=128, depth=2, heads=4, predicted_share=0.5),
         ),
-        mask=MaskConfig(kind="random", ratio=0.75),
-        target=TargetConfig(pixels="normalised"),
-        data=DataConfig(),
-        augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
-        validation=ValidationConfig(),
-        optimizer=OptimizerConfig(base_lr=4e-3, betas=(0.9, 0.95), weight_decay=0.05),
-        schedule=ScheduleConfig(
-            epochs=100, steps=2000, recipe_batch_size=64, recipe_images=1000, warmup_epochs=5, micro_batch_limit=64
+        optimizer=replace(mae.optimizer, base_lr=4e-3),
+        schedule=replace(
+            mae.schedule, epochs=100, steps=2000, recipe_batch_size=64, recipe_images=1000, warmup_epochs=5
         ),
-        run=RunConfig(),
     )
 
 
