@@ -1,6 +1,5 @@
 """Fine-tuning presets. The encoder is the weights' own; a preset says how it is trained."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from maekit.config import (
@@ -14,6 +13,7 @@ from maekit.config import (
     ScheduleConfig,
     ValidationConfig,
 )
+from maekit.presets.pretrain import by_name
 
 
 def _official(
@@ -223,20 +223,7 @@ def digits() -> ClassifyConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], ClassifyConfig]] = {
-    "vit-tiny-small-data": vit_tiny_small_data,
-    "vit-tiny": vit_tiny,
-    "vit-small": vit_small,
-    "vit-small-crossmae": vit_small_crossmae,
-    "vit-base": vit_base,
-    "vit-large": vit_large,
-    "vit-huge": vit_huge,
-    "swin-tiny": swin_tiny,
-    "swin-base": swin_base,
-    "swin-base-simmim": swin_base_simmim,
-    "swin-base-simmim-800": swin_base_simmim_800,
-    "hiera-tiny": hiera_tiny,
-    "hiera-base": hiera_base,
-    "cifar": cifar,
-    "digits": digits,
-}
+PRESETS = by_name(
+    vit_tiny_small_data, vit_tiny, vit_small, vit_small_crossmae, vit_base, vit_large, vit_huge, swin_tiny, swin_base,
+    swin_base_simmim, swin_base_simmim_800, hiera_tiny, hiera_base, cifar, digits,
+)  # fmt: skip

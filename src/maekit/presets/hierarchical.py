@@ -1,10 +1,9 @@
 """Pretraining presets for Swin and Hiera. Each docstring says where the numbers are from and what to expect."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from maekit.config import DecoderConfig, MaskConfig, ModelConfig, PretrainConfig, TargetConfig
-from maekit.presets.pretrain import mae_recipe
+from maekit.presets.pretrain import by_name, mae_recipe
 
 
 def _uniform(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
@@ -121,12 +120,6 @@ def hiera_base() -> PretrainConfig:
     return _hiera("hiera-base", "hiera_base_224", 256)
 
 
-PRESETS: dict[str, Callable[[], PretrainConfig]] = {
-    "swin-tiny": swin_tiny,
-    "swin-base": swin_base,
-    "swin-tiny-simmim": swin_tiny_simmim,
-    "swin-base-simmim": swin_base_simmim,
-    "swin-base-simmim-800": swin_base_simmim_800,
-    "hiera-tiny": hiera_tiny,
-    "hiera-base": hiera_base,
-}
+PRESETS = by_name(
+    swin_tiny, swin_base, swin_tiny_simmim, swin_base_simmim, swin_base_simmim_800, hiera_tiny, hiera_base
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from maekit.config import (
     AugmentConfig,
@@ -16,6 +17,13 @@ from maekit.config import (
     TargetConfig,
     ValidationConfig,
 )
+
+T = TypeVar("T")
+
+
+def by_name(*presets: Callable[[], T]) -> dict[str, Callable[[], T]]:
+    """Presets by what is typed for them, which is the function's name with dashes."""
+    return {preset.__name__.replace("_", "-"): preset for preset in presets}
 
 
 def mae_recipe(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
@@ -211,16 +219,7 @@ def digits() -> PretrainConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], PretrainConfig]] = {
-    "vit-tiny-small-data": vit_tiny_small_data,
-    "vit-tiny": vit_tiny,
-    "vit-small": vit_small,
-    "vit-small-crossmae": vit_small_crossmae,
-    "vit-base": vit_base,
-    "vit-large": vit_large,
-    "vit-huge": vit_huge,
-    "vit-tiny-flyegle": vit_tiny_flyegle,
-    "vit-base-flyegle": vit_base_flyegle,
-    "cifar": cifar,
-    "digits": digits,
-}
+PRESETS = by_name(
+    vit_tiny_small_data, vit_tiny, vit_small, vit_small_crossmae, vit_base, vit_large, vit_huge, vit_tiny_flyegle,
+    vit_base_flyegle, cifar, digits,
+)  # fmt: skip

@@ -1,6 +1,5 @@
 """Presets for supervised training from nothing, to compare with."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from maekit.config import (
@@ -16,6 +15,7 @@ from maekit.config import (
     ValidationConfig,
 )
 from maekit.presets import finetune, hierarchical, pretrain
+from maekit.presets.pretrain import by_name
 
 
 def _appendix(
@@ -154,16 +154,7 @@ def digits() -> ClassifyConfig:
     return replace(plain, data=replace(plain.data, normalise="half"), optimizer=replace(plain.optimizer, lr=1e-3))
 
 
-PRESETS: dict[str, Callable[[], ClassifyConfig]] = {
-    "vit-tiny-small-data": vit_tiny_small_data,
-    "vit-tiny": vit_tiny,
-    "vit-small": vit_small,
-    "vit-base": vit_base,
-    "vit-large": vit_large,
-    "swin-tiny": swin_tiny,
-    "swin-base": swin_base,
-    "hiera-tiny": hiera_tiny,
-    "hiera-base": hiera_base,
-    "cifar": cifar,
-    "digits": digits,
-}
+PRESETS = by_name(
+    vit_tiny_small_data, vit_tiny, vit_small, vit_base, vit_large, swin_tiny, swin_base, hiera_tiny, hiera_base, cifar,
+    digits,
+)  # fmt: skip
