@@ -19,6 +19,22 @@ def as_label(value: int) -> int | None:
     return int(value) if value >= 0 else None
 
 
+class LabelledImages:
+    """Sources that keep the labels of all their images, one each, and do not know the images' sizes unless they say."""
+
+    classes: Classes
+    _labels: Labels
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def label(self, index: int) -> int | None:
+        return as_label(self._labels[index])
+
+    def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
+        return -1  # to know it, it would have to be read
+
+
 def integer_labels(
     text: str, numbers: Sequence[int] | Labels, names: Sequence[str] | None = None
 ) -> tuple[Labels, Classes]:

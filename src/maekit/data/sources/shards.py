@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from maekit.data.sources.labels import as_label, integer_labels, string_labels
+from maekit.data.sources.labels import LabelledImages, integer_labels, string_labels
 from maekit.data.sources.passed_over import PassedOver, is_beside, suffix_of
 from maekit.data.sources.source import Names, fingerprint, is_image_name
 from maekit.errors import DataError, ImageError
@@ -33,7 +33,7 @@ _LABELS = (".cls", ".json")
 _SECOND, _REPLACED, _ALONE = "second image in a sample", "image replaced by a later one of its name", "without an image"
 
 
-class ShardsSource:
+class ShardsSource(LabelledImages):
     """The samples of uncompressed tar files that hold an image, in the order given.
 
     Each shard's index lies beside it and is made anew when the shard's size or time changes; where the folder cannot be
@@ -56,14 +56,8 @@ class ShardsSource:
             numbers = [label if isinstance(label, int) else -1 for label in labels]
             self._labels, self.classes = integer_labels(text, numbers)
 
-    def __len__(self) -> int:
-        return len(self._names)
-
     def path(self, index: int) -> str:
         return f"{self._shards[self._shard[index]]}:{self._names[index]}"
-
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
 
     def read(self, index: int) -> bytes:
         size = int(self._sizes[index])
