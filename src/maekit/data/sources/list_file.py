@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from maekit.data.sources.folder import FilesSource
-from maekit.data.sources.labels import integer_labels, string_labels
+from maekit.data.sources.labels import found_labels
 from maekit.data.sources.list_lines import NUMBER, RULE, Line, read_lines
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import home_path
@@ -52,11 +52,7 @@ class ListSource(FilesSource):
         labels: Sequence[int] | Sequence[str | None],
         passed_over: PassedOver | None = None,
     ) -> None:
-        numbers = [label for label in labels if isinstance(label, int)]
-        if len(numbers) == len(labels):
-            kept, classes = integer_labels(text, numbers)
-        else:
-            kept, classes = string_labels([None if isinstance(word, int) else word for word in labels])
+        kept, classes = found_labels(text, [None if label == -1 else label for label in labels])
         super().__init__(text, folder, names, kept, classes, passed_over or PassedOver())
 
 

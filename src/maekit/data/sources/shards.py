@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from maekit.data.sources.labels import LabelledImages, integer_labels, string_labels
+from maekit.data.sources.labels import LabelledImages, found_labels
 from maekit.data.sources.passed_over import PassedOver, is_beside, suffix_of
 from maekit.data.sources.source import Names, fingerprint, is_image_name
 from maekit.errors import DataError, ImageError
@@ -49,12 +49,7 @@ class ShardsSource(LabelledImages):
         self._names = Names(sample[1] for sample in indexed)
         self._offsets = np.array([sample[2] for sample in indexed], dtype=np.int64)
         self._sizes = np.array([sample[3] for sample in indexed], dtype=np.int64)
-        labels = [sample[4] for sample in indexed]
-        if any(isinstance(label, str) for label in labels):
-            self._labels, self.classes = string_labels([None if label is None else str(label) for label in labels])
-        else:
-            numbers = [label if isinstance(label, int) else -1 for label in labels]
-            self._labels, self.classes = integer_labels(text, numbers)
+        self._labels, self.classes = found_labels(text, [sample[4] for sample in indexed])
 
     def path(self, index: int) -> str:
         return f"{self._shards[self._shard[index]]}:{self._names[index]}"
