@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 import timm
 from torch import Tensor, nn
 
+from maekit import parts
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
 
@@ -141,7 +142,9 @@ def family_of(encoder: str | nn.Module) -> Family:
     """The family of a timm name or of a timm model.
 
     The family NAME is the object NAME.upper() in maekit.models.NAME; timm's modules and classes that it covers stand in
-    the table above. Raises ModelError, with a suggestion where the name is near a known one.
+    the table above. A family of the user's, an object or a class of such, stands before the architecture,
+    `module:object:NAME`. Raises ModelError, with a suggestion where the name is near a known one; UsageError for a part
+    that fails.
     """
     if isinstance(encoder, nn.Module):
         classes = {base.__name__ for base in type(encoder).__mro__}
@@ -149,7 +152,12 @@ def family_of(encoder: str | nn.Module) -> Family:
             if classes & set(class_names):
                 return _family(name)
         raise ModelError(f"a {type(encoder).__name__} is none of the families maekit knows: {', '.join(_FAMILIES)}")
-    architecture = encoder.partition(".")[0]
+    own, _, architecture = encoder.rpartition(":")
+    if own:
+        part = parts.find("encoder", own)
+        found: Family = part.make() if isinstance(part.value, type) else part.value
+        return found
+    architecture = architecture.partition(".")[0]
     for name, (_, modules, _) in _FAMILIES.items():
         if timm.models.is_model_in_modules(architecture, modules):
             return _family(name)
@@ -171,14 +179,16 @@ def grid_of(family: Family, encoder: nn.Module, config: ModelConfig) -> tuple[in
     return height // unit_height, width // unit_width
 
 
-def features(encoder: nn.Module, images: Tensor, kind: Features = "pooled", *, blocks: int = 1) -> Tensor:
+def features(
+    encoder: nn.Module, images: Tensor, kind: Features = "pooled", *, blocks: int = 1, family: Family | None = None
+) -> Tensor:
     """Features of whole images for probes and embeddings.
 
     images: [N, C, H, W] standardised → pooled [N, D], the mean of the patch tokens after the final norm; class [N, D],
-    the class token after it; patches [N, T, D]. blocks: mean over the outputs of so many last blocks.
-    Raises ModelError where a class token is asked of an encoder that has none.
+    the class token after it; patches [N, T, D]. blocks: mean over the outputs of so many last blocks. family: the
+    encoder's, if not one of maekit's own. Raises ModelError where a class token is asked of an encoder without.
     """
-    latents = family_of(encoder).encode(encoder, images, blocks=blocks)
+    latents = (family or family_of(encoder)).encode(encoder, images, blocks=blocks)
     if kind == "class":
         if not getattr(encoder, "has_class_token", False):
             raise ModelError("features: this encoder has no class token; take pooled instead")

@@ -53,7 +53,7 @@ def _simmim(name: str, encoder: str, epochs: float, micro_batch_limit: int) -> P
             encoder=encoder, image_size=192, window=6, swin_method="dense", decoder=DecoderConfig(kind="linear")
         ),
         mask=MaskConfig(kind="random", ratio=0.6),
-        target=TargetConfig(pixels="raw", loss="l1"),
+        target=TargetConfig(kind="raw", loss="l1"),
         augment=replace(mae.augment, scale=(0.67, 1.0), interpolation="bilinear"),
         optimizer=replace(mae.optimizer, base_lr=1e-4, betas=(0.9, 0.999), clip=5.0),
         schedule=replace(mae.schedule, epochs=epochs, recipe_batch_size=2048, warmup_epochs=10, min_lr=4e-5),

@@ -34,7 +34,7 @@ def mae_recipe(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfi
             encoder=encoder, image_size=224, decoder=DecoderConfig(kind="self", width=512, depth=8, heads=16)
         ),
         mask=MaskConfig(kind="random", ratio=0.75),
-        target=TargetConfig(pixels="normalised"),
+        target=TargetConfig(kind="normalised"),
         data=DataConfig(),
         augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
         validation=ValidationConfig(),
@@ -116,7 +116,7 @@ def _flyegle(name: str, encoder: str, epochs: int, lr: float) -> PretrainConfig:
     return replace(
         paper,
         model=replace(paper.model, positions="sincos1d", norm_eps=1e-5, decoder=decoder),
-        target=TargetConfig(pixels="raw"),
+        target=TargetConfig(kind="raw"),
         augment=replace(paper.augment, scale=(0.08, 1.0), interpolation="bilinear"),
         optimizer=replace(paper.optimizer, base_lr=None, lr=lr, decay_all=True),
         schedule=replace(paper.schedule, epochs=epochs, recipe_batch_size=8 * 256, course="early_cosine"),
@@ -209,7 +209,7 @@ def digits() -> PretrainConfig:
             decoder=DecoderConfig(kind="cross", width=64, depth=2, heads=4),
         ),
         mask=MaskConfig(kind="random", ratio=0.6),
-        target=TargetConfig(pixels="raw"),
+        target=TargetConfig(kind="raw"),
         data=DataConfig(source="digits:train", normalise="half", workers=0),
         augment=AugmentConfig(crop="pad", flip=0.0),
         validation=ValidationConfig(source="digits:test", crop_share=1.0),
