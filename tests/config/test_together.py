@@ -33,6 +33,8 @@ BASES = {
         ("pretrain", "--augment.color-jitter-prob 0.8", "", "--augment.color-jitter 0.4"),
         ("pretrain", "--base-lr 1e-3", "--lr 1e-3", ""),
         ("pretrain", "--optimizer.eps 1e-6", "--optimizer.name lars", "--optimizer.name adamw"),
+        ("pretrain", "--optimizer.eps 1e-6", "--optimizer.name sgd", "--optimizer.name muon"),
+        ("pretrain", "--optimizer.muon-momentum 0.9", "", "--optimizer.name muon"),
         ("pretrain", "--optimizer.trust-coefficient 0.02", "", "--optimizer.name lars"),
         ("pretrain", "--schedule.micro-batch-limit 8", "--micro-batch-size 8", ""),
         ("pretrain", "--schedule.min-lr 1e-6", "--schedule.course constant", ""),

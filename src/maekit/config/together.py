@@ -123,7 +123,8 @@ _TRAINING = (
         lambda c: c.optimizer.base_lr is None or c.optimizer.lr is None,
         "--lr says the rate as well; take one of them",
     ),
-    Rule(("optimizer.eps",), lambda c: c.optimizer.name == "adamw", "belongs to --optimizer.name adamw"),
+    Rule(("optimizer.eps",), lambda c: c.optimizer.name in ("adamw", "muon"), "belongs to --optimizer.name adamw"),
+    Rule(("optimizer.muon_momentum",), lambda c: c.optimizer.name == "muon", "belongs to --optimizer.name muon"),
     Rule(("optimizer.trust_coefficient",), lambda c: c.optimizer.name == "lars", "belongs to --optimizer.name lars"),
     Rule(
         ("optimizer.decay_all",),

@@ -15,14 +15,17 @@ _SMALL_BATCH = 64
 class OptimizerConfig:
     """Optimizer. `lr` wins over `base_lr` where both are set; naming one on the command line clears the other."""
 
-    name: Literal["adamw", "lars", "sgd"] = "adamw"
-    """adamw, lars (arXiv 1708.03888, as in the paper's linear probe), or sgd with momentum."""
+    name: Literal["adamw", "lars", "sgd", "muon"] = "adamw"
+    """adamw, lars (arXiv 1708.03888, as in the paper's linear probe), sgd with momentum, or muon (arXiv 2605.24770) for
+    the matrices of blocks, at AdamW's rates, and AdamW for all else."""
     base_lr: Annotated[float | None, arg(aliases=("--base-lr",)), Field(gt=0)] = None
     """Learning rate per 256 images of the batch; the actual one is this times batch size / 256."""
     lr: Annotated[float | None, arg(aliases=("--lr",)), Field(gt=0)] = None
     """Absolute peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's two decay rates; the first is the momentum of LARS and SGD."""
+    muon_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """muon: the momentum of its matrices."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's epsilon."""
     trust_coefficient: Annotated[float, Field(gt=0)] = 0.001

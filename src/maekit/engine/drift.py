@@ -36,8 +36,10 @@ def refuse_drift(then: Mapping[str, Any], now: Mapping[str, Any], *, allowed: bo
     words = ", ".join(_difference(name, old.get(name), new.get(name)) for name in changed[:_SHOWN])
     if len(changed) > _SHOWN:
         words += f" and {len(changed) - _SHOWN} more"
-    if not allowed:
-        raise RunError(f"this is not the run that was interrupted: {words}; give the same again, or --allow-drift")
+    other = "optimizer.name" in changed  # which knows nothing of the moments
+    if other or not allowed:
+        way = "begin anew from its weights by --weights" if other else "--allow-drift"
+        raise RunError(f"this is not the run that was interrupted: {words}; give the same again, or {way}")
     log.warning("going on in spite of differences: %s", words)
 
 

@@ -219,13 +219,8 @@ class _Loop:
         if scaler.is_enabled():
             scaler.step(self.optimizer)
             scaler.update()
-        elif isinstance(self.optimizer, torch.optim.AdamW):
-            # The fused kernel's own switch: it leaves weights and moments alone without asking the host.
-            self.optimizer.found_inf = (self.spoilt_step >= 0).float()  # type: ignore[attr-defined]
-            self.optimizer.step()
         else:
-            self._check_finite()
-            self.optimizer.step()
+            optimizers.step_unless(self.spoilt_step >= 0, self.optimizer)
 
     def _check_finite(self) -> None:
         """Raises TrainingError on every rank where a step was not finite; its images are written down first."""
