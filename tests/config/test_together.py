@@ -38,6 +38,8 @@ BASES = {
         ("pretrain", "--optimizer.trust-coefficient 0.02", "", "--optimizer.name lars"),
         ("pretrain", "--schedule.micro-batch-limit 8", "--micro-batch-size 8", ""),
         ("pretrain", "--schedule.min-lr 1e-6", "--schedule.course constant", ""),
+        ("pretrain", "--schedule.cooldown 0.3", "", "--schedule.course linear_cooldown"),
+        ("pretrain", "--allow-drift", "--out r", "--branch b --out r"),
         ("pretrain", "--overwrite", "--resume --out r", "--out r"),
         ("pretrain", "--resume", "", "--out r"),
         ("pretrain", "--overwrite", "", "--out r"),
@@ -63,6 +65,7 @@ def test_what_another_option_makes_vain_is_refused(typed, verb, vain, beside, in
     [
         ("pretrain", "--optimizer.layer-decay 0.5", "finetune and scratch"),
         ("finetune", "--validation.images 3", "pretrain"),
+        ("finetune", "--branch r", "pretrain"),
         ("scratch", "--weights w", "maekit finetune"),
         ("scratch", "--model.decoder.width 64", "pretrain"),
         ("scratch", "--classifier.image-size 64", "--image-size"),

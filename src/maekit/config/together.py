@@ -142,6 +142,11 @@ _TRAINING = (
         "belongs to --schedule.course cosine; the course is another",
     ),
     Rule(
+        ("schedule.cooldown",),
+        lambda c: c.schedule.course.endswith("cooldown"),
+        "belongs to --schedule.course cooldown or linear_cooldown; add one of them",
+    ),
+    Rule(
         ("schedule.milestones", "schedule.gamma"),
         lambda c: c.schedule.course == "step",
         "belongs to --schedule.course step; add that",
@@ -158,8 +163,8 @@ _TRAINING = (
     ),
     Rule(
         ("run.allow_drift",),
-        lambda c: c.run.resume or not c.run.allow_drift,
-        "belongs to --resume",
+        lambda c: c.run.resume or c.run.branch or not c.run.allow_drift,
+        "belongs to --resume and --branch",
     ),
 )
 _PRETRAIN = (
@@ -175,6 +180,7 @@ _PRETRAIN = (
     ),
 )
 _CLASSIFY = (
+    Rule(("run.branch",), _never, "belongs to pretrain"),
     Rule(("validation.images",), _never, "belongs to pretrain; classifiers are judged on all of --val"),
     Rule(
         ("mix.prob",),

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maekit import storage
 from maekit.config import OptimizerConfig, RunConfig
-from maekit.engine import compiled, memory, metrics
+from maekit.engine import branch, compiled, memory, metrics
 from maekit.engine import optimizer as optimizers
 from maekit.engine.distributed import World, parallel
 from maekit.engine.drift import refuse_drift
@@ -306,8 +306,8 @@ class _Loop:
         return Outcome(step, record, self.averaged())
 
     def restore(self) -> int:
-        """Load the newest sound checkpoint, if there is one; the step it stands at, the same on every rank."""
-        found = self.world.patiently(lambda: None if self.folder is None else self.folder.newest_sound())
+        """Load the newest sound checkpoint, or that to branch from; the step it stands at, the same on every rank."""
+        found = self.world.patiently(lambda: branch.newest(self.folder, self.config, self.plan, self.facts))
         told = self.world.tell(found)
         if told is None:
             if self.config.resume:

@@ -180,7 +180,8 @@ def print_header(
         "batch": ", ".join(part for part in (f"{plan.batch_size:,}", plan.batch_because) if part),
         "passes": f"{plan.world_size} devices x {plan.micro_batch} images x {plan.accumulation} passes a step",
         "rate": f"{plan.lr:.3g} at its peak, {plan.base_lr:.3g} per 256 images",
-        "steps": f"{plan.steps} ({plan.epoch(plan.steps):.4g} epochs), {plan.warmup_steps} of them warmup",
+        "steps": f"{plan.steps} ({plan.epoch(plan.steps):.4g} epochs), {plan.warmup_steps} of them warmup"
+        + (f", cooldown from step {plan.level_until} on" if plan.cooldown else ""),
         "device": f"{world.device}, {precision}",
     }
     if model.value_range is not None:

@@ -180,6 +180,7 @@ _FACTS = {
     "preset": "name",
     "encoder": "model.encoder",
     "started from": "weights",
+    "branched from": "run.branch",
     "image size": "model.image_size",
     "patch size": "model.patch_size",
     "width": "model.width",
