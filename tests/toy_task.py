@@ -70,6 +70,11 @@ class ToyTask:
     def metadata(self) -> dict[str, str]:
         return {"toy": "yes"}
 
+    averaged, average_metadata = "", metadata
+
+    def evaluate_average(self) -> dict[str, float]:
+        return self.evaluate()
+
 
 def plan_of(steps: int, batch_size: int = 8, micro_batch: int = 8, optimizer: OptimizerConfig = ADAMW, world: int = 1):
     """A plan over IMAGES numbers, without warmup."""

@@ -189,8 +189,8 @@ class RunConfig:
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     ema: Annotated[float | None, Field(gt=0, lt=1)] = None
-    """Decay per step of a running average of the weights, saved and evaluated beside them; None: none. A run of fewer
-    than 6 / (1 - decay) steps takes a faster one, and says so."""
+    """Decay per step of a running average of the weights, in pretraining of the encoder's alone, saved and evaluated
+    beside them; None: none. A run of fewer than 6 / (1 - decay) steps takes a faster one, and says so."""
     tensorboard: bool = True
     """Write tensorboard/ beside metrics.jsonl."""
     hang_timeout: Annotated[float, Field(gt=0)] = 600.0

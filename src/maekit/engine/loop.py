@@ -40,7 +40,7 @@ log = logging.getLogger("maekit")
 
 @dataclass(frozen=True)
 class Outcome:
-    """step: where the run ended. record: its last logged line. averaged: the weights' running average, if kept."""
+    """step: where the run ended. record: its last logged line. averaged: the running average, if one is kept."""
 
     step: int
     record: Record
@@ -137,7 +137,7 @@ class _Loop:
         self.parameters = [parameter for _, parameter in named if parameter.requires_grad]
         self.optimizer = optimizers.build(optimizer, named, plan.lr, task.rate_factors())
         self.keeps: bool = world.tell(folder is not None)
-        self.ema = Ema(self.model, config.ema, plan.steps) if config.ema else None
+        self.ema = Ema(self.model, config.ema, plan.steps, task.averaged) if config.ema else None
         self.forward = compiled.step_of(task, config)
         if world.size > 1:
             self.forward = parallel(self.forward)
@@ -266,7 +266,7 @@ class _Loop:
                 said: Record = dict(self.task.evaluate())
                 if self.ema is not None:
                     with self.ema.in_place():
-                        said |= {f"{name}_ema": value for name, value in self.task.evaluate().items()}
+                        said |= {f"{name}_ema": value for name, value in self.task.evaluate_average().items()}
         finally:
             self.model.train()
         return said
@@ -294,7 +294,7 @@ class _Loop:
             files = {"model": self.model.state_dict(), "optimizer": optimizers.state_tensors(self.optimizer)}
             metadata = {"model": self.task.metadata()}
             if self.ema is not None:
-                files["ema"], metadata["ema"] = self.ema.state_dict(), metadata["model"]
+                files["ema"], metadata["ema"] = self.ema.state_dict(), self.task.average_metadata()
             facts = {**self.facts, "scaler": self.precision.state()}
             self.folder.save(done, files, facts, metadata, keep=self.config.keep)
         self.world.wait()

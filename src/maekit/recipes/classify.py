@@ -105,6 +105,11 @@ class ClassifyTask:
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
 
+    averaged, average_metadata = "", metadata
+
+    def evaluate_average(self) -> dict[str, float]:
+        return self.evaluate()
+
     def _val_batches(self) -> Iterator[Batch]:
         return eval_batches(
             self._val,
@@ -176,7 +181,7 @@ def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
                 model.eval()
                 task.evaluate()
             if folder is not None:
-                execution.write_weights(folder, model, outcome.averaged)
+                execution.write_weights(folder, task, outcome.averaged)
                 sections = [*judgement.sections(task.judged), *page.run_sections(folder.path)]
                 page.write(folder.path / "report.html", f"maekit {verb} {config.name}", sections)
             return execution.answer(folder, outcome, unreadable, train)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from maekit import storage
 from maekit.config import ClassifyConfig, ModelConfig, PretrainConfig, RunConfig, files
 from maekit.config.data import crop_share_for
 from maekit.data.loader import BadImages, Batch, train_batches
@@ -27,10 +28,10 @@ from maekit.engine.precision import Precision
 from maekit.engine.progress import log_to_terminal
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
+from maekit.engine.task import Task
 from maekit.errors import UsageError
 from maekit.models.cost import forward_gflop, parameter_count
 from maekit.models.encoder import ImageEncoder
-from maekit.weights import native
 from maekit.weights.load import describe
 
 log = logging.getLogger("maekit")
@@ -228,13 +229,11 @@ def _warnings(plan: Plan, config: PretrainConfig | ClassifyConfig) -> Iterator[s
         )
 
 
-def write_weights(folder: RunFolder, model: native.Model, averaged: Mapping[str, torch.Tensor] | None) -> None:
+def write_weights(folder: RunFolder, task: Task, averaged: Mapping[str, torch.Tensor] | None) -> None:
     """model.safetensors, and model_ema.safetensors where an average was kept."""
-    from maekit import storage
-
-    native.save(model, folder.path / "model.safetensors")
+    storage.write_tensors(folder.path / "model.safetensors", task.model.state_dict(), task.metadata())
     if averaged is not None:
-        storage.write_tensors(folder.path / "model_ema.safetensors", averaged, native.metadata(model))
+        storage.write_tensors(folder.path / "model_ema.safetensors", averaged, task.average_metadata())
 
 
 def count_unreadable(bad: BadImages, world: World) -> int:

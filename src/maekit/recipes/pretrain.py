@@ -55,6 +55,8 @@ class MaskedBatch:
 class PretrainTask:
     """Paint what is hidden (arXiv 2111.06377)."""
 
+    averaged = "encoder."
+
     def __init__(self, config: PretrainConfig, model: MaskedAutoencoder, validation: "Validation | None") -> None:
         self.config, self.model, self.validation = config, model, validation
         self.hidden = masking.hidden_count(config.mask, model.grid)
@@ -75,11 +77,17 @@ class PretrainTask:
     def evaluate(self) -> dict[str, float]:
         return {} if self.validation is None else self.validation.judge(self.model)
 
+    def evaluate_average(self) -> dict[str, float]:
+        return {} if self.validation is None else self.validation.judge_features(self.model)
+
     def rate_factors(self) -> dict[str, float]:
         return {}
 
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
+
+    def average_metadata(self) -> dict[str, str]:
+        return native.metadata(self.model, encoder_alone=True)
 
 
 class Validation:
@@ -110,8 +118,12 @@ class Validation:
         sums = self._world.sum(torch.tensor([total, count], dtype=torch.float64, device=self._world.device))
         if not sums[1]:
             raise DataError(f"{self._held_out.text}: no validation image can be read")
+        return {"val_loss": float(sums[0] / sums[1]), **self.judge_features(model)}
+
+    def judge_features(self, model: MaskedAutoencoder) -> dict[str, float]:
+        """What `judge` says of the encoder alone."""
         held_out = self.features(model, self._held_out)
-        said = {"val_loss": float(sums[0] / sums[1]), "val_rankme": rankme(held_out.vectors)}
+        said = {"val_rankme": rankme(held_out.vectors)}
         if self._classes:
             known = self.features(model, self._train)
             known, held_out = known.labelled(), held_out.labelled()
@@ -194,7 +206,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
             )
             unreadable = execution.count_unreadable(bad, world)
             if folder is not None:
-                execution.write_weights(folder, model, outcome.averaged)
+                execution.write_weights(folder, task, outcome.averaged)
             rank, images = _rank(config, model, source, held_out, outcome.record, world)
             if warning := collapse(rank, images):
                 log.warning("%s", warning)
