@@ -22,14 +22,14 @@ def named_parameters():
         register_tokens=2, positions="learned", decoder=tiny.decoder_config(kind="cross", feature_maps=2)
     )
     mean = std = (0.5,) * 3
-    model = MaskedAutoencoder(config, TargetConfig(pixels="raw"), MaskConfig(), mean=mean, std=std)
+    model = MaskedAutoencoder(config, TargetConfig(kind="raw"), MaskConfig(), mean=mean, std=std)
     return list(model.named_parameters())
 
 
 def model_of(kind):
     shape = tiny_families.KINDS[kind]
     means = (0.5,) * shape.channels
-    return MaskedAutoencoder(shape, TargetConfig(pixels="raw"), tiny_families.mask_for(shape), mean=means, std=means)
+    return MaskedAutoencoder(shape, TargetConfig(kind="raw"), tiny_families.mask_for(shape), mean=means, std=means)
 
 
 def config(name):

@@ -15,6 +15,7 @@ from maekit.engine.progress import log_to_terminal
 from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
+from maekit.targets import Pixels
 from maekit.weights import export, native
 from maekit.weights.export import Graph
 from maekit.weights.facebook import FACEBOOK
@@ -51,7 +52,7 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
     log_to_terminal()
     path = Path(options.out).expanduser()
     check_conversion(options)
-    model = _part(load(options.weights, options.weights_options, decoder=options.part != "encoder"), options)
+    model = _part(load(options.weights, options.weights_options, decoder=_decoder(options)), options)
     answer: dict[str, Any] = {"out": str(path), "to": options.to, "part": _name(model)}
     if options.to in _GRAPHS:
         graph = export.graph_of(model)
@@ -59,12 +60,21 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
         with _removed_on_error(path):
             answer["difference"] = _compare(graph, path, options.to)
     else:
+        _require_pixels(model, options.to)
         _WRITERS[options.to](model, path)
         _say_what_is_lost(model, options.to)
     if options.push:
         answer["pushed"] = push(path, options.push)
     _print(answer)
     return answer
+
+
+def _require_pixels(model: Model, layout: str) -> None:
+    """Raises WeightsError where a layout takes for pixels what a decoder predicts, and it is none."""
+    if layout not in ("huggingface", "facebook") or not isinstance(model, MaskedAutoencoder):
+        return
+    if not isinstance(model.objective.target, Pixels):
+        raise WeightsError(f"--to {layout}: its decoders predict pixels, not {model.target.kind}; --part encoder")
 
 
 def _say_what_is_lost(model: Model, layout: str) -> None:
@@ -79,10 +89,12 @@ def _print(answer: dict[str, Any]) -> None:
     print(f"{answer['out']}: {answer['part']} in {answer['to']} layout{checked}{pushed}")
 
 
+def _decoder(options: ConvertOptions) -> bool:
+    return options.part != "encoder" and (options.part, options.to) != ("auto", "timm")
+
+
 def _part(model: Model, options: ConvertOptions) -> Model:
     part = options.part
-    if part == "auto" and options.to == "timm" and isinstance(model, MaskedAutoencoder):
-        part = "encoder"
     if part in ("auto", _name(model)):
         return model
     if part == "encoder":

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from maekit import parts
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
@@ -23,12 +24,15 @@ def load(weights: str | Path, options: WeightsOptions | None = None, *, decoder:
     """The model that W holds, on the CPU, in eval mode: MaskedAutoencoder, Classifier, or ImageEncoder without either.
 
     weights: a run folder, a .safetensors file, a Hugging Face or timm folder, hf:REPO, or a .pt or .pth in a known
-    layout. options: what foreign weights leave unsaid, another image size, window or number of channels. decoder:
-    False takes the encoder alone of a masked autoencoder; some sizes are for whole images only. Every tensor is used or
-    known to be unused. Raises WeightsError in one line: nothing there, an unknown layout, a pickle that would run
-    code, an option that must be given, tensors that do not fit (the first ten, and the likely fix).
+    layout. options: what foreign weights leave unsaid, another image size, window or number of channels, which parts
+    of the user's may be imported. decoder: False takes the encoder alone of a masked autoencoder; some sizes are for
+    whole images only. Every tensor is used or known to be unused. Raises WeightsError in one line: nothing there, an
+    unknown layout, a pickle that would run code, an option that must be given, tensors that do not fit (the first ten,
+    and the likely fix); UsageError where W names a part that the options do not. An encoder alone needs no mask,
+    target or loss.
     """
     options = options or WeightsOptions()
+    parts.say(*options.parts)
     source = stored.read(find(weights))
     layout, blueprint = identify(source, options)
     if blueprint.needed:
