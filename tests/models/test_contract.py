@@ -13,7 +13,7 @@ from maekit.config import ClassifierConfig, ModelConfig, OptimizerConfig, Target
 from maekit.engine import optimizer
 from maekit.errors import ModelError, WeightsError
 from maekit.models import classifier
-from maekit.models.family import family_of, features, layer_ids
+from maekit.models.family import Shown, family_of, features, layer_ids
 from maekit.models.mae import MaskedAutoencoder
 from maekit.patches import patchify, refine, split, take
 from maekit.randomness import keys_tensor
@@ -259,7 +259,7 @@ def test_most_latents_answer_most_to_the_pixels_of_their_units(config):
     model = built(config).eval()
     images, masked, _ = example(model)
     visible, _ = split(masked)
-    latents = model.family.encode_visible(model.encoder, model.adapter, images.requires_grad_(), masked, visible)
+    latents = model.family.encode_visible(model.encoder, model.adapter, Shown(images.requires_grad_(), masked, visible))
     tokens, index = latents.patches, latents.index
     if index is None:
         assert model.family.dense(config)

@@ -10,7 +10,7 @@ import torch
 from maekit import masking
 from maekit.config import DecoderConfig, MaskConfig, TargetConfig
 from maekit.errors import ModelError
-from maekit.models.family import family_of, layer_ids
+from maekit.models.family import Shown, family_of, layer_ids
 from maekit.models.mae import MaskedAutoencoder
 from maekit.models.swin import SWIN
 from maekit.patches import split
@@ -97,7 +97,7 @@ def test_masks_that_cannot_be_packed_are_refused():
     encoder, adapter = built(config)
     masked = masking.draw(MaskConfig(kind="random", ratio=0.5), (4, 4), torch.arange(2))
     with pytest.raises(ModelError, match="one unit in 2x2"):
-        SWIN.encode_visible(encoder, adapter, torch.zeros(2, 3, 64, 64), masked, split(masked)[0])
+        SWIN.encode_visible(encoder, adapter, Shown(torch.zeros(2, 3, 64, 64), masked, split(masked)[0]))
     assert SWIN.mask_kinds(dense()) == {"random", "block", "grid", "one_in_2x2", "painted"}
 
 

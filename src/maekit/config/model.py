@@ -1,7 +1,7 @@
 """What is pretrained: encoder, decoder, mask and target."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices
 from tyro.conf import arg
@@ -10,6 +10,12 @@ from maekit.config.schema import ENCODER, POSITIVE, Annotated, Field, MaybeSize,
 from maekit.errors import ModelError
 
 Positions = Literal["sincos", "learned", "sincos1d"]
+
+TIMM_ARGUMENTS = {
+    "img_size": "image_size", "patch_size": "patch_size", "in_chans": "channels", "embed_dim": "width",
+    "depth": "depth", "num_heads": "heads", "window_size": "window",
+}  # fmt: skip
+"""Arguments of `timm.create_model`, and the options that they are."""
 
 
 @config
@@ -86,6 +92,11 @@ class ModelConfig:
     def architecture(self) -> str:
         """The encoder's name without the family that stands before it."""
         return self.encoder.rpartition(":")[2]
+
+    def timm_arguments(self) -> dict[str, Any]:
+        """These options as arguments of `timm.create_model`, without those that stay as the encoder's name says."""
+        given = {argument: getattr(self, option) for argument, option in TIMM_ARGUMENTS.items()}
+        return {argument: value for argument, value in given.items() if value is not None}
 
     def changed(self, *names: str) -> list[str]:
         """Which of these options are not at their defaults: what a family that lacks them has to refuse."""

@@ -264,7 +264,7 @@ def _cached_tokens(trial: Trial, choice: Choice) -> Features | None:
 
 def _head(kind: Callable[[int, int], nn.Module], trial: Trial, choice: Choice) -> nn.Module:
     """A head whose initial weights are fixed by the seed."""
-    width = int(trial.model.encoder.num_features)  # type: ignore[arg-type]
+    width = trial.model.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
         return kind(width, trial.classes)
