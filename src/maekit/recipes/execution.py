@@ -24,7 +24,6 @@ from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.engine.distributed import World, join
 from maekit.engine.loop import Outcome
 from maekit.engine.precision import Precision
-from maekit.engine.progress import log_to_terminal
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
 from maekit.errors import UsageError
@@ -41,9 +40,8 @@ _RECORDED = ("maekit", "torch", "torchvision", "timm", "numpy", "pillow", "simpl
 
 @contextmanager
 def join_world(config: RunConfig) -> Iterator[World]:
-    """The processes that train together, with the log going to the first one's terminal."""
+    """The processes that train together."""
     with join(config.device, config.hang_timeout) as world:
-        log_to_terminal(visible=world.is_first)
         yield world
 
 
