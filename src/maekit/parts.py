@@ -76,6 +76,11 @@ def say(*texts: str) -> None:
         _said.setdefault(_base(text), None)
 
 
+def said(text: str) -> bool:
+    """Whether the user named it."""
+    return _base(text) in _said
+
+
 def find(kind: str, text: str) -> Part:
     """The part that is named so. kind: one of `KINDS`.
 
@@ -118,16 +123,16 @@ def _imported(kind: str, base: str) -> Any:
     if (here := os.getcwd()) not in sys.path and "" not in sys.path:  # noqa: PTH109 - a command has not, python -m has
         sys.path.append(here)
     try:
-        return attrgetter(name)(import_module(module))
+        imported = import_module(module)
     except ModuleNotFoundError as error:
-        missing = error.name or module
-        where = f"in {here} and where Python looks"
-        raise UsageError(f"{kind} {base}: there is no module {missing}, {where}") from None
+        missing = f"there is no module {error.name}, in {here} and where Python looks"
+        raise UsageError(f"{kind} {base}: {missing}") from None
+    except Exception as error:
+        raise UsageError(f"{kind} {base}: {module} cannot be imported ({type(error).__name__}: {error})") from error
+    try:
+        return attrgetter(name)(imported)
     except AttributeError:
         raise UsageError(f"{kind} {base}: {module} has no {name}") from None
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{kind} {base}: {module} cannot be imported ({reason})") from error
 
 
 def _loaded(entry: metadata.EntryPoint, what: str) -> Any:

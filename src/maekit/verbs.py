@@ -37,8 +37,8 @@ from maekit.sections import Picture, Section, Text
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from maekit.inference.reconstruct import Statistics
     from maekit.models.mae import MaskedAutoencoder
+    from maekit.targets import Statistics
 
 P = ParamSpec("P")
 Options = TypeVar("Options")

@@ -22,7 +22,7 @@ def named_parameters():
         register_tokens=2, positions="learned", decoder=tiny.decoder_config(kind="cross", feature_maps=2)
     )
     mean = std = (0.5,) * 3
-    model = MaskedAutoencoder(config, TargetConfig(pixels="raw"), MaskConfig(), mean=mean, std=std)
+    model = MaskedAutoencoder(config, TargetConfig(kind="raw"), MaskConfig(), mean=mean, std=std)
     return list(model.named_parameters())
 
 
@@ -49,7 +49,7 @@ def test_in_no_family_does_a_token_or_a_position_decay(kind):
     shape = tiny_families.KINDS[kind]
     means = (0.5,) * shape.channels
     mask = tiny_families.mask_for(shape)
-    model = MaskedAutoencoder(shape, TargetConfig(pixels="raw"), mask, mean=means, std=means)
+    model = MaskedAutoencoder(shape, TargetConfig(kind="raw"), mask, mean=means, std=means)
     optimizer = optimizers.build(config("adamw"), model.named_parameters(), 0.1)
     decayed = {n for group in optimizer.param_groups if group["weight_decay"] for n in group["names"]}
     exempt = ("token", "pos_embed", "positions", "bias", "bias_table", "logit_scale", "cpb_mlp")

@@ -95,7 +95,7 @@ def test_what_a_layout_has_no_place_for(name, to, part, reason, tmp_path):
     ],
 )
 def test_what_only_maekit_has(changes, to, reason, tmp_path):
-    parts = (TargetConfig(pixels="raw"), MaskConfig())
+    parts = (TargetConfig(kind="raw"), MaskConfig())
     model = native.build(Blueprint("masked_autoencoder", tiny.model_config(**changes), (0.5,) * 3, (0.5,) * 3, *parts))
     native.save(model, tmp_path / "w.safetensors")
     out = tmp_path / f"out{SUFFIXES.get(to, '')}"

@@ -131,7 +131,7 @@ def test_features_in_python_are_the_vectors_of_the_file(kind, photos, tmp_path):
     config = model_config(image_size=16)
     torch.manual_seed(0)
     if kind == "masked autoencoder":
-        model = MaskedAutoencoder(config, TargetConfig(pixels="raw"), MaskConfig(), **half)
+        model = MaskedAutoencoder(config, TargetConfig(kind="raw"), MaskConfig(), **half)
     elif kind == "encoder":
         model = ImageEncoder(config, **half)
     else:

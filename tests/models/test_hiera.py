@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maekit import masking
 from maekit.config import DecoderConfig, MaskConfig, ModelConfig
 from maekit.errors import ModelError
-from maekit.models.family import family_of, grid_of, layer_ids
+from maekit.models.family import Shown, family_of, grid_of, layer_ids
 from maekit.models.hiera import HIERA
 from maekit.patches import split
 
@@ -59,7 +59,7 @@ def test_units_end_as_the_tokens_of_timms_network_that_pools_twice(config):
         convolved = torch.nn.functional.conv2d(stage.flatten(0, 1).permute(0, 3, 1, 2), weight, head.bias, stride=side)
         fused = fused + convolved.flatten(2).transpose(1, 2).unflatten(0, stage.shape[:2])
     assert len(adapter.heads) == 2
-    latents = HIERA.encode_visible(encoder, adapter, images, masked, visible)
+    latents = HIERA.encode_visible(encoder, adapter, Shown(images, masked, visible))
     torch.testing.assert_close(latents.tokens, twice.head.norm(fused).flatten(1, 2), rtol=1e-9, atol=1e-9)
     rows, columns = grid_of(HIERA, encoder, config)
     numbers = torch.arange(4 * rows * columns).view(rows, 2, columns, 2).transpose(1, 2).flatten(2).flatten(0, 1)
@@ -77,7 +77,7 @@ def test_pooled_units_pass_timms_own_masked_network(config):
     for head, stage in zip(adapter.heads, stages, strict=False):
         weight = head.weight.unflatten(1, stage.shape[2:])
         fused = fused + torch.einsum("nvhwc,dhwc->nvd", stage, weight) + head.bias
-    latents = HIERA.encode_visible(encoder, adapter, images, masked, visible)
+    latents = HIERA.encode_visible(encoder, adapter, Shown(images, masked, visible))
     assert torch.equal(latents.index, visible)
     assert latents.tokens.shape == (2, visible.shape[1], HIERA.latent_width(encoder, config))
     torch.testing.assert_close(latents.tokens, encoder.head.norm(fused), rtol=1e-9, atol=1e-9)
@@ -93,10 +93,10 @@ def test_hidden_pixels_are_never_looked_at_in_any_kind_of_mask(kind):
     else:
         images, masked, visible = batch(config, encoder, kind)
     hidden = masked.view(2, 1, 4, 4).repeat_interleave(32, 2).repeat_interleave(32, 3)
-    seen = HIERA.encode_visible(encoder, adapter, images, masked, visible).tokens
+    seen = HIERA.encode_visible(encoder, adapter, Shown(images, masked, visible)).tokens
     changed = torch.where(hidden, 100 * torch.randn_like(images), images)
-    assert torch.equal(seen, HIERA.encode_visible(encoder, adapter, changed, masked, visible).tokens)
-    assert not torch.equal(seen, HIERA.encode_visible(encoder, adapter, images + 1, masked, visible).tokens)
+    assert torch.equal(seen, HIERA.encode_visible(encoder, adapter, Shown(changed, masked, visible)).tokens)
+    assert not torch.equal(seen, HIERA.encode_visible(encoder, adapter, Shown(images + 1, masked, visible)).tokens)
 
 
 @pytest.mark.parametrize("config", [configured(), configured(ABSOLUTE_WINDOW)])
@@ -110,7 +110,7 @@ def test_gradient_reaches_every_parameter_and_recomputing_changes_none(config):
         encoder.set_grad_checkpointing(recompute)
         for parameter in parameters.values():
             parameter.grad = None
-        HIERA.encode_visible(encoder, adapter, images, masked, visible).tokens.mul(weights).sum().backward()
+        HIERA.encode_visible(encoder, adapter, Shown(images, masked, visible)).tokens.mul(weights).sum().backward()
         assert [name for name, p in parameters.items() if p.grad is None or not p.grad.any()] == []
         gradients.append([p.grad for p in parameters.values()])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))

@@ -7,7 +7,7 @@ import torch
 from timm.models.swin_transformer import window_partition, window_reverse
 from torch import Tensor, nn
 
-from maekit.models.family import grid_of
+from maekit.models.family import Shown, grid_of
 from maekit.models.swin import SWIN
 from maekit.patches import split
 from tiny_swins import V1, V2, batch, built, dense, over_pixels, uniform
@@ -68,7 +68,7 @@ def test_packed_network_is_the_native_one_without_hidden_keys(name, size):
         last = block(last)
     expected = adapter.units(encoder.norm(last[:, ::2, ::2]))
 
-    latents = SWIN.encode_visible(encoder, adapter, images, masked, visible)
+    latents = SWIN.encode_visible(encoder, adapter, Shown(images, masked, visible))
     order = latents.index.argsort(dim=1).argsort(dim=1).gather(1, blocks.argsort(dim=1))
     found = torch.stack([tokens[index] for tokens, index in zip(latents.tokens, order, strict=True)])
     assert torch.equal(latents.index, visible)
@@ -90,7 +90,7 @@ def test_the_places_of_visible_units_matter(window):
         images = torch.zeros(1, 3, 128, 128)
         images[over_pixels(shown.view(1, -1), config, encoder).expand(-1, 3, -1, -1)] = packed.flatten()
         masked = ~shown.view(1, -1)
-        latents.append(SWIN.encode_visible(encoder, adapter, images, masked, split(masked)[0]).tokens)
+        latents.append(SWIN.encode_visible(encoder, adapter, Shown(images, masked, split(masked)[0])).tokens)
     assert torch.isfinite(latents[0]).all()
     assert not torch.allclose(latents[0], latents[1])
 
@@ -102,11 +102,11 @@ def test_hidden_pixels_are_never_looked_at(config):
     encoder, adapter = built(config)
     images, keys, masked, visible = batch(config, encoder)
     seen = SWIN.encode_visible(
-        encoder, adapter, images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+        encoder, adapter, Shown(images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys))
     )
     poisoned = images.masked_fill(over_pixels(masked, config, encoder), float("nan"))
     again = SWIN.encode_visible(
-        encoder, adapter, poisoned, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+        encoder, adapter, Shown(poisoned, masked, visible, replaced=SWIN.replaced(adapter, visible, keys))
     )
     assert torch.equal(seen.tokens, again.tokens)
     assert seen.tokens.shape[-1] == SWIN.latent_width(encoder, config)
@@ -119,7 +119,7 @@ def test_dense_is_the_native_network_over_mask_tokens():
     share = over_pixels(masked, config, encoder)[:, 0, ::4, ::4, None].float()
     tokens = encoder.patch_embed(images) * (1 - share) + adapter.token * share
     expected = encoder.norm(encoder.layers(tokens)).flatten(1, 2)
-    latents = SWIN.encode_visible(encoder, adapter, images, masked, visible)
+    latents = SWIN.encode_visible(encoder, adapter, Shown(images, masked, visible))
     assert latents.index is None
     torch.testing.assert_close(latents.tokens, expected)
 
@@ -131,7 +131,7 @@ def test_gradient_reaches_every_parameter(config):
     encoder, adapter = built(config)
     images, keys, masked, visible = batch(config, encoder)
     tokens = SWIN.encode_visible(
-        encoder, adapter, images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+        encoder, adapter, Shown(images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys))
     ).tokens
     tokens.mul(torch.randn_like(tokens)).sum().backward()
     parameters = dict(encoder.named_parameters()) | dict(adapter.named_parameters())
@@ -145,7 +145,7 @@ def test_gradient_reaches_every_position_bias(size, images, missed):
     encoder, adapter = built(config)
     pixels, keys, masked, visible = batch(config, encoder, images)
     tokens = SWIN.encode_visible(
-        encoder, adapter, pixels, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+        encoder, adapter, Shown(pixels, masked, visible, replaced=SWIN.replaced(adapter, visible, keys))
     ).tokens
     tokens.mul(torch.randn_like(tokens)).sum().backward()
     tables = {n: p.grad for n, p in encoder.named_parameters() if n.endswith("relative_position_bias_table")}
@@ -178,7 +178,7 @@ def test_what_is_said_to_be_untrained_is_all_that_is():
     encoder, adapter = built(config)
     images, keys, masked, visible = batch(config, encoder, 8)
     tokens = SWIN.encode_visible(
-        encoder, adapter, images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+        encoder, adapter, Shown(images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys))
     ).tokens
     tokens.mul(torch.randn_like(tokens)).sum().backward()
     still = {n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.any()}
@@ -194,7 +194,7 @@ def test_recomputed_activations_change_nothing(config):
         encoder.set_grad_checkpointing(recompute)
         encoder.zero_grad()
         SWIN.encode_visible(
-            encoder, adapter, images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys)
+            encoder, adapter, Shown(images, masked, visible, replaced=SWIN.replaced(adapter, visible, keys))
         ).tokens.square().mean().backward()
         gradients.append([parameter.grad.clone() for parameter in encoder.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
@@ -207,9 +207,9 @@ def test_half_precision_stays_near(name):
     encoder = SWIN.build(config).eval()
     adapter = SWIN.adapter(encoder, config)
     images, _, masked, visible = batch(config, encoder)
-    exact = SWIN.encode_visible(encoder, adapter, images, masked, visible).tokens
+    exact = SWIN.encode_visible(encoder, adapter, Shown(images, masked, visible)).tokens
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        near = SWIN.encode_visible(encoder, adapter, images, masked, visible).tokens
+        near = SWIN.encode_visible(encoder, adapter, Shown(images, masked, visible)).tokens
     assert (near.float() - exact).abs().max() < 0.05 * exact.abs().max()
 
 
@@ -220,7 +220,7 @@ def test_secondary_masking_hides_its_share_by_key():
 
     def encode(pixels, draws):
         replaced = None if draws is None else SWIN.replaced(adapter, visible, draws)
-        return SWIN.encode_visible(encoder, adapter, pixels, masked, visible, replaced=replaced).tokens
+        return SWIN.encode_visible(encoder, adapter, Shown(pixels, masked, visible, replaced=replaced)).tokens
 
     with_token = encode(images, keys)
     assert torch.equal(with_token, encode(images, keys))

@@ -10,7 +10,7 @@ import torch
 from maekit import masking
 from maekit.config import DecoderConfig, MaskConfig, TargetConfig
 from maekit.errors import ModelError
-from maekit.models.family import family_of, layer_ids
+from maekit.models.family import Shown, family_of, layer_ids
 from maekit.models.mae import MaskedAutoencoder
 from maekit.models.swin import SWIN
 from maekit.patches import split
@@ -93,11 +93,11 @@ def test_options_of_others_are_refused(options, named):
 def test_masks_that_cannot_be_packed_are_refused():
     config = uniform()
     with pytest.raises(ModelError, match="takes one_in_2x2"):
-        MaskedAutoencoder(config, TargetConfig(pixels="raw"), RANDOM, mean=(0.5,) * 3, std=(0.5,) * 3)
+        MaskedAutoencoder(config, TargetConfig(kind="raw"), RANDOM, mean=(0.5,) * 3, std=(0.5,) * 3)
     encoder, adapter = built(config)
     masked = masking.draw(MaskConfig(kind="random", ratio=0.5), (4, 4), torch.arange(2))
     with pytest.raises(ModelError, match="one unit in 2x2"):
-        SWIN.encode_visible(encoder, adapter, torch.zeros(2, 3, 64, 64), masked, split(masked)[0])
+        SWIN.encode_visible(encoder, adapter, Shown(torch.zeros(2, 3, 64, 64), masked, split(masked)[0]))
     assert SWIN.mask_kinds(dense()) == {"random", "block", "grid", "one_in_2x2", "painted"}
 
 

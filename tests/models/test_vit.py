@@ -8,7 +8,7 @@ import tiny
 from maekit.config import MaskConfig
 from maekit.errors import ModelError
 from maekit.masking import draw
-from maekit.models.family import features
+from maekit.models.family import Shown, features
 from maekit.models.vit import VIT
 from maekit.patches import split, take
 
@@ -44,7 +44,7 @@ def variant(request):
 
 
 def encode(encoder, images, masked, **options):
-    return VIT.encode_visible(encoder, nn.Identity(), images, masked, split(masked)[0], **options)
+    return VIT.encode_visible(encoder, nn.Identity(), Shown(images, masked, split(masked)[0], **options))
 
 
 def plainly(encoder, images, visible):
@@ -67,7 +67,7 @@ def test_hidden_patches_are_left_out_exactly(variant):
 def test_with_nothing_hidden_it_is_the_native_model(variant):
     _, encoder, images, masked = variant
     visible = torch.arange(masked.shape[1]).expand(3, -1)
-    latents = VIT.encode_visible(encoder, nn.Identity(), images, torch.zeros_like(masked), visible)
+    latents = VIT.encode_visible(encoder, nn.Identity(), Shown(images, torch.zeros_like(masked), visible))
     torch.testing.assert_close(latents.tokens, encoder.forward_features(images), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(VIT.encode(encoder, images).tokens, latents.tokens, atol=1e-5, rtol=1e-5)
 

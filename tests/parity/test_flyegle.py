@@ -18,7 +18,7 @@ def test_restored_pixels_of_hidden_patches(recorded, fixture_path):
         found = model(example["images"], example["masked"])
     expected = take(patchify(example["restored"], model.unit), found.index)
     assert torch.allclose(found.patches, expected, atol=1e-4, rtol=0)
-    assert model.target.pixels == "raw"
+    assert model.target.kind == "raw"
 
 
 def test_classifier(recorded, fixture_path):

@@ -155,7 +155,7 @@ def test_a_graph_that_differs_is_not_believed(model_of, monkeypatch, tmp_path):
 )
 def test_no_graph_of_what_would_keep_the_numbers_of_an_example(encoder, tmp_path):
     sizes = {**encoder, "image_size": 192, "width": 24, "patch_size": None, "depth": None, "heads": None}
-    target, mask = TargetConfig(pixels="raw"), MaskConfig(kind="one_in_2x2")
+    target, mask = TargetConfig(kind="raw"), MaskConfig(kind="one_in_2x2")
     config = tiny.model_config(**sizes)
     model = native.build(Blueprint("masked_autoencoder", config, (0.5,) * 3, (0.5,) * 3, target, mask))
     native.save(model, tmp_path / "w.safetensors")

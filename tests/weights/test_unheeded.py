@@ -48,7 +48,7 @@ def test_heads_that_the_encoders_name_says_count_as_said(model_of, tmp_path):
 def test_statistics_of_a_model_that_needs_none_are_refused(maekit_here, tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     Image.new("RGB", (32, 32)).save(tmp_path / "b.png")
-    done = maekit_here("pretrain", "vit-tiny", tmp_path, *tiny.SIZES, "--target.pixels", "raw", "--lr", "1e-3",
+    done = maekit_here("pretrain", "vit-tiny", tmp_path, *tiny.SIZES, "--target.kind", "raw", "--lr", "1e-3",
                        "--batch-size", "2", "--steps", "1", "--workers", "0", "--out", tmp_path / "run")  # fmt: skip
     assert done.returncode == 0, done.stderr
     options = ReconstructOptions(

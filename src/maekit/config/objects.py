@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 from pydantic import BeforeValidator, WrapValidator
 from pydantic_core import PydanticCustomError
@@ -46,6 +46,7 @@ class Given(str):
 
 def given_images(value: Any) -> Any:
     """A SOURCE as text: a path's own, or what is written of a map-style data set; anything else as it is."""
+    value = named(value)
     if isinstance(value, str | os.PathLike):
         return value if isinstance(value, str) else os.fspath(value)
     if isinstance(value, Mapping):
@@ -97,23 +98,19 @@ def text(default: str) -> Any:
 
 
 if TYPE_CHECKING:
-    # For a type checker an option has one type where it is read, and a wider one where it is given.
+    Read = TypeVar("Read", covariant=True)
+    Wider = TypeVar("Wider", contravariant=True)
 
-    class PathText:
-        def __get__(self, owner: Any, kind: Any) -> str: ...
-        def __set__(self, owner: Any, value: Path) -> None: ...
+    class _Option(Protocol[Read, Wider]):
+        """For a type checker an option is of one type where it is read, and of a wider one where it is given."""
 
-    class Images:
-        def __get__(self, owner: Any, kind: Any) -> str: ...
-        def __set__(self, owner: Any, value: Source) -> None: ...
+        def __get__(self, owner: Any, kind: Any) -> Read: ...
+        def __set__(self, owner: Any, value: Wider) -> None: ...
 
-    class SeveralImages:
-        def __get__(self, owner: Any, kind: Any) -> tuple[str, ...]: ...
-        def __set__(self, owner: Any, value: Source | Sequence[Source]) -> None: ...
-
-    class Weights:
-        def __get__(self, owner: Any, kind: Any) -> str: ...
-        def __set__(self, owner: Any, value: Path | Loaded) -> None: ...
+    PathText = _Option[str, Path]
+    Images = _Option[str, Source]
+    SeveralImages = _Option[tuple[str, ...], Source | Sequence[Source]]
+    Weights = _Option[str, Path | Loaded]
 else:
     PathText = Annotated[str, BeforeValidator(lambda v: os.fspath(v) if isinstance(v, os.PathLike) else v)]
     Images = Annotated[str, _keeping(given_images)]

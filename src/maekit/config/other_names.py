@@ -72,7 +72,7 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("num-heads", "--model.heads", "--heads"),
     **_all("masking-ratio", "--mask-ratio"),
     **_all("mask-type mask-kind mask-strategy masking masking-strategy", "--mask.kind"),
-    **_all("norm-pix-loss norm-pix", "--target.pixels normalised"),
+    **_all("norm-pix-loss norm-pix", "--target.kind normalised"),
     **_all("drop-path drop-path-rate", "--classifier.drop-path"),
     **_all("global-pool", "--classifier.pooling mean"),
     **_all("cls-token", "--classifier.pooling class", "--model.class-token"),

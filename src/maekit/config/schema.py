@@ -10,6 +10,8 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from tyro.constructors import PrimitiveConstructorSpec
 
+from maekit import parts
+
 __all__ = [
     "CLIMBING",
     "DEVICE",
@@ -25,6 +27,7 @@ __all__ = [
     "MaybeSize",
     "Size",
     "config",
+    "part",
     "size",
     "verb",
 ]
@@ -170,8 +173,25 @@ DEVICE = AfterValidator(_device)
 """Of a device's name."""
 
 
-def _architecture(name: str) -> str:
-    """An encoder's name as timm lists it: no repository, no pretrained tag, no file."""
+def part(kind: str, *choices: str) -> AfterValidator:
+    """The bound of a word that is one of maekit's own choices, or names a part of this kind that the user brings."""
+
+    def check(text: str) -> str:
+        if text in choices or parts.is_part(text) or text.partition(",")[0] in (others := sorted(parts.offered(kind))):
+            return text
+        known = ", ".join([*filter(None, choices), *others])
+        wanted = f"Input should be {known + ', or ' if known else ''}one of your own, as module:object"
+        raise PydanticCustomError("part", wanted)
+
+    return AfterValidator(check)
+
+
+def _architecture(text: str) -> str:
+    """An encoder's name as timm lists it: no repository, no pretrained tag, no file. A family may stand before it."""
+    family, _, name = text.rpartition(":")
+    if family not in ("", "timm") and (parts.is_part(family) or family in parts.offered("encoder")):
+        return text
+    name = text if family != "timm" else name
     plain = re.split(r"[/:\\]", name)[-1]
     if plain == name and "." not in name:
         return name

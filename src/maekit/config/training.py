@@ -185,6 +185,8 @@ class RunConfig:
     than 6 / (1 - decay) steps takes a faster one, and says so."""
     tensorboard: bool = True
     """Write tensorboard/ beside metrics.jsonl."""
+    parts: Annotated[tuple[str, ...], arg(aliases=("--parts",))] = ()
+    """Your own parts, module:object, that the weights it starts from name: no code is imported because of a file."""
     hang_timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds a distributed process waits for the others before the job ends."""
 

@@ -42,6 +42,8 @@ class WeightsOptions:
     """Give a Swin attention windows of this many patches; its position biases are resampled. None: as they are."""
     channels: Annotated[int | None, Field(ge=1)] = None
     """Inflate or average the patch embedding to this many channels."""
+    parts: tuple[str, ...] = ()
+    """Your own parts, module:object, that W names: no code is imported because of a file."""
 
 
 @config

@@ -16,6 +16,7 @@ from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
 from maekit.results import Converted
 from maekit.sections import Text
+from maekit.targets import Pixels
 from maekit.weights import export, native
 from maekit.weights.export import Graph
 from maekit.weights.facebook import FACEBOOK
@@ -51,7 +52,7 @@ def convert(options: ConvertOptions) -> Converted:
     """
     path = Path(options.out).expanduser()
     check_conversion(options)
-    model = _part(load(options.weights, options, decoder=options.part != "encoder"), options)
+    model = _part(load(options.weights, options, decoder=_decoder(options)), options)
     difference = None
     if options.to in _GRAPHS:
         graph = export.graph_of(model)
@@ -59,6 +60,7 @@ def convert(options: ConvertOptions) -> Converted:
         with _removed_on_error(path):
             difference = _compare(graph, path, options.to)
     else:
+        _require_pixels(model, options.to)
         _WRITERS[options.to](model, path)
         _say_what_is_lost(model, options.to)
     pushed = push(path, options.push) if options.push else None
@@ -69,16 +71,26 @@ def convert(options: ConvertOptions) -> Converted:
     return Converted(**told, difference=difference, pushed=pushed, sections=[Text(said)])
 
 
+def _require_pixels(model: Model, layout: str) -> None:
+    """Raises WeightsError where a layout takes for pixels what a decoder predicts, and it is none."""
+    if layout not in ("huggingface", "facebook") or not isinstance(model, MaskedAutoencoder):
+        return
+    if not isinstance(model.objective.target, Pixels):
+        raise WeightsError(f"--to {layout}: its decoders predict pixels, not {model.target.kind}; --part encoder")
+
+
 def _say_what_is_lost(model: Model, layout: str) -> None:
     eps = model.config.norm_eps
     if layout in ("timm", "facebook") and eps not in (None, _PAPER_EPS):
         log.warning("norm_eps: this model adds %g, %s's code %g; outputs will differ a little", eps, layout, _PAPER_EPS)
 
 
+def _decoder(options: ConvertOptions) -> bool:
+    return options.part != "encoder" and (options.part, options.to) != ("auto", "timm")
+
+
 def _part(model: Model, options: ConvertOptions) -> Model:
     part = options.part
-    if part == "auto" and options.to == "timm" and isinstance(model, MaskedAutoencoder):
-        part = "encoder"
     if part in ("auto", _name(model)):
         return model
     if part == "encoder":

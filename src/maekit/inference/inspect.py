@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from maekit import parts
 from maekit.config.schema import size
 from maekit.config.verbs import InspectOptions
 from maekit.errors import WeightsError
@@ -39,6 +40,7 @@ def inspect(options: InspectOptions) -> Inspected:
 
     Of a .safetensors file the header alone is read. Raises WeightsError where it is in no known layout, or damaged.
     """
+    parts.say(*options.parts)
     source = read(options.weights)
     layout, blueprint = identify(source, options)
     wanted, own = options.image_size, blueprint.model.image_hw
@@ -60,7 +62,8 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
     config = blueprint.model
     left_out = set(blueprint.ignored)
     target_unknown = any(remark.startswith("target") for remark in blueprint.assumed)
-    pixels = blueprint.target.pixels if blueprint.target else None
+    pixels = blueprint.target.kind if blueprint.target else None
+    cannot = _CANNOT[blueprint.kind] | _unpainted(blueprint)
     return {
         "file": str(source.path),
         "layout": layout.name,
@@ -80,12 +83,24 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
         "value_range": None if blueprint.value_range is None else list(blueprint.value_range),
         "pooling": blueprint.pooling,
         "classes": list(blueprint.classes),
-        "can": list(_CAN[blueprint.kind]),
-        "cannot": _CANNOT[blueprint.kind],
+        "can": [verb for verb in _CAN[blueprint.kind] if verb not in cannot],
+        "cannot": cannot,
         "needs": list(blueprint.needed),
         "assumed": list(blueprint.assumed),
         "ignored": list(blueprint.ignored),
     }
+
+
+def _unpainted(blueprint: Blueprint) -> dict[str, str]:
+    """Why a masked autoencoder cannot reconstruct, where its target is one of the user's and paints nothing."""
+    target = blueprint.target
+    if target is None or target.kind in ("raw", "normalised"):
+        return {}
+    if not parts.said(target.kind):
+        return {"reconstruct": f"its target is {target.kind}, which --parts {target.kind} would let it paint if it can"}
+    if not hasattr(parts.find("target", target.kind).value, "paint"):
+        return {"reconstruct": f"its target, {target.kind}, has no method paint"}
+    return {}
 
 
 def _model(blueprint: Blueprint) -> str:

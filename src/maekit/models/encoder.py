@@ -67,7 +67,7 @@ class ImageEncoder(nn.Module):
             return self._features(self.standardise(images.to(self.device, non_blocking=True)), kind, blocks).float()
 
     def _features(self, images: Tensor, kind: Kind, blocks: int) -> Tensor:
-        return features(self.encoder, images, kind, blocks=blocks)
+        return features(self.encoder, images, kind, blocks=blocks, family=self.family)
 
     def check_images(self, images: Tensor) -> None:
         """Raises ModelError where images are not [N, C, H, W] of the model's own channels and size."""

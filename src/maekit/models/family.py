@@ -12,14 +12,16 @@ Patches are what one token that comes out, and one prediction vector, covers: a 
 Legend: N images, C channels, H W pixels, L mask units, V visible, K prefix tokens (class, registers), D width.
 """
 
+import dataclasses
 import difflib
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import timm
 from torch import Tensor, nn
 
+from maekit import parts
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
 
@@ -47,17 +49,37 @@ class Latents:
         return self.tokens[:, self.prefix :]
 
 
-class Family(Protocol):
-    """One kind of encoder. `config` is always the ModelConfig that the encoder was built from."""
+@dataclass(frozen=True)
+class Shown:
+    """What an encoder is shown of a batch.
+
+    images: [N, C, H, W] standardised. masked: bool [N, L], True = hidden, equal counts in all rows. visible: int64
+    [N, V], the visible units' numbers, ascending. maps: numbers of the blocks whose outputs are wanted too, -1 for what
+    goes into the first. replaced: as `Family.replaced` drew it; None where nothing is drawn.
+    """
+
+    images: Tensor
+    masked: Tensor
+    visible: Tensor
+    maps: tuple[int, ...] = ()
+    replaced: Tensor | None = None
+
+
+class Family:
+    """One kind of encoder; a base class whose defaults fit most. `config` is always what the encoder was built from."""
 
     name: str
     """vit, swin, hiera: also the name of the family's file."""
-    norm_before_mean: bool
+    options: frozenset[str]
+    """Options of `ModelConfig` that it takes beside those of all families; others must be at their defaults."""
+    masks: ClassVar[frozenset[str]] = frozenset({"random", "block", "grid", "one_in_2x2", "painted"})
+    norm_before_mean = False
     """Order in the native classifier with mean pooling. True (Swin): the encoder's norm, then the mean. False (ViT,
     Hiera): the mean of tokens without norm, then a norm of its own."""
 
     def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
         """Masks it takes: names of `MaskConfig.kind`, and "painted" for any mask with equal counts."""
+        return self.masks
 
     def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> nn.Module:
         """The native timm model without classifier (num_classes=0), untrained, initialised as its paper says.
@@ -65,57 +87,69 @@ class Family(Protocol):
         masked: whether it has to take images with hidden patches, which may allow fewer sizes. Deterministic under
         torch.manual_seed; nothing is downloaded. Raises ModelError, in one line with what to change, for names, sizes
         or options of the config that this family cannot take (an image size that units or windows do not divide names
-        the nearest sizes that work; options of other families must be at their defaults).
+        the nearest sizes that work).
         """
+        raise NotImplementedError
+
+    def timm_model(self, config: ModelConfig) -> tuple[str, dict[str, Any]]:
+        """timm's name of the encoder, and the arguments by which `timm.create_model` makes it, as plain values."""
+        return config.architecture, config.timm_arguments()
+
+    def create(self, config: ModelConfig, **more: Any) -> Any:
+        """`timm_model`, made by timm. more: further arguments. Raises ModelError for what family or timm refuse."""
+        others = {field.name for field in dataclasses.fields(config)} - self.options - _OF_ALL
+        for option in config.changed(*sorted(others)):
+            raise ModelError(f"model.{option}: {config.encoder} has no such option; leave it out")
+        try:
+            name, arguments = self.timm_model(config)
+            return timm.create_model(name, pretrained=False, num_classes=0, **arguments, **more)
+        except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
+            reason = " ".join(str(error).split()) or "sizes that do not fit each other (heads must divide width)"
+            raise ModelError(f"model.encoder {config.encoder}: {reason}") from None
 
     def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:
         """Parameters needed in pretraining only, initialised; `nn.Identity()` where there are none.
 
         Every parameter in it must receive a gradient in a training step.
         """
+        return nn.Identity()
 
     def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
         """(height, width) of a mask unit in pixels. The grid is the image size divided by it."""
+        raise NotImplementedError
 
     def parts(self, config: ModelConfig) -> int:
         """How many patches lie side by side in a mask unit, in each direction; 1 where a unit is one patch."""
+        return 1
 
     def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
         """D of `encode_visible`'s tokens."""
+        return int(encoder.num_features)  # type: ignore[arg-type]
 
     def dense(self, config: ModelConfig) -> bool:
         """True where hidden units are tokens of the encoder too (SimMIM): `encode_visible` then returns one token for
         each unit of the grid in raster order (index None), and only the `linear` decoder fits. False: tokens for the
         visible units' patches, and only the `self` and `cross` decoders fit."""
+        return False
 
     def untrained(self, encoder: nn.Module, config: ModelConfig) -> str | None:
         """What masked pretraining at the config's sizes leaves as it began, and what to change; None: nothing."""
+        return None
 
-    def encode_visible(
-        self,
-        encoder: nn.Module,
-        adapter: nn.Module,
-        images: Tensor,
-        masked: Tensor,
-        visible: Tensor,
-        *,
-        maps: tuple[int, ...] = (),
-        replaced: Tensor | None = None,
-    ) -> Latents:
+    def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
         """Encode without looking at hidden pixels; no host synchronisation.
 
-        images: [N, C, H, W] standardised. masked: bool [N, L], True = hidden, equal counts in all rows. visible: int64
-        [N, V], the visible units' numbers, ascending. maps: numbers of the blocks whose outputs are wanted too, -1 for
-        what goes into the first, each after the encoder's final norm (raise ModelError in `build` where a family has
-        none of one width). replaced: as `replaced` drew it; None where nothing is drawn. Honours timm's
-        `set_grad_checkpointing`. Prefix tokens come first. The tokens have passed the final norm.
+        Honours timm's `set_grad_checkpointing`. Prefix tokens come first. Tokens and maps have passed the encoder's
+        final norm; a family whose blocks have no one width refuses maps in `build` (ModelError).
         """
+        raise NotImplementedError
 
     def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:
         """Which visible units a token stands for (Swin's secondary masking), drawn by keys, int64 [N]: bool [N, V].
 
         None where the family, or this model, replaces nothing.
         """
+        return None
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """Encode whole images with the timm model as it stands, on its native path.
@@ -124,10 +158,16 @@ class Family(Protocol):
         the encoder's final norm, unless `take_norm` removed it. blocks: mean over the outputs of so many last blocks,
         each after the norm; ModelError where they have no common width.
         """
+        raise NotImplementedError
 
     def take_norm(self, encoder: nn.Module) -> nn.Module:
         """Remove the encoder's final norm (an Identity stands in its place) and return it."""
+        norm, encoder.norm = encoder.norm, nn.Identity()
+        assert isinstance(norm, nn.Module)
+        return norm
 
+
+_OF_ALL = {"encoder", "image_size", "channels", "decoder"}
 
 # A fourth family: one file that offers one object, and one line here.
 _FAMILIES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
@@ -141,7 +181,9 @@ def family_of(encoder: str | nn.Module) -> Family:
     """The family of a timm name or of a timm model.
 
     The family NAME is the object NAME.upper() in maekit.models.NAME; timm's modules and classes that it covers stand in
-    the table above. Raises ModelError, with a suggestion where the name is near a known one.
+    the table above. A family of the user's, an object or a class of such, stands before the architecture,
+    `module:object:NAME`. Raises ModelError, with a suggestion where the name is near a known one; UsageError for a part
+    that fails.
     """
     if isinstance(encoder, nn.Module):
         classes = {base.__name__ for base in type(encoder).__mro__}
@@ -149,7 +191,12 @@ def family_of(encoder: str | nn.Module) -> Family:
             if classes & set(class_names):
                 return _family(name)
         raise ModelError(f"a {type(encoder).__name__} is none of the families maekit knows: {', '.join(_FAMILIES)}")
-    architecture = encoder.partition(".")[0]
+    own, _, architecture = encoder.rpartition(":")
+    if own:
+        part = parts.find("encoder", own)
+        found: Family = part.make() if isinstance(part.value, type) else part.value
+        return found
+    architecture = architecture.partition(".")[0]
     for name, (_, modules, _) in _FAMILIES.items():
         if timm.models.is_model_in_modules(architecture, modules):
             return _family(name)
@@ -171,14 +218,16 @@ def grid_of(family: Family, encoder: nn.Module, config: ModelConfig) -> tuple[in
     return height // unit_height, width // unit_width
 
 
-def features(encoder: nn.Module, images: Tensor, kind: Features = "pooled", *, blocks: int = 1) -> Tensor:
+def features(
+    encoder: nn.Module, images: Tensor, kind: Features = "pooled", *, blocks: int = 1, family: Family | None = None
+) -> Tensor:
     """Features of whole images for probes and embeddings.
 
     images: [N, C, H, W] standardised → pooled [N, D], the mean of the patch tokens after the final norm; class [N, D],
-    the class token after it; patches [N, T, D]. blocks: mean over the outputs of so many last blocks.
-    Raises ModelError where a class token is asked of an encoder that has none.
+    the class token after it; patches [N, T, D]. blocks: mean over the outputs of so many last blocks. family: the
+    encoder's, if not one of maekit's own. Raises ModelError where a class token is asked of an encoder without.
     """
-    latents = family_of(encoder).encode(encoder, images, blocks=blocks)
+    latents = (family or family_of(encoder)).encode(encoder, images, blocks=blocks)
     if kind == "class":
         if not getattr(encoder, "has_class_token", False):
             raise ModelError("features: this encoder has no class token; take pooled instead")

@@ -14,9 +14,7 @@ Legend: N images, L mask units, V visible, M first-stage tokens of a unit, R pat
 """
 
 from functools import partial
-from typing import Any
 
-import timm
 import torch
 from timm.models.hiera import Hiera, HieraBlock
 from torch import Tensor, nn
@@ -25,23 +23,9 @@ from torch.utils.checkpoint import checkpoint
 
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
-from maekit.models.family import Latents
+from maekit.models.family import Family, Latents, Shown
 from maekit.models.vit import initialise
 from maekit.patches import check_divides
-
-_MASKS = frozenset({"random", "block", "grid", "one_in_2x2", "painted"})
-_FOREIGN = (
-    "patch_size",
-    "depth",
-    "heads",
-    "class_token",
-    "register_tokens",
-    "positions",
-    "norm_eps",
-    "window",
-    "swin_method",
-    "secondary_ratio",
-)
 
 
 class FusionAdapter(nn.Module):
@@ -72,34 +56,15 @@ class FusionAdapter(nn.Module):
         return fused
 
 
-class _Hiera:
+class _Hiera(Family):
     name = "hiera"
-    norm_before_mean = False
-
-    def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
-        return _MASKS
+    options = frozenset({"width", "pool_units"})
 
     def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> Hiera:
         """See `Family.build`. Initialised as the paper's released masked autoencoder, which `initialise` is too."""
-        foreign = config.changed(*_FOREIGN)
-        if foreign:
-            raise ModelError(f"model.{foreign[0]}: {config.encoder} has no such option; leave it out")
+        encoder: Hiera = self.create(config, drop_path_rate=drop_path)
         if config.decoder.feature_maps:
             raise ModelError("model.decoder.feature_maps: a Hiera's blocks have no common width; leave it at 0")
-        overrides: dict[str, Any] = {} if config.width is None else {"embed_dim": config.width}
-        try:
-            encoder: Hiera = timm.create_model(
-                config.encoder,
-                pretrained=False,
-                num_classes=0,
-                img_size=config.image_hw,
-                in_chans=config.channels,
-                drop_path_rate=drop_path,
-                **overrides,
-            )
-        except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-            reason = " ".join(str(error).split()) or "sizes that do not fit each other"
-            raise ModelError(f"model.encoder {config.encoder}: {reason}") from None
         heads = encoder.blocks[0].attn.heads
         if config.width is not None and config.width % heads:
             raise ModelError(f"model.width: {config.width} is not a multiple of the encoder's {heads} heads")
@@ -119,32 +84,13 @@ class _Hiera:
     def parts(self, config: ModelConfig) -> int:
         return 1 if config.pool_units else 2
 
-    def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
-        return int(encoder.num_features)  # type: ignore[arg-type]
-
-    def dense(self, config: ModelConfig) -> bool:
-        return False
-
-    def untrained(self, encoder: nn.Module, config: ModelConfig) -> None:
-        return None
-
-    def encode_visible(
-        self,
-        encoder: nn.Module,
-        adapter: nn.Module,
-        images: Tensor,
-        masked: Tensor,
-        visible: Tensor,
-        *,
-        maps: tuple[int, ...] = (),
-        replaced: Tensor | None = None,
-    ) -> Latents:
-        """See `Family.encode_visible`."""
+    def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
         assert isinstance(encoder, Hiera)
         assert isinstance(adapter, FusionAdapter)
         # The patch embedding's kernel is wider than its stride: hidden pixels are zeros to visible neighbours.
-        embedded = encoder.patch_embed(images, mask=_keep(masked).view(-1, 1, *encoder.mask_spatial_shape))
-        tokens = _take_units(encoder.unroll(encoder._pos_embed(embedded)), visible, masked.shape[1])
+        keep, visible = _keep(shown.masked), shown.visible
+        embedded = encoder.patch_embed(shown.images, mask=keep.view(-1, 1, *encoder.mask_spatial_shape))
+        tokens = _take_units(encoder.unroll(encoder._pos_embed(embedded)), visible, keep.shape[1])
         stages = []
         parts, last_pool = adapter.parts, int(encoder.stage_ends[-2]) + 1
         for number, block in enumerate(encoder.blocks):
@@ -158,9 +104,6 @@ class _Hiera:
                 stages.append(encoder.reroll(tokens, order, mask=visible))
         fused = encoder.head.norm(adapter(stages))
         return Latents(fused.flatten(1, 2), index=_patches_of(visible, int(encoder.mask_spatial_shape[1]), parts))
-
-    def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:
-        return None
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`. Blocks of one width are those of the last stage."""

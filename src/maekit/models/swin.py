@@ -25,9 +25,8 @@ Legend: N images, C channels, H W pixels, h w rows and columns of a grid of toke
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
-import timm
 import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
@@ -35,12 +34,11 @@ from torch import Tensor, nn
 from maekit.config import ModelConfig
 from maekit.config.schema import size
 from maekit.errors import ModelError
-from maekit.models.family import Latents
+from maekit.models.family import Family, Latents, Shown
 from maekit.models.packed_swin import Swin, stages
 from maekit.patches import take, take_patches, unpatchify
 from maekit.randomness import uniform_scores
 
-_FOREIGN = ("depth", "heads", "class_token", "register_tokens", "positions", "norm_eps", "pool_units")
 _LARGEST_WINDOW = 16  # that an error message proposes; both papers' largest
 
 
@@ -75,23 +73,18 @@ class UniformAdapter(nn.Module):
         return halves.transpose(2, 3).flatten(1, 4)
 
 
-class _Swin:
+class _Swin(Family):
     name = "swin"
+    options = frozenset({"patch_size", "width", "window", "swin_method", "secondary_ratio"})
     norm_before_mean = True
 
     def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
-        if self.dense(config):
-            return frozenset({"random", "block", "grid", "one_in_2x2", "painted"})
-        return frozenset({"one_in_2x2"})
+        return self.masks if self.dense(config) else frozenset({"one_in_2x2"})
 
     def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> Swin:
         """See `Family.build`. Initialised as arXiv 2103.14030's released code does, which is timm's default."""
+        encoder: Swin = self.create(config, drop_path_rate=drop_path)
         _refuse_options(config)
-        try:
-            encoder = _create(config, config.image_hw, drop_path=drop_path)
-        except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
-            reason = " ".join(str(error).split()) or "sizes that do not fit each other"
-            raise ModelError(f"model.encoder {config.encoder}: {reason}") from None
         for stage in encoder.layers:
             heads = stage.blocks[0].attn.num_heads
             if stage.blocks[0].dim % heads:
@@ -107,11 +100,8 @@ class _Swin:
         assert isinstance(encoder, Swin)
         return _unit(encoder, dense=self.dense(config))
 
-    def parts(self, config: ModelConfig) -> int:
-        return 1
-
     def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
-        width = int(encoder.num_features)  # type: ignore[arg-type]
+        width = super().latent_width(encoder, config)
         return width if self.dense(config) else width // 2
 
     def dense(self, config: ModelConfig) -> bool:
@@ -139,25 +129,15 @@ class _Swin:
             f"and stay as they began; take {change}"
         )
 
-    def encode_visible(
-        self,
-        encoder: nn.Module,
-        adapter: nn.Module,
-        images: Tensor,
-        masked: Tensor,
-        visible: Tensor,
-        *,
-        maps: tuple[int, ...] = (),
-        replaced: Tensor | None = None,
-    ) -> Latents:
+    def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
         """See `Family.encode_visible`. uniform: of masks with one visible unit in every 2x2 block only."""
         assert isinstance(encoder, Swin)
         if isinstance(adapter, UniformAdapter):
-            return _encode_uniform(encoder, adapter, images, visible, replaced)
+            return _encode_uniform(encoder, adapter, shown)
         assert isinstance(adapter, DenseAdapter)
-        tokens = encoder.patch_embed(images)
-        shown = _spread(masked, tokens.shape[1:3], len(encoder.layers) - 1)
-        tokens = torch.where(shown, adapter.token.to(tokens.dtype), tokens)
+        tokens = encoder.patch_embed(shown.images)
+        hidden = _spread(shown.masked, tokens.shape[1:3], len(encoder.layers) - 1)
+        tokens = torch.where(hidden, adapter.token.to(tokens.dtype), tokens)
         return Latents(encoder.norm(encoder.layers(tokens)).flatten(1, 2))
 
     def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:
@@ -182,42 +162,15 @@ class _Swin:
             outputs.append(encoder.norm(tokens))
         return Latents(torch.stack(outputs[-blocks:]).mean(dim=0).flatten(1, 2))
 
-    def take_norm(self, encoder: nn.Module) -> nn.Module:
-        norm = encoder.norm
-        encoder.norm = nn.Identity()
-        assert isinstance(norm, nn.Module)
-        return norm
-
 
 SWIN = _Swin()
 
 
 def _refuse_options(config: ModelConfig) -> None:
-    foreign = config.changed(*_FOREIGN)
-    if foreign:
-        raise ModelError(f"model.{foreign[0]}: {config.encoder} has no such option; leave it out")
     if config.swin_method == "dense" and config.changed("secondary_ratio"):
         raise ModelError("model.secondary_ratio: swin_method dense has no secondary masking; leave it out")
     if config.decoder.feature_maps:
         raise ModelError("model.decoder.feature_maps: a Swin's blocks have no common width; leave it at 0")
-
-
-def _create(config: ModelConfig, image_hw: tuple[int, int], *, drop_path: float = 0.0) -> Swin:
-    overrides: dict[str, Any] = {
-        "patch_size": None if config.patch_size is None else size(config.patch_size),
-        "embed_dim": config.width,
-        "window_size": config.window,
-    }
-    encoder: Swin = timm.create_model(
-        config.encoder,
-        pretrained=False,
-        num_classes=0,
-        img_size=image_hw,
-        in_chans=config.channels,
-        drop_path_rate=drop_path,
-        **{name: value for name, value in overrides.items() if value is not None},
-    )
-    return encoder
 
 
 def _unit(encoder: Swin, *, dense: bool) -> tuple[int, int]:
@@ -246,7 +199,7 @@ def _windows(config: ModelConfig, patch: int) -> list[int]:
     """Each stage's window as the name and the config have it, not clamped to the grid of an image."""
     large = patch * 8 * max(64, config.window or 0)
     with torch.device("meta"):
-        return [stage.blocks[0].window_size[0] for stage in _create(config, (large, large)).layers]
+        return [stage.blocks[0].window_size[0] for stage in SWIN.create(replace(config, image_size=large)).layers]
 
 
 def nearest_window(config: ModelConfig) -> int | None:
@@ -314,9 +267,8 @@ def _spread(units: Tensor, grid: Sequence[int], merges: int) -> Tensor:
     return squares.reshape(-1, grid[0], grid[1], 1)
 
 
-def _encode_uniform(
-    encoder: Swin, adapter: UniformAdapter, images: Tensor, visible: Tensor, replaced: Tensor | None
-) -> Latents:
+def _encode_uniform(encoder: Swin, adapter: UniformAdapter, shown: Shown) -> Latents:
+    images, visible, replaced = shown.images, shown.visible, shown.replaced
     unit, embed = _unit(encoder, dense=False), encoder.patch_embed
     rows, columns = images.shape[2] // unit[0], images.shape[3] // unit[1]
     if 4 * visible.shape[1] != rows * columns:

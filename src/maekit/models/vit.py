@@ -6,7 +6,6 @@ Legend: N images, L patches, V visible, K prefix tokens (class, registers), D wi
 from functools import partial
 from typing import Any
 
-import timm
 import torch
 from timm.layers import LayerNorm, PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
@@ -14,101 +13,42 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from maekit.config import ModelConfig
-from maekit.config.schema import size
 from maekit.errors import ModelError
 from maekit.models import positions
-from maekit.models.family import Latents
+from maekit.models.family import Family, Latents, Shown
 from maekit.patches import check_divides, take, take_patches
 
-_MASKS = frozenset({"random", "block", "grid", "one_in_2x2", "painted"})
-_FOREIGN = ("window", "swin_method", "secondary_ratio", "pool_units")
 
-
-class _ViT:
+class _ViT(Family):
     name = "vit"
-    norm_before_mean = False
-
-    def mask_kinds(self, config: ModelConfig) -> frozenset[str]:
-        return _MASKS
+    options = frozenset(
+        {"patch_size", "width", "depth", "heads", "class_token", "register_tokens", "positions", "norm_eps"}
+    )
 
     def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> VisionTransformer:
         """See `Family.build`. Initialised as arXiv 2111.06377's released code does: see `initialise`."""
-        foreign = config.changed(*_FOREIGN)
-        if foreign:
-            raise ModelError(f"model.{foreign[0]}: {config.encoder} has no such option; leave it out")
-        overrides: dict[str, Any] = {
-            "patch_size": None if config.patch_size is None else size(config.patch_size),
-            "embed_dim": config.width,
-            "depth": config.depth,
-            "num_heads": config.heads,
-            "norm_layer": None if config.norm_eps is None else partial(LayerNorm, eps=config.norm_eps),
-        }
-        given = {name: value for name, value in overrides.items() if value is not None}
-        pooling = {"global_pool": "token"} if config.class_token else {"global_pool": "avg", "fc_norm": False}
-        try:
-            encoder = timm.create_model(
-                config.encoder,
-                pretrained=False,
-                num_classes=0,
-                img_size=config.image_hw,
-                in_chans=config.channels,
-                class_token=config.class_token,
-                reg_tokens=config.register_tokens,
-                drop_path_rate=drop_path,
-                **pooling,
-                **given,
-            )
-        except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-            reason = str(error) or "sizes that do not fit each other (heads must divide width)"
-            raise ModelError(f"model.encoder {config.encoder}: {' '.join(reason.split())}") from None
+        eps = {} if config.norm_eps is None else {"norm_layer": partial(LayerNorm, eps=config.norm_eps)}
+        encoder: VisionTransformer = self.create(config, drop_path_rate=drop_path, **eps)
         _check(encoder, config)
         initialise(encoder)
         _place(encoder, config)
         return encoder
 
-    def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:
-        return nn.Identity()
+    def timm_model(self, config: ModelConfig) -> tuple[str, dict[str, Any]]:
+        pooling = {"global_pool": "token"} if config.class_token else {"global_pool": "avg", "fc_norm": False}
+        tokens = {"class_token": config.class_token, "reg_tokens": config.register_tokens}
+        return config.encoder, {**config.timm_arguments(), **tokens, **pooling}
 
     def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
         height, width = encoder.patch_embed.patch_size  # type: ignore[union-attr, misc]
         return int(height), int(width)
 
-    def parts(self, config: ModelConfig) -> int:
-        return 1
-
-    def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
-        return int(encoder.embed_dim)  # type: ignore[arg-type]
-
-    def dense(self, config: ModelConfig) -> bool:
-        return False
-
-    def untrained(self, encoder: nn.Module, config: ModelConfig) -> None:
-        return None
-
-    def encode_visible(
-        self,
-        encoder: nn.Module,
-        adapter: nn.Module,
-        images: Tensor,
-        masked: Tensor,
-        visible: Tensor,
-        *,
-        maps: tuple[int, ...] = (),
-        replaced: Tensor | None = None,
-    ) -> Latents:
-        """See `Family.encode_visible`."""
+    def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
         assert isinstance(encoder, VisionTransformer)
-        tokens = _with_prefix(encoder, _embed(encoder, images, visible), visible)
-        outputs, tokens = _blocks(encoder, tokens, maps)
-        return Latents(
-            tokens=encoder.norm(tokens),
-            prefix=encoder.num_prefix_tokens,
-            index=visible,
-            maps=tuple(encoder.norm(output) for output in outputs),
-        )
-
-    def replaced(self, adapter: nn.Module, visible: Tensor, keys: Tensor) -> Tensor | None:
-        return None
+        tokens = _with_prefix(encoder, _embed(encoder, shown.images, shown.visible), shown.visible)
+        outputs, tokens = _blocks(encoder, tokens, shown.maps)
+        maps = tuple(encoder.norm(output) for output in outputs)
+        return Latents(encoder.norm(tokens), prefix=encoder.num_prefix_tokens, index=shown.visible, maps=maps)
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`."""
@@ -124,12 +64,6 @@ class _ViT:
         # timm gives pairs (patch tokens, prefix tokens), or patch tokens alone where there is no prefix
         tokens = torch.stack([torch.cat(output[::-1], dim=1) if prefix else output for output in outputs])
         return Latents(tokens.mean(dim=0), prefix=prefix)
-
-    def take_norm(self, encoder: nn.Module) -> nn.Module:
-        norm = encoder.norm
-        encoder.norm = nn.Identity()
-        assert isinstance(norm, nn.Module)
-        return norm
 
 
 VIT = _ViT()

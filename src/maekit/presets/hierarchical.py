@@ -31,7 +31,7 @@ def _uniform(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
             decoder=DecoderConfig(kind="self", width=512, depth=2, heads=16),
         ),
         mask=MaskConfig(kind="one_in_2x2", ratio=0.75),
-        target=TargetConfig(pixels="normalised"),
+        target=TargetConfig(kind="normalised"),
         data=DataConfig(),
         augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
         validation=ValidationConfig(),
@@ -71,7 +71,7 @@ def _simmim(name: str, encoder: str, epochs: float, micro_batch_limit: int) -> P
             encoder=encoder, image_size=192, window=6, swin_method="dense", decoder=DecoderConfig(kind="linear")
         ),
         mask=MaskConfig(kind="random", ratio=0.6),
-        target=TargetConfig(pixels="raw", loss="l1"),
+        target=TargetConfig(kind="raw", loss="l1"),
         data=DataConfig(),
         augment=AugmentConfig(crop="random", scale=(0.67, 1.0), flip=0.5, interpolation="bilinear"),
         validation=ValidationConfig(),
@@ -126,7 +126,7 @@ def _hiera(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
             encoder=encoder, image_size=224, decoder=DecoderConfig(kind="self", width=512, depth=8, heads=16)
         ),
         mask=MaskConfig(kind="random", ratio=0.6),
-        target=TargetConfig(pixels="normalised"),
+        target=TargetConfig(kind="normalised"),
         data=DataConfig(),
         augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
         validation=ValidationConfig(),

@@ -49,8 +49,9 @@ def run(options: DemoOptions) -> Demo:
     means, stds = model.standardise.values()
     draws = Draws(2 * options.seeds, pace * (options.few_label_steps or FINETUNE["digits"]().schedule.steps or 0))
     log.info("part 2 of 3: judging frozen features of the encoder, untrained and pretrained; %s", draws.left())
+    untrained = mae.build(config.model, config.target, config.mask, means, stds, seed=config.run.seed)
     judged = {
-        "untrained": _judge(mae.build(config, means, stds), train, test),
+        "untrained": _judge(untrained, train, test),
         "pretrained": _judge(model, train, test),
     }
     few = {name: _few_labels(options, verb, draws) for name, verb in _STARTS.items()}
@@ -135,7 +136,7 @@ def _report(
 ) -> None:
     out = Path(options.out)
     train, test = open_source(config.data.source), open_source(config.validation.source)
-    picture = pretrain.reconstruction_picture(config, model, test)
+    picture = pretrain.reconstruction_picture(model, test, config.run.seed)
     assert picture is not None  # digits can be read
     probe_rows = [[name, *(f"{values[kind]:.3f}" for kind in _KINDS)] for name, values in judged.items()]
     few_rows = [[name, _spread(values), str(len(values))] for name, values in few.items()]

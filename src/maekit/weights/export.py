@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from maekit.errors import StorageError, WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.decoder import SelfDecoder
+from maekit.models.family import Shown
 from maekit.models.mae import MaskedAutoencoder
 from maekit.weights import native
 
@@ -74,8 +75,8 @@ class ReconstructorGraph(nn.Module):
         model, decoder = self.model, self.model.decoder
         every = torch.arange(self.patches, device=images.device).expand(images.shape[0], -1)
         masked = torch.ones_like(every, dtype=torch.bool).scatter(1, visible, False)
-        maps = getattr(decoder, "maps", ())
-        latents = model.family.encode_visible(model.encoder, model.adapter, images, masked, visible, maps=maps)
+        shown = Shown(images, masked, visible, getattr(decoder, "maps", ()))
+        latents = model.family.encode_visible(model.encoder, model.adapter, shown)
         if not isinstance(decoder, SelfDecoder):
             return decoder(latents, every)
         assert latents.index is not None
@@ -136,7 +137,7 @@ def metadata(graph: Graph) -> dict[str, str]:
             "patch": graph.model.patch,
             "grid": graph.model.patch_grid,
             "patch_order": "row, column, channel",
-            "target": graph.model.target.pixels,
+            "target": graph.model.target.kind,
         }
     return {name: json.dumps(value) for name, value in facts.items()} | native.metadata(graph.model)
 

@@ -71,7 +71,7 @@ class _Facebook:
             "masked_autoencoder",
             found.model,
             *standardisation(found.model.channels),
-            target=TargetConfig(pixels=pixels),
+            target=TargetConfig(kind=pixels),
             mask=mask_of(stored.arguments.get("mask_ratio")),
             assumed=assumed,
             needed=(*found.needed, *needed),

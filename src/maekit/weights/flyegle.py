@@ -67,7 +67,7 @@ class _FlyEgle:
             "masked_autoencoder",
             found.model,
             *standardisation(found.model.channels),
-            target=TargetConfig(pixels="raw"),
+            target=TargetConfig(kind="raw"),
             mask=MaskConfig(ratio=0.75),
             ignored=tuple(name for name in shapes if name.startswith(_UNUSED)),
             assumed=_assumed(options),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
+from maekit import parts
 from maekit.config.objects import given_weights
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
@@ -28,11 +29,14 @@ def load(
 
     weights: a run folder, a .safetensors file, a Hugging Face or timm folder, hf:REPO, or a .pt or .pth in a known
     layout; or a model, which is copied. options: what foreign weights leave unsaid, another image size, window or
-    number of channels. decoder: False takes the encoder alone of a masked autoencoder; some sizes are for whole images
-    only. Every tensor is used or known to be unused. Raises WeightsError in one line: nothing there, an unknown layout,
-    a pickle that would run code, an option that must be given, tensors that do not fit (the first ten, and the fix).
+    number of channels, which parts of the user's may be imported. decoder: False takes the encoder alone of a masked
+    autoencoder; some sizes are for whole images only. Every tensor is used or known to be unused. Raises WeightsError
+    in one line: nothing there, an unknown layout, a pickle that would run code, an option that must be given, tensors
+    that do not fit (the first ten, and the likely fix); UsageError where W names a part that the options do not. An
+    encoder alone needs no mask, target or loss.
     """
     options, weights = options or WeightsOptions(), given_weights(weights)
+    parts.say(*options.parts)
     source = read(weights)
     layout, blueprint = identify(source, options)
     if blueprint.needed:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit.config import ModelConfig
+from maekit.config.model import TIMM_ARGUMENTS
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights import vit_sizes
@@ -37,10 +38,6 @@ _SWINS: dict[tuple[int, ...], dict[int, str]] = {
 }
 _HIERAS = {12: {96: "tiny"}, 16: {96: "small"}, 24: {96: "base", 112: "base_plus"}, 48: {144: "large", 256: "huge"}}
 _HIERA_STRIDE = (4, 4)
-_FIELDS = {
-    "img_size": "image_size", "patch_size": "patch_size", "in_chans": "channels", "embed_dim": "width",
-    "depth": "depth", "num_heads": "heads", "window_size": "window",
-}  # fmt: skip
 
 
 class _Timm:
@@ -129,7 +126,7 @@ class _Card:
 
     def overrides(self) -> dict[str, Any]:
         """The config's fields that the model was created with."""
-        fields = {_FIELDS[name]: value for name, value in self.arguments.items() if name in _FIELDS}
+        fields = {TIMM_ARGUMENTS[name]: value for name, value in self.arguments.items() if name in TIMM_ARGUMENTS}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
     def image_size(self) -> Any:
@@ -142,14 +139,11 @@ def _card(model: "Model", head: str) -> dict[str, Any]:
     """What timm's hub keeps in config.json."""
     config, (mean, std) = model.config, model.standardise.values()
     classes, pooling = getattr(model, "classes", ()), getattr(model, "pooling", None)
-    given = {name: getattr(config, field) for name, field in _FIELDS.items()}
-    arguments = {name: value for name, value in given.items() if value is not None}
-    if model.family.name == "vit":
-        tokens = {"class_token": config.class_token, "reg_tokens": config.register_tokens}
-        pool = "avg" if pooling == "mean" or not config.class_token else "token"
-        arguments |= tokens | {"global_pool": pool} | ({"fc_norm": False} if pool == "avg" and not classes else {})
+    architecture, arguments = model.family.timm_model(config)
+    if pooling == "mean" and "global_pool" in arguments:
+        arguments = {**arguments, "global_pool": "avg", "fc_norm": True}
     return {
-        "architecture": config.encoder,
+        "architecture": architecture,
         "num_classes": len(classes),
         "model_args": arguments,
         "pretrained_cfg": {
