@@ -1,6 +1,6 @@
 """From the arguments of a function in Python to a config, by the same names and with the same lines as from words."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -43,7 +43,12 @@ class Common(TypedDict, total=False):
     std: tuple[float, ...] | None
     name: str
     image_size: Size | None
+    mask: str | type[Any]
     mask_ratio: float
+    target: str | type[Any]
+    loss: str | Callable[..., Any]
+    augment: str | Callable[..., Any]
+    parts: tuple[str, ...]
     per_class: int | None
     freeze_blocks: int
     resample_positions: bool

@@ -1,5 +1,6 @@
 """How every config class is made: a frozen keyword-only pydantic dataclass that refuses unknown keys."""
 
+import dataclasses
 import re
 from inspect import get_annotations
 from itertools import pairwise
@@ -173,7 +174,14 @@ DEVICE = AfterValidator(_device)
 """Of a device's name."""
 
 
-def part(kind: str, *choices: str) -> AfterValidator:
+@dataclasses.dataclass(frozen=True)
+class PartOf(AfterValidator):
+    """The bound of a word that is one of some choices, or names a part that the user brings."""
+
+    choices: tuple[str, ...] = ()
+
+
+def part(kind: str, *choices: str) -> PartOf:
     """The bound of a word that is one of maekit's own choices, or names a part of this kind that the user brings."""
 
     def check(text: str) -> str:
@@ -183,7 +191,7 @@ def part(kind: str, *choices: str) -> AfterValidator:
         wanted = f"Input should be {known + ', or ' if known else ''}one of your own, as module:object"
         raise PydanticCustomError("part", wanted)
 
-    return AfterValidator(check)
+    return PartOf(check, choices)
 
 
 def _architecture(text: str) -> str:

@@ -22,7 +22,10 @@ VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
     "convert": (verbs.ConvertOptions, None),
 }
 """The class of each one's options, and of a training the presets."""
-ALSO = {"finetune": {"--image-size": "--classifier.image-size"}}  # scratch has it in its model
+ALSO = {
+    "finetune": {"--image-size": "--classifier.image-size"},  # scratch has it in its model
+    "probe": {"--probe": "--kinds"},
+}
 """Further names of options, by the name they stand for."""
 
 
