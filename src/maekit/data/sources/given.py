@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from maekit.config.objects import MapStyle
 from maekit.data.arrays import Pixels
 from maekit.data.sources.hub import HubSource
-from maekit.data.sources.labels import as_label, integer_labels, string_labels
+from maekit.data.sources.labels import any_labels, as_label
 from maekit.data.sources.list_file import ListSource
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Source, fingerprint, home_path, read_file, sampled
@@ -64,14 +64,8 @@ class MapStyleSource:
         again = self.read(0)
         if not (np.array_equal(data, again) if isinstance(data, np.ndarray) else data == again):
             self.passed_over = PassedOver(notes=(_UNSTEADY,))
-        labels = [] if label is None else self._every_label(label)
-        if labels and any(isinstance(one, str) for one in labels):
-            self._labels, self.classes = string_labels([one if isinstance(one, str) else None for one in labels])
-        elif labels:
-            numbers = [-1 if one is None else one for one in labels]
-            self._labels, self.classes = integer_labels(text, numbers, _found(items, "classes", _names))
-        else:
-            self._labels, self.classes = np.full(len(items), -1), None
+        labels = [None] * len(items) if label is None else self._every_label(label)
+        self._labels, self.classes = any_labels(text, labels, _found(items, "classes", _names))
 
     def __len__(self) -> int:
         return len(self._labels)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from maekit.data.sources.image_column import choose_column
-from maekit.data.sources.labels import Classes, Labels, as_label, integer_labels, string_labels
+from maekit.data.sources.labels import Classes, Labels, any_labels, as_label
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import fingerprint, read_file, sampled
 from maekit.errors import DataError, ImageError
@@ -85,8 +85,4 @@ def _column(features: Any, kind: str, names: tuple[str, ...]) -> str | None:
 def _labels(text: str, rows: Any, column: str | None) -> tuple[Labels, Classes]:
     if column is None:
         return np.full(len(rows), -1), None
-    values = list(rows[column])
-    if any(isinstance(value, str) for value in values):
-        return string_labels(values)
-    names = getattr(rows.features[column], "names", None)
-    return integer_labels(text, [-1 if value is None else value for value in values], names)
+    return any_labels(text, list(rows[column]), getattr(rows.features[column], "names", None))

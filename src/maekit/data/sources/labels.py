@@ -1,6 +1,7 @@
 """Labels as sources keep them: int64, -1 for none, with the classes' names in label order."""
 
 from collections.abc import Sequence
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -17,6 +18,13 @@ Classes = tuple[str, ...] | None
 def as_label(value: int) -> int | None:
     """A kept label as the protocol gives it."""
     return int(value) if value >= 0 else None
+
+
+def any_labels(text: str, values: Sequence[Any], names: Sequence[str] | None = None) -> tuple[Labels, Classes]:
+    """`string_labels` where any is a word, else `integer_labels`; None is no label."""
+    if any(isinstance(value, str) for value in values):
+        return string_labels([value if isinstance(value, str) else None for value in values])
+    return integer_labels(text, [-1 if value is None else value for value in values], names)
 
 
 def integer_labels(

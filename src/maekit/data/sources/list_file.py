@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from maekit.data.sources.labels import as_label, integer_labels, string_labels
+from maekit.data.sources.labels import any_labels, as_label
 from maekit.data.sources.list_lines import NUMBER, RULE, Line, read_lines
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Names, file_size, fingerprint, home_path, read_file
@@ -55,11 +55,7 @@ class ListSource:
         self.passed_over = passed_over or PassedOver()
         self._folder = folder
         self._names = Names(names)
-        numbers = [label for label in labels if isinstance(label, int)]
-        if len(numbers) == len(labels):
-            self._labels, self.classes = integer_labels(text, numbers)
-        else:
-            self._labels, self.classes = string_labels([None if isinstance(word, int) else word for word in labels])
+        self._labels, self.classes = any_labels(text, labels)
 
     def __len__(self) -> int:
         return len(self._names)
