@@ -121,7 +121,8 @@ _TRAINING = (
         lambda c: c.optimizer.base_lr is None or c.optimizer.lr is None,
         "--lr says the rate as well; take one of them",
     ),
-    Rule(("optimizer.eps",), lambda c: c.optimizer.name == "adamw", "belongs to --optimizer.name adamw"),
+    Rule(("optimizer.eps",), lambda c: c.optimizer.name in ("adamw", "muon"), "belongs to --optimizer.name adamw"),
+    Rule(("optimizer.muon_momentum",), lambda c: c.optimizer.name == "muon", "belongs to --optimizer.name muon"),
     Rule(("optimizer.trust_coefficient",), lambda c: c.optimizer.name == "lars", "belongs to --optimizer.name lars"),
     Rule(
         ("optimizer.decay_all",),
@@ -137,6 +138,11 @@ _TRAINING = (
         ("schedule.min_lr",),
         lambda c: c.schedule.course == "cosine",
         "belongs to --schedule.course cosine; the course is another",
+    ),
+    Rule(
+        ("schedule.cooldown",),
+        lambda c: c.schedule.course.endswith("cooldown"),
+        "belongs to --schedule.course cooldown or linear_cooldown; add one of them",
     ),
     Rule(
         ("schedule.milestones", "schedule.gamma"),
@@ -155,8 +161,8 @@ _TRAINING = (
     ),
     Rule(
         ("run.allow_drift",),
-        lambda c: c.run.resume or not c.run.allow_drift,
-        "belongs to --resume",
+        lambda c: c.run.resume or c.run.branch or not c.run.allow_drift,
+        "belongs to --resume and --branch",
     ),
 )
 _PRETRAIN = (
@@ -172,6 +178,7 @@ _PRETRAIN = (
     ),
 )
 _CLASSIFY = (
+    Rule(("run.branch",), _never, "belongs to pretrain"),
     Rule(("validation.images",), _never, "belongs to pretrain; classifiers are judged on all of --val"),
     Rule(
         ("mix.prob",),

@@ -56,6 +56,7 @@ class MaskedAutoencoder(ImageEncoder):
     """
 
     masked = True
+    __call__: Callable[..., Prediction]  # typed, which torch's is not
 
     def __init__(
         self,
@@ -68,11 +69,11 @@ class MaskedAutoencoder(ImageEncoder):
     ) -> None:
         super().__init__(config, mean=mean, std=std)
         self.target, self.mask = target, mask
-        self.unit = self.family.unit(self.encoder, config)
-        self.grid = grid_of(self.family, self.encoder, config)
+        self.unit: tuple[int, int] = self.family.unit(self.encoder, config)
+        self.grid: tuple[int, int] = grid_of(self.family, self.encoder, config)
         self.parts = self.family.parts(config)
-        self.patch = self.unit[0] // self.parts, self.unit[1] // self.parts
-        self.patch_grid = self.grid[0] * self.parts, self.grid[1] * self.parts
+        self.patch: tuple[int, int] = self.unit[0] // self.parts, self.unit[1] // self.parts
+        self.patch_grid: tuple[int, int] = self.grid[0] * self.parts, self.grid[1] * self.parts
         self.adapter = self.family.adapter(self.encoder, config)
         self.check_mask(mask.kind)
         self.geometry = Geometry(config.image_hw, self.patch, self.patch_grid, config.channels, mean, std)
@@ -80,7 +81,7 @@ class MaskedAutoencoder(ImageEncoder):
         if (config.decoder.kind == "linear") != self.family.dense(config):
             fits = "linear" if self.family.dense(config) else "self or cross"
             raise ModelError(f"model.decoder.kind: this encoder needs {fits}, not {config.decoder.kind}")
-        self.decoder = decoder.build(
+        self.decoder: nn.Module = decoder.build(
             config.decoder,
             encoder_width=self.family.latent_width(self.encoder, config),
             encoder_depth=len(getattr(self.encoder, "blocks", ())),

@@ -131,6 +131,8 @@ class ProbeTask:
     def metadata(self) -> dict[str, str]:
         return {}
 
+    averaged, evaluate_average, average_metadata = "", evaluate, metadata
+
     def _logits(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: head(inputs[name]) for name, head in self.model.items()}
 
@@ -264,7 +266,7 @@ def _cached_tokens(trial: Trial, choice: Choice) -> Features | None:
 
 def _head(kind: Callable[[int, int], nn.Module], trial: Trial, choice: Choice) -> nn.Module:
     """A head whose initial weights are fixed by the seed."""
-    width = int(trial.model.encoder.num_features)  # type: ignore[arg-type]
+    width = trial.model.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
         return kind(width, trial.classes)

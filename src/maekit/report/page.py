@@ -86,6 +86,7 @@ _FACTS = {
     "preset": "name",
     "encoder": "model.encoder",
     "started from": "weights",
+    "branched from": "run.branch",
     "image size": "model.image_size",
     "patch size": "model.patch_size",
     "width": "model.width",
@@ -107,6 +108,7 @@ _FACTS = {
 _ACCURACIES = ("val_knn", "val_top")
 _MEASURES = {
     "val_knn": "kNN top-1",
+    "val_knn_ema": "kNN top-1 of the averaged encoder",
     "val_top1": "top-1",
     "val_top5": "top-5",
     "val_rankme": "RankMe effective rank",
@@ -147,7 +149,9 @@ def _validation(records: Sequence[Record]) -> list[Section]:
     sections: list[Section] = []
     if accuracies:
         drawn = figures.curve(accuracies, xlabel="step", ylabel="accuracy")
-        sections.append(Figure(drawn, f"Accuracy on held-out images: {', '.join(accuracies)}."))
+        weights = " Either encoder is taken by --weights: RUN, and RUN/model_ema.safetensors of the average."
+        weights = weights if "val_knn_ema" in measures else ""
+        sections.append(Figure(drawn, f"Accuracy on held-out images: {', '.join(accuracies)}.{weights}"))
     for key, points in curves.items():
         drawn = figures.curve({_measure(key): points}, xlabel="step", ylabel=_measure(key))
         sections.append(Figure(drawn, f"On held-out images: {_measure(key)}."))

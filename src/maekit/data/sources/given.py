@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from maekit.config.objects import MapStyle
 from maekit.data.arrays import Pixels
 from maekit.data.sources.hub import HubSource
-from maekit.data.sources.labels import any_labels, as_label
+from maekit.data.sources.labels import LabelledImages, found_labels
 from maekit.data.sources.list_file import ListSource
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Source, fingerprint, home_path, read_file, sampled
@@ -42,7 +42,7 @@ def of_object(text: str, value: Any, image_column: str | None) -> Source:
     return MapStyleSource(text, value)
 
 
-class MapStyleSource:
+class MapStyleSource(LabelledImages):
     """Items by number, each an image, (image, label) or {image, label}.
 
     An image is a path, a Pillow image, or an array or tensor [H, W], [H, W, C] or [C, H, W] (C is the shorter one); its
@@ -65,19 +65,13 @@ class MapStyleSource:
         if not (np.array_equal(data, again) if isinstance(data, np.ndarray) else data == again):
             self.passed_over = PassedOver(notes=(_UNSTEADY,))
         labels = [None] * len(items) if label is None else self._every_label(label)
-        self._labels, self.classes = any_labels(text, labels, _found(items, "classes", _names))
-
-    def __len__(self) -> int:
-        return len(self._labels)
+        self._labels, self.classes = found_labels(text, labels, _found(items, "classes", _names))
 
     def path(self, index: int) -> str:
         if self._of_paths:
             return str(self._item(index)[0])
         self._digest = self._digest or self.fingerprint()[:6]  # tells it from others of its class
         return f"{type(self._items).__name__}-{self._digest}[{index}]"
-
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
 
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
         image = self._item(index)[0]
@@ -86,9 +80,6 @@ class MapStyleSource:
         if isinstance(image, Image.Image):
             return _of_picture(image)
         return _of_array(image)
-
-    def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
-        return -1  # the image would have to be read
 
     def fingerprint(self) -> str:
         """Of classes, labels and the content of up to 64 images, evenly spread: a change in others is not seen."""

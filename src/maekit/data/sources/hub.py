@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from maekit.data.sources.image_column import choose_column
-from maekit.data.sources.labels import Classes, Labels, any_labels, as_label
+from maekit.data.sources.labels import Classes, LabelledImages, Labels, found_labels
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import fingerprint, read_file, sampled
 from maekit.errors import DataError, ImageError
 
 
-class HubSource:
+class HubSource(LabelledImages):
     """One split of a dataset with a column of images: `hf:REPO@split`, without `@split` where there is one split only.
 
     It lies in `datasets`' own memory-mapped cache, encoded as it came.
@@ -33,14 +33,8 @@ class HubSource:
         self._image = image
         self._labels, self.classes = _labels(text, rows, label)
 
-    def __len__(self) -> int:
-        return len(self._labels)
-
     def path(self, index: int) -> str:
         return f"{self.text}:{index}"
-
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
 
     def read(self, index: int) -> bytes:
         cell = self._rows[index][self._image] or {}
@@ -49,9 +43,6 @@ class HubSource:
         if cell.get("path"):
             return read_file(Path(cell["path"]))
         raise ImageError("the row holds no image")
-
-    def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
-        return -1  # a whole row group would have to be read
 
     def fingerprint(self) -> str:
         """Of a split that was given, the content of up to 64 images too: the size is that of all it is a part of."""
@@ -85,4 +76,4 @@ def _column(features: Any, kind: str, names: tuple[str, ...]) -> str | None:
 def _labels(text: str, rows: Any, column: str | None) -> tuple[Labels, Classes]:
     if column is None:
         return np.full(len(rows), -1), None
-    return any_labels(text, list(rows[column]), getattr(rows.features[column], "names", None))
+    return found_labels(text, list(rows[column]), getattr(rows.features[column], "names", None))
