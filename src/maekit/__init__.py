@@ -9,6 +9,8 @@
 Names are imported when first used: timm and torch take seconds, and most mistakes are found without them.
 """
 
+# fmt: off
+# isort: off
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,50 +18,20 @@ if TYPE_CHECKING:
     from maekit import presets
     from maekit.config import ClassifyConfig, PretrainConfig
     from maekit.errors import (
-        DataError,
-        ImageError,
-        MaekitError,
-        ModelError,
-        RunError,
-        Stopped,
-        StorageError,
-        TrainingError,
-        UsageError,
+        DataError, ImageError, MaekitError, ModelError, RunError, Stopped, StorageError, TrainingError, UsageError,
         WeightsError,
     )
     from maekit.models.classifier import Classifier
     from maekit.models.encoder import ImageEncoder
     from maekit.models.mae import MaskedAutoencoder
     from maekit.results import (
-        Classified,
-        Converted,
-        Demo,
-        Embedded,
-        Evaluated,
-        Examined,
-        Inspected,
-        Probed,
-        Reconstructed,
-        Result,
-        Run,
+        Classified, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Probed, Reconstructed, Result, Run,
     )
     from maekit.verbs import (
-        classify,
-        convert,
-        data,
-        demo,
-        embed,
-        evaluate,
-        finetune,
-        inspect,
-        pretrain,
-        probe,
-        reconstruct,
-        scratch,
+        classify, convert, data, demo, embed, evaluate, finetune, inspect, pretrain, probe, reconstruct, scratch,
     )
     from maekit.weights.load import load
 
-# fmt: off
 __all__ = [
     "Classified", "Classifier", "ClassifyConfig", "Converted", "DataError", "Demo", "Embedded", "Evaluated", "Examined",
     "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "PretrainConfig",
@@ -69,26 +41,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "maekit": "data presets",
-    "maekit.config": "ClassifyConfig PretrainConfig",
-    "maekit.errors":
-"DataError ImageError MaekitError ModelError RunError Stopped StorageError TrainingError UsageError WeightsError",
-    "maekit.models.classifier": "Classifier",
-    "maekit.models.encoder": "ImageEncoder",
-    "maekit.models.mae": "MaskedAutoencoder",
-    "maekit.results":
-        "Classified Converted Demo Embedded Evaluated Examined Inspected Probed Reconstructed Result Run",
-    "maekit.verbs": "classify convert demo embed evaluate finetune inspect pretrain probe reconstruct scratch",
-    "maekit.weights.load": "load",
+    "Classifier": "models.classifier", "ClassifyConfig": "config", "ImageEncoder": "models.encoder",
+    "MaskedAutoencoder": "models.mae", "PretrainConfig": "config", "load": "weights.load",
 }
-# fmt: on
+"""Of names that are neither results, nor errors, nor verbs."""
 
 
 def __getattr__(name: str) -> Any:
-    home = next((home for home, names in _HOMES.items() if name in names.split()), None)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'maekit' has no attribute {name!r}")
-    return import_module(f"maekit.{name}") if home == "maekit" else getattr(import_module(home), name)
+    if name in ("data", "presets"):  # packages; the first may be called
+        return import_module(f"maekit.{name}")
+    others = "verbs" if name.islower() else "errors" if name.endswith(("Error", "Stopped")) else "results"
+    return getattr(import_module(f"maekit.{_HOMES.get(name, others)}"), name)
 
 
 def __dir__() -> list[str]:

@@ -15,14 +15,11 @@ class Result:
     """What every answer is. `str` of it is what the command prints, `as_dict()` what it prints with --json."""
 
     sections: Sequence[Section] = field(default=(), repr=False, compare=False)
-    """The same for a person."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as `--json` has them; what does not apply (a difference where nothing was compared) is left
-        out."""
-        values = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
-        unsaid = {one.name for one in fields(self) if one.default is None and values.get(one.name) is None}
-        return {name: value for name, value in values.items() if name not in unsaid}
+        """Plain values, without what does not apply, such as a difference where nothing was compared."""
+        said = {one: getattr(self, one.name) for one in fields(self) if one.repr}
+        return {one.name: value for one, value in said.items() if value is not None or one.default is not None}
 
     def __str__(self) -> str:
         return "\n".join(filter(None, map(text, self.sections)))
@@ -33,16 +30,13 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Result):
-    """A training: `pretrain`, `finetune`, `scratch`."""
+    """A training: its run folder (None on all processes but the first), the step it ended at, images that could not be
+    read and what the source held beside them."""
 
     run: str | None
-    """The run folder; None on all processes but the first."""
     steps: int
-    """Where it ended."""
     unreadable: int | None = None
-    """Images that could not be read."""
     passed_over: Mapping[str, Any] | None = None
-    """What the source held and was not taken: {images: {what: count}, beside: {what: count}, notes: [sentence]}."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """The last line of its history: loss, lr, val_top1, val_knn and the like; None for what is not finite."""
     stopped: str | None = None
@@ -66,7 +60,6 @@ class Run(Result):
         return self.record.get("loss")
 
     def as_dict(self) -> dict[str, Any]:
-        """{run, steps, unreadable, passed_over, loss, ...}, the last line of the history among them."""
         said = super().as_dict()
         return said | said.pop("record")
 
@@ -81,7 +74,7 @@ class Demo(Run):
 
 @dataclass(frozen=True, kw_only=True)
 class Probed(Result):
-    """How good frozen features are, as shares of the images that were judged by."""
+    """How good frozen features are, seen in a centre crop of `crop_share`; top-1 are shares of the val images."""
 
     probes: Mapping[str, Mapping[str, Any]]
     """By kind of probe its first row: {top1, features, blocks, ...}; knn also by_k, top-1 by number of neighbours."""
@@ -92,24 +85,21 @@ class Probed(Result):
     train_images: int
     val_images: int
     crop_share: float
-    """Of the centre crop that the images were seen in."""
 
     def as_dict(self) -> dict[str, Any]:
-        """{knn: {top1, ...}, linear: {top1, ...}, ..., rows, rankme, train_images, val_images, crop_share}."""
         said = super().as_dict()
         return said.pop("probes") | said
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Result):
-    """How often a classifier is right, as shares; loss is the mean cross-entropy."""
+    """How often a classifier is right, as shares, also by class ({top1, images}); loss is the mean cross-entropy."""
 
     top1: float
     top5: float
     loss: float
     images: int
     classes: Mapping[str, Mapping[str, Any]]
-    """{top1, images} by class, top1 None where it has no image."""
     skipped: Left
 
 
@@ -142,12 +132,12 @@ class Reconstructed(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected(Result):
-    """What weights hold. Sizes are (height, width) in px; mean and std per channel in [0, 1]."""
+    """What weights hold: sizes as [height, width] in px, the verbs that take them (`can`) and those that do not, with
+    the reason; options that must be given (`needs`), what was taken for granted, what of the file is not used."""
 
     file: str
     layout: str
     model: str
-    """timm's name, and the sizes that differ from it."""
     image_size: Sequence[int]
     patch_size: Sequence[int] | None
     channels: int
@@ -164,11 +154,8 @@ class Inspected(Result):
     pooling: str | None
     classes: Sequence[str]
     can: Sequence[str]
-    """Verbs that take them."""
     cannot: Mapping[str, str]
-    """Verbs that do not, and why."""
     needs: Sequence[str]
-    """Options that must be given with them."""
     assumed: Sequence[str]
     ignored: Sequence[str]
     sha256: str | None = None
@@ -188,25 +175,23 @@ class Converted(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Examined(Result):
-    """What a source holds. What no readable image can tell is None."""
+    """What a source holds: images, how many were examined, images by class (None where unlabelled); mean and std per
+    channel in [0, 1]; sizes in px. What no readable image can tell is None."""
 
     images: int
     passed_over: Mapping[str, Any]
     """What was met and not taken: {images: {what: count}, beside: {what: count}, notes: [sentence]}."""
     examined: int
     classes: Mapping[str, int] | None
-    """Images of each class; None where unlabelled."""
     unreadable: Left
     mean: Sequence[float] | None
     std: Sequence[float] | None
-    """Per channel, in [0, 1]."""
     sizes: Mapping[str, Any] | None
-    """Smallest, median and largest width and height in px, and the most frequent sizes."""
+    """Smallest, median and largest width and height, and the most frequent sizes."""
     values: Sequence[Mapping[str, Any]]
     """{kept, low, high, share, images, narrow} of each kind of number: the least and the largest value as stored, the
     share of its range between them, and how many images use less than an eighth of it."""
     modes: Mapping[str, int]
-    """How the images are kept, and how many."""
     duplicates: Sequence[Sequence[str]]
     """Groups of paths with equal content."""
     images_per_second: float | None

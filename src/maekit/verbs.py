@@ -96,8 +96,7 @@ def _parameters(options: type[Any]) -> list[Parameter]:
 def demo(options: verbs.DemoOptions) -> Demo:
     """The whole story on embedded data: pretrain, judge, fine-tune with few labels, report.
 
-    Returns top-1 on the 360 test digits, as shares. Leaves a run folder. Raises RunError where the folder holds a run,
-    Stopped after a signal, its pretraining saved.
+    Top-1 are shares of the 360 test digits. RunError where `out` holds a run; Stopped after any signal, saved.
 
     Example:
         >>> story = maekit.demo(out="runs/story", steps=2, few_label_steps=2, seeds=1)
@@ -113,8 +112,8 @@ def demo(options: verbs.DemoOptions) -> Demo:
 def data(options: verbs.DataOptions) -> Examined:
     """Look at images before training: counts, sizes, unreadable files, duplicates, mean and std, speed.
 
-    Returns counts, sizes in px, mean and std per channel in [0, 1]. Raises DataError where there is no such source, or
-    no image of it can be read; what was found all the same is the error's `answer`.
+    Sizes in px; mean and std per channel in [0, 1]. DataError where nothing is there, or no image can be read: its
+    `answer` holds what was found all the same.
 
     Example:
         >>> found = maekit.data("digits:train", images=20, channels=1, workers=0)
@@ -131,11 +130,11 @@ def pretrain(
 ) -> Run:
     """Masked pretraining of an encoder, from nothing or continued from weights.
 
-    preset: a preset's name, a saved config's path, or a config. common: the options that have a short name, with
-    underscores. options: any other by its dotted path. Interrupted (Ctrl-C, a notebook's stop), it saves and returns
-    what is not `complete`; with the same `out` and `resume=True` it goes on. Raises UsageError for options that fit
-    nothing, DataError, RunError where `out` holds a run, ModelError for sizes that do not fit, WeightsError,
-    TrainingError for a loss that is not finite, Stopped after SIGTERM or SIGUSR1, saved.
+    preset: its name, a saved config's path, or a config. common: options with a short name, underscores in it. options:
+    any other, by its dotted path. Interrupted (Ctrl-C, a notebook's stop), it saves and returns what is not `complete`;
+    with the same `out` and `resume=True` it goes on. UsageError for options that fit nothing, DataError, WeightsError,
+    ModelError for sizes that do not fit, RunError where `out` holds a run, TrainingError for a loss that is not finite,
+    Stopped after SIGTERM or SIGUSR1, saved.
 
     Example:
         >>> run = maekit.pretrain("digits", steps=2, out="runs/two", device="cpu", options={"model.depth": 2})
@@ -153,8 +152,8 @@ def pretrain(
 def probe(options: ProbeOptions) -> Probed:
     """Frozen features judged: nearest neighbours, a linear layer, an attentive query.
 
-    Returns top-1 as shares of the images of `val`, or of the share `val_split` that is held out. Nothing is written.
-    Raises DataError for sources that cannot be compared, ModelError for features that the encoder lacks, WeightsError.
+    Top-1 are shares of `val`, or of what `val_split` holds out. DataError for sources that cannot be compared,
+    ModelError for features that the encoder lacks, WeightsError.
 
     Example:
         >>> judged = maekit.probe("runs/digits", "digits:train", val="digits:test", kinds=["knn"], per_class=20)
@@ -173,8 +172,7 @@ def finetune(
 ) -> Run:
     """Full or partial fine-tuning of a pretrained encoder as a classifier.
 
-    Arguments, interruption and errors as of `pretrain`; also DataError where images have no labels. `record` holds
-    val_top1, val_top5 and val_loss of the last validation.
+    As `pretrain`; `record` holds val_top1, val_top5 (shares) and val_loss. DataError where images have no labels.
 
     Example:
         >>> run = maekit.finetune("digits", weights="runs/digits", per_class=2, steps=2, out="runs/few")
@@ -193,7 +191,7 @@ def scratch(
 ) -> Run:
     """Supervised training from nothing, to compare with.
 
-    Arguments, interruption and errors as of `finetune`.
+    As `finetune`, without weights.
 
     Example:
         >>> maekit.scratch("digits", per_class=2, steps=2, out="runs/scratch").steps
@@ -210,8 +208,7 @@ def scratch(
 def evaluate(options: verbs.EvaluateOptions) -> Evaluated:
     """Top-1, top-5, loss and a per-class table of a classifier.
 
-    Returns shares of the labelled images, and the mean cross-entropy. Raises DataError without labels or with other
-    classes than the weights', WeightsError for what is no classifier.
+    Shares, and the mean cross-entropy. DataError without labels or with other classes, WeightsError without a head.
 
     Example:
         >>> said = maekit.evaluate("runs/tuned", "digits:test", device="cpu")
@@ -228,13 +225,13 @@ def evaluate(options: verbs.EvaluateOptions) -> Evaluated:
 def classify(options: verbs.ClassifyOptions) -> Classified:
     """Predictions with probabilities.
 
-    images: one SOURCE, or several image files and SOURCEs. Returns the `top` classes of each image, best first, their
-    probabilities in [0, 1]. Raises DataError where no image can be read, WeightsError for what is no classifier.
+    images: one SOURCE, or several image files and SOURCEs. Of each image the `top` classes, the most probable first.
+    DataError where none can be read, WeightsError without a head.
 
     Example:
         >>> said = maekit.classify("runs/tuned", np.zeros((2, 8, 8), np.uint8), top=3)
-        >>> len(said.images), [len(image["top"]) for image in said.images]
-        (2, [3, 3])
+        >>> [len(image["top"]) for image in said.images]
+        [3, 3]
     """
     from maekit.inference.classify import classify
 
@@ -269,10 +266,9 @@ def _or_of_tensors(of_files: Callable[P, Reconstructed]) -> _Both[P]:
 def reconstruct(options: verbs.ReconstructOptions) -> Reconstructed:
     """Masked, reconstruction and original, side by side.
 
-    In the first form a picture at `out`, a row an image. In the second, `reconstruct(model, images, masked)`, images
-    [N, C, H, W] float in [0, 1] with the hidden patches painted: images [N, C, H, W] float in [0, 1] or uint8, masked
-    [N, L] bool, True = hidden, as many in each image. Raises ModelError where mask or images do not fit the model,
-    WeightsError without a decoder, DataError, StorageError where `out` cannot be written.
+    A picture at `out`, a row an image. Or of tensors, `reconstruct(model, images, masked)`: images [N, C, H, W] float
+    in [0, 1], what is hidden painted, of images [N, C, H, W] float in [0, 1] or uint8 and masked [N, L] bool, True =
+    hidden, as many in each. ModelError where they do not fit, WeightsError without a decoder, DataError, StorageError.
 
     Example:
         >>> said = maekit.reconstruct("runs/digits", "digits:test", out="digits.png", rows=2, mask_ratio=0.5)
@@ -291,9 +287,8 @@ def reconstruct(options: verbs.ReconstructOptions) -> Reconstructed:
 def embed(options: verbs.EmbedOptions) -> Embedded:
     """Features of images, to a file.
 
-    vector: [N, D] float32 in a .npz or .parquet, with path and label; with tokens="patches" [N, T, D]. In memory:
-    `load(weights).features(images)`. Raises UsageError for other files, ModelError for a class token that the encoder
-    lacks, DataError, WeightsError, StorageError.
+    path, label and vector [N, D] float32 (patches: [N, T, D]). In memory: `load(weights).features(images)`. UsageError
+    for files of another kind, ModelError for a class token that is not there, DataError, WeightsError, StorageError.
 
     Example:
         >>> said = maekit.embed("runs/digits", "digits:test", out="digits.npz")
@@ -309,7 +304,7 @@ def embed(options: verbs.EmbedOptions) -> Embedded:
 def inspect(options: verbs.InspectOptions) -> Inspected:
     """What a checkpoint holds, what it can do, and what it cannot and why.
 
-    Sizes are [height, width] in px. Raises WeightsError for what is in no known layout, or damaged.
+    Sizes are [height, width] in px. WeightsError for what is in no known layout, or damaged.
 
     Example:
         >>> found = maekit.inspect("runs/digits")
@@ -328,8 +323,8 @@ def inspect(options: verbs.InspectOptions) -> Inspected:
 def convert(options: verbs.ConvertOptions) -> Converted:
     """Write weights in another layout.
 
-    Graphs (onnx, torch-export) are run beside the model before they are kept: `difference` is the largest one found.
-    Raises UsageError for a name that belies its content, WeightsError for what has no place there, StorageError.
+    Graphs are run beside the model before they are kept. UsageError for a name that belies its content, WeightsError
+    for what has no place in the layout, StorageError.
 
     Example:
         >>> maekit.convert("runs/digits", to="timm", out="digits-timm").part

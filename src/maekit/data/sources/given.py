@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from maekit.config.objects import MapStyle
 from maekit.data.arrays import Pixels
 from maekit.data.sources.hub import HubSource
-from maekit.data.sources.labels import as_label, integer_labels, string_labels
+from maekit.data.sources.labels import LabelledImages, found_labels
 from maekit.data.sources.list_file import ListSource
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Source, fingerprint, home_path, read_file, sampled
@@ -42,7 +42,7 @@ def of_object(text: str, value: Any, image_column: str | None) -> Source:
     return MapStyleSource(text, value)
 
 
-class MapStyleSource:
+class MapStyleSource(LabelledImages):
     """Items by number, each an image, (image, label) or {image, label}.
 
     An image is a path, a Pillow image, or an array or tensor [H, W], [H, W, C] or [C, H, W] (C is the shorter one); its
@@ -64,26 +64,14 @@ class MapStyleSource:
         again = self.read(0)
         if not (np.array_equal(data, again) if isinstance(data, np.ndarray) else data == again):
             self.passed_over = PassedOver(notes=(_UNSTEADY,))
-        labels = [] if label is None else self._every_label(label)
-        if labels and any(isinstance(one, str) for one in labels):
-            self._labels, self.classes = string_labels([one if isinstance(one, str) else None for one in labels])
-        elif labels:
-            numbers = [-1 if one is None else one for one in labels]
-            self._labels, self.classes = integer_labels(text, numbers, _found(items, "classes", _names))
-        else:
-            self._labels, self.classes = np.full(len(items), -1), None
-
-    def __len__(self) -> int:
-        return len(self._labels)
+        labels = [None] * len(items) if label is None else self._every_label(label)
+        self._labels, self.classes = found_labels(text, labels, _found(items, "classes", _names))
 
     def path(self, index: int) -> str:
         if self._of_paths:
             return str(self._item(index)[0])
         self._digest = self._digest or self.fingerprint()[:6]  # tells it from others of its class
         return f"{type(self._items).__name__}-{self._digest}[{index}]"
-
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
 
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
         image = self._item(index)[0]
@@ -92,9 +80,6 @@ class MapStyleSource:
         if isinstance(image, Image.Image):
             return _of_picture(image)
         return _of_array(image)
-
-    def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
-        return -1  # the image would have to be read
 
     def fingerprint(self) -> str:
         """Of classes, labels and the content of up to 64 images, evenly spread: a change in others is not seen."""
