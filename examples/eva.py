@@ -6,12 +6,11 @@
 Weights name it, so verbs that build it want your word: `maekit embed --weights RUN --parts examples.eva:Eva ...`.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
-from timm.models.eva import Eva as TimmEva
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
@@ -39,33 +38,29 @@ class Eva(Family):
 
     def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
         """Height and width of a patch in pixels."""
-        assert isinstance(encoder, TimmEva)
-        height, width = encoder.patch_embed.patch_size
+        height, width = cast(Any, encoder).patch_embed.patch_size
         return height, width
 
     def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
         """Tokens of the visible patches [N, K + V, D], the class token first."""
-        assert isinstance(encoder, TimmEva)
-        tokens, outputs = (
-            encoder._pos_embed(encoder.patch_embed(shown.images))[0],
-            [],
-        )  # all places: a patch sees its own
-        prefix = encoder.num_prefix_tokens
+        eva: Any = encoder  # timm's Eva
+        prefix, outputs = int(eva.num_prefix_tokens), list[Tensor]()
+        tokens, _ = eva._pos_embed(eva.patch_embed(shown.images))  # of all patches: none has met another yet
         tokens = torch.cat([tokens[:, :prefix], take(tokens[:, prefix:], shown.visible)], dim=1)
-        rotations = take(encoder.rope.get_embed()[None], shown.visible)[:, None]  # [N, 1, V, 2 * width of a head]
-        tokens = encoder.norm_pre(tokens)
-        for number, block in enumerate(encoder.blocks):
-            if encoder.grad_checkpointing and torch.is_grad_enabled():
+        rotations = take(eva.rope.get_embed()[None], shown.visible)[:, None]  # [N, 1, V, 2 * width of a head]
+        tokens = eva.norm_pre(tokens)
+        for number, block in enumerate(eva.blocks):
+            if eva.grad_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, rope=rotations, use_reentrant=False)
             else:
                 tokens = block(tokens, rope=rotations)
             if number in shown.maps:
-                outputs.append(encoder.norm(tokens))
-        return Latents(encoder.norm(tokens), prefix=prefix, index=shown.visible, maps=tuple(outputs))
+                outputs.append(eva.norm(tokens))
+        return Latents(eva.norm(tokens), prefix=prefix, index=shown.visible, maps=tuple(outputs))
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """Whole images, by timm's own path."""
-        assert isinstance(encoder, TimmEva)
         if blocks != 1:
             raise ModelError(f"features of the last {blocks} blocks: this family has those of the last one alone")
-        return Latents(encoder.forward_features(images), prefix=encoder.num_prefix_tokens)
+        eva: Any = encoder
+        return Latents(eva.forward_features(images), prefix=int(eva.num_prefix_tokens))

@@ -115,16 +115,16 @@ class MaskConfig:
     """Share of the mask units that is hidden."""
 
 
+_Target = Annotated[
+    str, part("target", "raw", "normalised"), Field(validation_alias=AliasChoices("kind", "pixels"))  # its old name
+]
+
+
 @config
 class TargetConfig:
     """What the hidden patches are compared with. No default: recipes differ, and so do the results."""
 
-    kind: Annotated[
-        str,
-        arg(aliases=("--target", "--target.pixels")),
-        part("target", "raw", "normalised"),
-        Field(validation_alias=AliasChoices("kind", "pixels")),
-    ]
+    kind: Annotated[_Target, arg(aliases=("--target", "--target.pixels"))]
     """raw: the (standardised) pixels. normalised: each patch less its mean, divided by its standard deviation.
     module:object: your own."""
     loss: Annotated[str, arg(aliases=("--loss",)), part("loss", "l2", "l1")] = "l2"

@@ -1,6 +1,8 @@
 """How every config class is made: a frozen keyword-only pydantic dataclass that refuses unknown keys."""
 
+import dataclasses
 import re
+from inspect import get_annotations
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
@@ -28,9 +30,12 @@ __all__ = [
     "config",
     "part",
     "size",
+    "verb",
 ]
 
 T = TypeVar("T")
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -39,8 +44,20 @@ def config(cls: type[T]) -> type[T]:
 
     Bounds stand in the annotation, `Annotated[int, Field(ge=1)]`, so that defaults stay plain values, as tyro needs.
     """
-    options = ConfigDict(extra="forbid", allow_inf_nan=False)
-    return dataclass(cls, kw_only=True, frozen=True, config=options)  # type: ignore[return-value]
+    return dataclass(cls, kw_only=True, frozen=True, config=_STRICT)  # type: ignore[return-value]
+
+
+@dataclass_transform(frozen_default=True)
+def verb(cls: type[T]) -> type[T]:
+    """The same for the options of a verb, whose first ones may be given by their place, with groups as base classes.
+
+    Its own options come first, as in its help.
+    """
+    made: Any = dataclass(cls, frozen=True, config=_STRICT)
+    own = get_annotations(cls)
+    fields = made.__dataclass_fields__
+    made.__dataclass_fields__ = dict(sorted(fields.items(), key=lambda field: field[0] not in own))
+    return made
 
 
 class _Marker:
@@ -157,7 +174,14 @@ DEVICE = AfterValidator(_device)
 """Of a device's name."""
 
 
-def part(kind: str, *choices: str) -> AfterValidator:
+@dataclasses.dataclass(frozen=True)
+class PartOf(AfterValidator):
+    """The bound of a word that is one of some choices, or names a part that the user brings."""
+
+    choices: tuple[str, ...] = ()
+
+
+def part(kind: str, *choices: str) -> PartOf:
     """The bound of a word that is one of maekit's own choices, or names a part of this kind that the user brings."""
 
     def check(text: str) -> str:
@@ -167,7 +191,7 @@ def part(kind: str, *choices: str) -> AfterValidator:
         wanted = f"Input should be {known + ', or ' if known else ''}one of your own, as module:object"
         raise PydanticCustomError("part", wanted)
 
-    return AfterValidator(check)
+    return PartOf(check, choices)
 
 
 def _architecture(text: str) -> str:

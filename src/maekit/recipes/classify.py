@@ -107,6 +107,11 @@ class ClassifyTask:
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
 
+    averaged, average_metadata = "", metadata
+
+    def evaluate_average(self) -> dict[str, float]:
+        return self.evaluate()
+
 
 class Classification(Training[ClassifyConfig, Classifier]):
     """A classifier's training."""

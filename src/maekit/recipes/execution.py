@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
+from maekit import storage
 from maekit.config import RunConfig, ScheduleConfig
 from maekit.data.loader import BadImages
 from maekit.data.sources import Source
 from maekit.engine.distributed import World, join
-from maekit.engine.progress import log_to_terminal
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
-from maekit.weights import native
+from maekit.engine.task import Task
 
 log = logging.getLogger("maekit")
 
@@ -30,9 +30,8 @@ _RECORDED = ("maekit", "torch", "torchvision", "timm", "numpy", "pillow", "simpl
 
 @contextmanager
 def join_world(config: RunConfig) -> Iterator[World]:
-    """The processes that train together, with the log going to the first one's terminal."""
+    """The processes that train together."""
     with join(config.device, config.hang_timeout) as world:
-        log_to_terminal(visible=world.is_first)
         yield world
 
 
@@ -96,13 +95,11 @@ def warnings(plan: Plan, schedule: ScheduleConfig, *, from_nothing: bool) -> Ite
         )
 
 
-def write_weights(folder: RunFolder, model: native.Model, averaged: Mapping[str, torch.Tensor] | None) -> None:
+def write_weights(folder: RunFolder, task: Task, averaged: Mapping[str, torch.Tensor] | None) -> None:
     """model.safetensors, and model_ema.safetensors where an average was kept."""
-    from maekit import storage
-
-    native.save(model, folder.path / "model.safetensors")
+    storage.write_tensors(folder.path / "model.safetensors", task.model.state_dict(), task.metadata())
     if averaged is not None:
-        storage.write_tensors(folder.path / "model_ema.safetensors", averaged, native.metadata(model))
+        storage.write_tensors(folder.path / "model_ema.safetensors", averaged, task.average_metadata())
 
 
 def count_unreadable(bad: BadImages, world: World) -> int:

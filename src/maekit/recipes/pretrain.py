@@ -52,6 +52,8 @@ class MaskedBatch:
 class PretrainTask:
     """Paint what is hidden (arXiv 2111.06377), or whatever else the model's objective is."""
 
+    averaged = "encoder."
+
     def __init__(self, model: MaskedAutoencoder, *, seed: int, validation: "Validation | None" = None) -> None:
         self.model, self._seed, self._validation = model, seed, validation
 
@@ -71,11 +73,17 @@ class PretrainTask:
     def evaluate(self) -> dict[str, float]:
         return {} if self._validation is None else self._validation.judge(self.model)
 
+    def evaluate_average(self) -> dict[str, float]:
+        return {} if self._validation is None else self._validation.judge_features(self.model)
+
     def rate_factors(self) -> dict[str, float]:
         return {}
 
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
+
+    def average_metadata(self) -> dict[str, str]:
+        return native.metadata(self.model, encoder_alone=True)
 
 
 class Validation:
@@ -116,8 +124,12 @@ class Validation:
         sums = self._world.sum(torch.tensor([total, count], dtype=torch.float64, device=self._world.device))
         if not sums[1]:
             raise DataError(f"{self._held_out.text}: no validation image can be read")
+        return {"val_loss": float(sums[0] / sums[1]), **self.judge_features(model)}
+
+    def judge_features(self, model: MaskedAutoencoder) -> dict[str, float]:
+        """What `judge` says of the encoder alone."""
         held_out = self.features(model, self._held_out)
-        said = {"val_loss": float(sums[0] / sums[1]), "val_rankme": rankme(held_out.vectors)}
+        said = {"val_rankme": rankme(held_out.vectors)}
         if self._classes:
             known = self.features(model, self._train)
             known, held_out = known.labelled(), held_out.labelled()

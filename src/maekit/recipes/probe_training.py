@@ -131,6 +131,8 @@ class ProbeTask:
     def metadata(self) -> dict[str, str]:
         return {}
 
+    averaged, evaluate_average, average_metadata = "", evaluate, metadata
+
     def _logits(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: head(inputs[name]) for name, head in self.model.items()}
 

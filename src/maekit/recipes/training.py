@@ -111,7 +111,7 @@ class Training(ABC, Generic[Recipe, Model]):
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
-                execution.write_weights(folder, self.model, outcome.averaged)
+                execution.write_weights(folder, self.task, outcome.averaged)
             self.finish(outcome.record, None if folder is None else folder.path)
         values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
         where, left = None if folder is None else str(folder.path), source.passed_over.as_dict()
@@ -193,7 +193,8 @@ class Training(ABC, Generic[Recipe, Model]):
             "batch": ", ".join(part for part in (f"{plan.batch_size:,}", plan.batch_because) if part),
             "passes": f"{plan.world_size} devices x {plan.micro_batch} images x {plan.accumulation} passes a step",
             "rate": f"{plan.lr:.3g} at its peak, {plan.base_lr:.3g} per 256 images",
-            "steps": f"{plan.steps} ({plan.epoch(plan.steps):.4g} epochs), {plan.warmup_steps} of them warmup",
+            "steps": f"{plan.steps} ({plan.epoch(plan.steps):.4g} epochs), {plan.warmup_steps} of them warmup"
+            + (f", cooldown from step {plan.level_until} on" if plan.cooldown else ""),
             "device": f"{self.world.device}, {precision}",
         }
         if model.value_range is not None:
