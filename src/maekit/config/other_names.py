@@ -22,7 +22,6 @@ def _all(names: str, *ours: str, note: str = "", otherwise: str = "") -> dict[st
 
 _CLASSES = "classes are those of the labelled images"
 _OWN_MODEL = "the model is the weights' own"
-_ONE_WAY = "there is no such choice here"
 
 OTHER_NAMES: dict[str, Other] = {
     # images
