@@ -27,7 +27,7 @@ class Centre:
         """keys [N] int64, one an image and visit → masked [N, L] bool; all chance has to come from the keys."""
         free = [side - size for side, size in zip(self.grid, self.size, strict=True)]
         steps = uniform_scores(keys, 2) % (2 * self.wander + 1) - self.wander  # [N, 2]
-        hides = []
+        hides: list[Tensor] = []
         for axis, side in enumerate(self.grid):
             first = (free[axis] // 2 + steps[:, axis, None]).clamp(0, free[axis])
             place = torch.arange(side, device=keys.device)

@@ -9,9 +9,8 @@ Weights name it, so verbs that build it want your word: `maekit embed --weights 
 from typing import Any
 
 import torch
-from timm.models.eva import Eva as TimmEva
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
@@ -39,33 +38,31 @@ class Eva(Family):
 
     def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
         """Height and width of a patch in pixels."""
-        assert isinstance(encoder, TimmEva)
-        height, width = encoder.patch_embed.patch_size
-        return height, width
+        eva: Any = encoder  # timm says little of its models' attributes
+        height, width = eva.patch_embed.patch_size
+        return int(height), int(width)
 
     def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
         """Tokens of the visible patches [N, K + V, D], the class token first."""
-        assert isinstance(encoder, TimmEva)
-        tokens, outputs = (
-            encoder._pos_embed(encoder.patch_embed(shown.images))[0],
-            [],
-        )  # all places: a patch sees its own
-        prefix = encoder.num_prefix_tokens
+        eva: Any = encoder
+        tokens: Tensor = eva._pos_embed(eva.patch_embed(shown.images))[0]  # all places: a patch sees its own
+        outputs: list[Tensor] = []
+        prefix: int = eva.num_prefix_tokens
         tokens = torch.cat([tokens[:, :prefix], take(tokens[:, prefix:], shown.visible)], dim=1)
-        rotations = take(encoder.rope.get_embed()[None], shown.visible)[:, None]  # [N, 1, V, 2 * width of a head]
-        tokens = encoder.norm_pre(tokens)
-        for number, block in enumerate(encoder.blocks):
-            if encoder.grad_checkpointing and torch.is_grad_enabled():
+        rotations = take(eva.rope.get_embed()[None], shown.visible)[:, None]  # [N, 1, V, 2 * width of a head]
+        tokens = eva.norm_pre(tokens)
+        for number, block in enumerate(eva.blocks):
+            if eva.grad_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, rope=rotations, use_reentrant=False)
             else:
                 tokens = block(tokens, rope=rotations)
             if number in shown.maps:
-                outputs.append(encoder.norm(tokens))
-        return Latents(encoder.norm(tokens), prefix=prefix, index=shown.visible, maps=tuple(outputs))
+                outputs.append(eva.norm(tokens))
+        return Latents(eva.norm(tokens), prefix=prefix, index=shown.visible, maps=tuple(outputs))
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """Whole images, by timm's own path."""
-        assert isinstance(encoder, TimmEva)
+        eva: Any = encoder
         if blocks != 1:
             raise ModelError(f"features of the last {blocks} blocks: this family has those of the last one alone")
-        return Latents(encoder.forward_features(images), prefix=encoder.num_prefix_tokens)
+        return Latents(eva.forward_features(images), prefix=eva.num_prefix_tokens)

@@ -30,7 +30,7 @@ class Hog:
         histograms = F.normalize(self.histograms(images.float()), dim=2)  # [N, C, bins, rows, columns] of cells
         high, wide = self.cells
         rows, columns = histograms.shape[3] // high, histograms.shape[4] // wide
-        blocks = histograms.unflatten(4, (columns, wide)).unflatten(3, (rows, high))
+        blocks = histograms.reshape(*histograms.shape[:3], rows, high, columns, wide)
         patches = blocks.permute(0, 3, 5, 1, 4, 6, 2).flatten(3).flatten(1, 2)  # [N, L, C * cells * bins]
         return take(patches, index)
 

@@ -53,7 +53,7 @@ class Spectrograms:
             wanted = int(self.seconds * recording.getframerate())
             sound = np.frombuffer(recording.readframes(wanted), dtype="<i2").reshape(-1, recording.getnchannels())
         samples = torch.zeros(wanted)
-        samples[: len(sound)] = torch.from_numpy(sound.mean(axis=1).astype(np.float32) / 2**15)
+        samples[: len(sound)] = torch.tensor(sound.mean(axis=1) / 2**15)
         window = torch.hann_window(2 * self.bins)
         power = torch.stft(samples, 2 * self.bins, hop_length=self.bins, window=window, return_complex=True).abs()[1:]
         decibels = 20 * torch.log10(power / power.max().clamp(min=1e-6) + 1e-9)

@@ -6,6 +6,8 @@
 The simplest strong step past pixels: a teacher by DINO or CLIP has met more images than you have.
 """
 
+from typing import Any
+
 import timm
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,12 +25,12 @@ class Teacher(nn.Module):
 
     def __init__(self, geometry: Geometry, name: str, pretrained: bool = False) -> None:
         super().__init__()
-        patch = timm.create_model(name, num_classes=0).patch_embed.patch_size
-        self.size = (geometry.grid[0] * patch[0], geometry.grid[1] * patch[1])
-        self.network = timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=self.size).eval()
-        self.network.requires_grad_(False)
-        self.width = int(self.network.num_features)
-        facts = self.network.pretrained_cfg
+        plain: Any = timm.create_model(name, num_classes=0)  # Any: timm says little of its models' attributes
+        high, wide = plain.patch_embed.patch_size
+        self.size: tuple[int, int] = (geometry.grid[0] * high, geometry.grid[1] * wide)
+        network: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=self.size)
+        self.network: Any = network.eval().requires_grad_(False)
+        self.width, facts = int(network.num_features), network.pretrained_cfg
         self.ours, self.theirs = Standardise(geometry.mean, geometry.std), Standardise(facts["mean"], facts["std"])
 
     def make(self, images: Tensor, index: Tensor) -> Tensor:
@@ -37,5 +39,5 @@ class Teacher(nn.Module):
         if pixels.shape[1] != 3:  # a teacher of photographs
             pixels = pixels.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
         pixels = F.interpolate(pixels, self.size, mode="bicubic", antialias=True).clamp(0, 1)
-        tokens = self.network.forward_features(self.theirs(pixels))[:, self.network.num_prefix_tokens :]
+        tokens: Tensor = self.network.forward_features(self.theirs(pixels))[:, self.network.num_prefix_tokens :]
         return F.layer_norm(take(tokens, index).float(), (self.width,))
