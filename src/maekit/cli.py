@@ -90,6 +90,19 @@ def data(words: list[str]) -> Answer:
     return doctor.run(options)
 
 
+def suggest(words: list[str]) -> Answer:
+    """A pretraining command for your images and this machine, with the reasons."""
+    from maekit.config.verbs import SuggestOptions
+
+    options = _options("suggest", words, SuggestOptions)
+
+    from maekit.recipes import suggest as recipe
+
+    answer = recipe.run(options)
+    print(recipe.text(answer))
+    return answer
+
+
 def pretrain(words: list[str]) -> Answer:
     """Masked pretraining of an encoder, from nothing or continued from weights."""
     from maekit import presets
@@ -220,6 +233,7 @@ def convert(words: list[str]) -> Answer:
 VERBS: dict[str, Callable[[list[str]], Answer]] = {
     "demo": demo,
     "data": data,
+    "suggest": suggest,
     "pretrain": pretrain,
     "probe": probe,
     "finetune": finetune,

@@ -52,6 +52,20 @@ class DataOptions:
 
 
 @config
+class SuggestOptions:
+    """One pretraining command for these images and this machine, with the reasons."""
+
+    source: Annotated[str, arg(name="data"), WORDS]
+    """SOURCE to pretrain on. The option's name may be left out."""
+    hours: Annotated[float, Field(gt=0)] = 8.0
+    """Hours that the run may take at most: the preset's own length, or what fits."""
+    device: Annotated[str, DEVICE] = "auto"
+    """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
+
+
+@config
 class DeviceOptions:
     """Where a model is used."""
 

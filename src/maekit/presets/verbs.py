@@ -9,6 +9,7 @@ from maekit.config.options import Option, options_of
 _FLAT: dict[str, Any] = {
     "demo": verbs.DemoOptions,
     "data": verbs.DataOptions,
+    "suggest": verbs.SuggestOptions,
     "probe": ProbeOptions,
     "evaluate": verbs.EvaluateOptions,
     "classify": verbs.ClassifyOptions,
