@@ -90,8 +90,8 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
 def _model(blueprint: Blueprint) -> str:
     """The timm name, and the sizes that differ from it."""
     config = blueprint.model
-    sizes = {"width": config.width, "depth": config.depth, "heads": config.heads, "window": config.window}
-    own = ", ".join(f"{name} {value}" for name, value in sizes.items() if value is not None)
+    sizes = ("width", "depth", "heads", "window", "register_tokens", "layer_scale")
+    own = ", ".join(f"{name.replace('_', ' ')} {getattr(config, name)}" for name in config.changed(*sizes))
     return f"{config.encoder} with {own}" if own else config.encoder
 
 
