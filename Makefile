@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TEST_PROCESSES ?= 2
 TESTS ?= tests
+AS_USERS_TYPE := tests/typed $(wildcard examples)
 
 .PHONY: demo test check format clean
 
@@ -27,6 +28,8 @@ check: $(VENV)/dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file= --strict --cache-dir .mypy_cache/users $(AS_USERS_TYPE)
+	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
 format: $(VENV)/dev-installed

@@ -72,8 +72,8 @@ def make_step(way: str, options: argparse.Namespace) -> Step:
         model = classifier.build(config.model, settings, classes, mean=MEAN, std=STD, seed=0).to(device)
         forward = lambda: torch.nn.functional.cross_entropy(model(model.standardise(pixels)), numbers)  # noqa: E731
     else:
-        model = mae.build(config, MEAN, STD).to(device)
-        task = PretrainTask(config, model, None)
+        model = mae.build(config.model, config.target, config.mask, MEAN, STD, seed=config.run.seed).to(device)
+        task = PretrainTask(model, seed=config.run.seed)
         batch = Batch(pixels, numbers, numbers, numbers * 0, numbers * 0)
         forward = lambda: task.loss(batch)["loss"]  # noqa: E731
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)

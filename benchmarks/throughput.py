@@ -97,7 +97,9 @@ def _config(model: str, name: str) -> PretrainConfig:
 
 
 def _model(config: PretrainConfig) -> mae.MaskedAutoencoder:
-    return mae.build(config, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return mae.build(
+        config.model, config.target, config.mask, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), seed=config.run.seed
+    )
 
 
 def make_step(name: str, model: str, precision: str, options: argparse.Namespace) -> Step:
@@ -109,7 +111,7 @@ def make_step(name: str, model: str, precision: str, options: argparse.Namespace
     ours = _model(config).to(device)
     standardise, encoder, unit = ours.standardise, ours.encoder, ours.unit
     if name in OURS:
-        task = PretrainTask(config, ours, None)
+        task = PretrainTask(ours, seed=config.run.seed)
         numbers = torch.arange(count, device=device)
         batch = Batch(pixels, numbers, numbers, numbers * 0, numbers * 0)
         network: nn.Module = ours

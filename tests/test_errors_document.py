@@ -143,6 +143,10 @@ CASES = {
         "a folder that holds a run": "pretrain vit-tiny --data photos --out run TINY",
         "a folder in use": "pretrain vit-tiny --data photos --out held TINY --resume",
         "another seed on resuming": "pretrain vit-tiny --data photos --out run TINY --resume --seed 3",
+        "another optimizer on resuming": (
+            "pretrain vit-tiny --data photos --out run TINY --resume --optimizer.name muon --allow-drift"
+        ),
+        "a branch of no checkpoint": "pretrain vit-tiny --data photos --out branch TINY --branch run",
         "other images on resuming": "pretrain vit-tiny --data flat --out run TINY --resume",
         "a file where the run folder belongs": "pretrain vit-tiny --data photos --out one.png TINY",
         "no step to take": "pretrain vit-tiny --data photos TINY --steps 0",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from maekit.config import MaskConfig
 from maekit.errors import ModelError
-from maekit.masking import choose, draw, hidden_count
+from maekit.masking import build, choose, draw
 from maekit.randomness import keys_tensor
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -35,7 +35,7 @@ def test_the_papers_mask_hides_147_of_196_patches():
 def test_every_kind_hides_the_announced_number_in_every_image(kind, rows, columns, ratio, seed):
     config = MaskConfig(kind=kind, ratio=0.75 if kind in ("grid", "one_in_2x2") else ratio)
     try:
-        hidden = hidden_count(config, (rows, columns))
+        hidden = build(config, (rows, columns)).hidden
     except ModelError:
         assume(False)
     masked = draw(config, (rows, columns), keys(3, seed))
@@ -47,7 +47,7 @@ def test_every_kind_hides_the_announced_number_in_every_image(kind, rows, column
 @given(ratio=st.floats(0.05, 0.95), patches=st.integers(2, 400))
 def test_random_masks_hide_the_asked_share_to_one_patch(ratio, patches):
     try:
-        hidden = hidden_count(MaskConfig(ratio=ratio), (1, patches))
+        hidden = build(MaskConfig(ratio=ratio), (1, patches)).hidden
     except ModelError:
         return
     assert abs(hidden - ratio * patches) <= 1
@@ -110,7 +110,7 @@ def test_blocks_hide_neighbours_together():
 )
 def test_ratios_and_grids_that_do_not_fit_are_refused(config, grid, words):
     with pytest.raises(ModelError, match=words):
-        hidden_count(config, grid)
+        build(config, grid)
 
 
 def test_the_pictures_of_the_document_are_what_the_code_draws(tmp_path, monkeypatch):

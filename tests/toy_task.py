@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ ANSWERS = INPUTS.sin().sum(dim=1, keepdim=True)
 CPU = RunConfig(device="cpu", tensorboard=False, log_every=1, checkpoint_every=100)
 SGD = OptimizerConfig(name="sgd", lr=0.05, betas=(0.0, 0.0), weight_decay=0.0)
 ADAMW = OptimizerConfig(lr=1e-2)
+MUON = OptimizerConfig(name="muon", lr=1e-2)
 
 
 @dataclass
@@ -43,7 +45,8 @@ class ToyTask:
     def __init__(self, *, poison: tuple[int, ...] = (), signals: dict[int, int] | None = None, dropout: float = 0.1):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.model = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Dropout(dropout), nn.Linear(8, 1))
+            parts = {"blocks": nn.Linear(6, 8), "1": nn.GELU(), "2": nn.Dropout(dropout), "head": nn.Linear(8, 1)}
+            self.model = nn.Sequential(OrderedDict(parts))
         self.poison, self.signals = poison, dict(signals or {})
 
     def prepare(self, batch: ToyBatch) -> ToyBatch:
@@ -66,6 +69,11 @@ class ToyTask:
 
     def metadata(self) -> dict[str, str]:
         return {"toy": "yes"}
+
+    averaged, average_metadata = "", metadata
+
+    def evaluate_average(self) -> dict[str, float]:
+        return self.evaluate()
 
 
 def plan_of(steps: int, batch_size: int = 8, micro_batch: int = 8, optimizer: OptimizerConfig = ADAMW, world: int = 1):

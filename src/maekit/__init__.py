@@ -1,53 +1,59 @@
 """maekit: masked autoencoders, from a folder of images to a good encoder.
 
     import maekit
-    model = maekit.load("runs/flowers")                  # MaskedAutoencoder or Classifier, by what the file holds
+    run = maekit.pretrain("vit-tiny-small-data", data="photos", out="runs/photos")  # every verb is a function
+    model = maekit.load("runs/photos")                   # MaskedAutoencoder or Classifier, by what the file holds
     picture = maekit.reconstruct(model, images, masked)  # images [N, C, H, W] in [0, 1], masked [N, L] True = hidden
     features = model.features(images)                    # [N, D], those of `maekit embed`; model.encoder is timm's own
 
 Names are imported when first used: timm and torch take seconds, and most mistakes are found without them.
 """
 
+# fmt: off
+# isort: off
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maekit import presets
     from maekit.config import ClassifyConfig, PretrainConfig
-    from maekit.errors import MaekitError
-    from maekit.inference.reconstruct import reconstruct
+    from maekit.errors import (
+        DataError, ImageError, MaekitError, ModelError, RunError, Stopped, StorageError, TrainingError, UsageError,
+        WeightsError,
+    )
     from maekit.models.classifier import Classifier
+    from maekit.models.encoder import ImageEncoder
     from maekit.models.mae import MaskedAutoencoder
-    from maekit.recipes.pretrain import run as pretrain
+    from maekit.results import (
+        Classified, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Probed, Reconstructed, Result, Run,
+    )
+    from maekit.verbs import (
+        classify, convert, data, demo, embed, evaluate, finetune, inspect, pretrain, probe, reconstruct, scratch,
+    )
     from maekit.weights.load import load
 
 __all__ = [
-    "Classifier",
-    "ClassifyConfig",
-    "MaekitError",
-    "MaskedAutoencoder",
-    "PretrainConfig",
-    "load",
-    "pretrain",
-    "reconstruct",
+    "Classified", "Classifier", "ClassifyConfig", "Converted", "DataError", "Demo", "Embedded", "Evaluated", "Examined",
+    "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "PretrainConfig",
+    "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped", "StorageError", "TrainingError", "UsageError",
+    "WeightsError", "classify", "convert", "data", "demo", "embed", "evaluate", "finetune", "inspect", "load",
+    "presets", "pretrain", "probe", "reconstruct", "scratch",
 ]
 
 _HOMES = {
-    "Classifier": ("maekit.models.classifier", "Classifier"),
-    "ClassifyConfig": ("maekit.config", "ClassifyConfig"),
-    "MaekitError": ("maekit.errors", "MaekitError"),
-    "MaskedAutoencoder": ("maekit.models.mae", "MaskedAutoencoder"),
-    "PretrainConfig": ("maekit.config", "PretrainConfig"),
-    "load": ("maekit.weights.load", "load"),
-    "pretrain": ("maekit.recipes.pretrain", "run"),
-    "reconstruct": ("maekit.inference.reconstruct", "reconstruct"),
+    "Classifier": "models.classifier", "ClassifyConfig": "config", "ImageEncoder": "models.encoder",
+    "MaskedAutoencoder": "models.mae", "PretrainConfig": "config", "load": "weights.load",
 }
+"""Of names that are neither results, nor errors, nor verbs."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'maekit' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    if name in ("data", "presets"):  # packages; the first may be called
+        return import_module(f"maekit.{name}")
+    others = "verbs" if name.islower() else "errors" if name.endswith(("Error", "Stopped")) else "results"
+    return getattr(import_module(f"maekit.{_HOMES.get(name, others)}"), name)
 
 
 def __dir__() -> list[str]:

@@ -5,24 +5,87 @@ image's key alone, so it changes neither with workers nor with world size, and h
 """
 
 import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from maekit import parts
 from maekit.config import MaskConfig
-from maekit.errors import ModelError
-from maekit.randomness import numpy_generator, uniform_scores
+from maekit.errors import ModelError, UsageError
+from maekit.randomness import keys_tensor, numpy_generator, uniform_scores
 
 _SMALLEST_BLOCK = 4  # patches in one rectangle, at the least
 _BLOCK_ASPECT = (0.3, 1 / 0.3)  # its height over width; both as in arXiv 2106.08254, algorithm 1
 
 
-def hidden_count(config: MaskConfig, grid: tuple[int, int]) -> int:
-    """How many of the grid's patches are hidden in each image.
+class Mask(Protocol):
+    """What is hidden in images of one grid. A user's own is made as `Own(grid=(rows, columns), ratio=0.75)`."""
 
-    Raises ModelError where the grid and the kind of mask do not fit, or where nothing would be hidden or visible.
+    @property
+    def hidden(self) -> int:
+        """Patches that are hidden in each image."""
+
+    def draw(self, keys: Tensor) -> Tensor:
+        """One mask an image: keys [N] int64 → masked [N, L] bool on the keys' device; equal keys, equal masks."""
+
+
+def build(config: MaskConfig, grid: tuple[int, int]) -> Mask:
+    """The mask of a config for a grid of (rows, columns) patches.
+
+    Raises ModelError where grid and mask do not fit, or nothing would be hidden or visible; UsageError for a part of
+    the user's that does not keep to `Mask`.
     """
+    if config.kind in _DRAWS:
+        return _Drawn(config, grid, _hidden_count(config, grid))
+    own: Mask = parts.find("mask", config.kind).make(grid=grid, ratio=config.ratio)
+    _check(own, config.kind, grid[0] * grid[1])
+    return own
+
+
+def draw(config: MaskConfig, grid: tuple[int, int], keys: Tensor) -> Tensor:
+    """Masks of a config, drawn once: keys [N] int64 → masked [N, L] bool."""
+    return build(config, grid).draw(keys)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    config: MaskConfig
+    grid: tuple[int, int]
+    hidden: int
+
+    def draw(self, keys: Tensor) -> Tensor:
+        return _DRAWS[self.config.kind](self, keys)
+
+
+def _check(mask: Mask, name: str, patches: int) -> None:
+    """Raises UsageError where a user's mask breaks what training rests on."""
+    keys = keys_tensor(0, torch.arange(4))
+    try:
+        masked, again, hidden = mask.draw(keys), mask.draw(keys.flip(0)).flip(0), mask.hidden
+    except Exception as error:
+        raise UsageError(f"mask {name}: cannot be drawn ({type(error).__name__}: {error})") from error
+    if not isinstance(masked, Tensor) or masked.dtype != torch.bool or masked.shape != (4, patches):
+        found = f"{masked.dtype} {list(masked.shape)}" if isinstance(masked, Tensor) else type(masked).__name__
+        raise UsageError(
+            f"mask {name}: drew {found} for 4 images of {patches} patches; it has to be bool [4, {patches}]"
+        )
+    if not 0 < hidden < patches or masked.sum(dim=1).tolist() != [hidden] * 4:
+        counts = ", ".join(map(str, masked.sum(dim=1).tolist()))
+        raise UsageError(
+            f"mask {name}: hides {counts} of {patches} patches and says {hidden}; each image has to hide as many, and "
+            "leave some"
+        )
+    if not masked.equal(again):
+        raise UsageError(
+            f"mask {name}: draws other masks for the same keys, so no run could be resumed; draw from the keys, as by "
+            "maekit.randomness.uniform_scores"
+        )
+
+
+def _hidden_count(config: MaskConfig, grid: tuple[int, int]) -> int:
     rows, columns = grid
     patches = rows * columns
     if config.kind == "one_in_2x2":
@@ -40,18 +103,6 @@ def hidden_count(config: MaskConfig, grid: tuple[int, int]) -> int:
     return hidden
 
 
-def draw(config: MaskConfig, grid: tuple[int, int], keys: Tensor) -> Tensor:
-    """One mask an image: keys [N] int64 → masked [N, L] bool on the keys' device, equal on every device."""
-    hidden = hidden_count(config, grid)
-    if config.kind == "random":
-        return _random(grid, keys, hidden)
-    if config.kind == "one_in_2x2":
-        return _one_in_2x2(grid, keys)
-    if config.kind == "grid":
-        return _grid(config, grid).to(keys.device).expand(len(keys), -1)
-    return _block(grid, keys, hidden)
-
-
 def choose(index: Tensor, count: int, keys: Tensor) -> Tensor:
     """`count` of each row's entries, uniformly, in the order they had: index [N, L], keys [N] → [N, count]."""
     scores = uniform_scores(keys, index.shape[1])
@@ -59,15 +110,15 @@ def choose(index: Tensor, count: int, keys: Tensor) -> Tensor:
     return index.gather(1, chosen)
 
 
-def _random(grid: tuple[int, int], keys: Tensor, hidden: int) -> Tensor:
-    order = uniform_scores(keys, grid[0] * grid[1]).argsort(dim=1)
+def _random(mask: _Drawn, keys: Tensor) -> Tensor:
+    order = uniform_scores(keys, mask.grid[0] * mask.grid[1]).argsort(dim=1)
     masked = torch.zeros(order.shape, dtype=torch.bool, device=keys.device)
-    return masked.scatter(1, order[:, :hidden], True)
+    return masked.scatter(1, order[:, : mask.hidden], True)
 
 
-def _one_in_2x2(grid: tuple[int, int], keys: Tensor) -> Tensor:
+def _one_in_2x2(mask: _Drawn, keys: Tensor) -> Tensor:
     """One visible patch in every 2x2 block (UM-MAE, arXiv 2205.10063)."""
-    rows, columns = grid
+    rows, columns = mask.grid
     scores = uniform_scores(keys, rows * columns).view(-1, rows // 2, columns // 2, 4)
     masked = torch.ones_like(scores, dtype=torch.bool).scatter(3, scores.argmax(dim=3, keepdim=True), False)
     return masked.unflatten(3, (2, 2)).transpose(2, 3).reshape(len(keys), rows * columns)
@@ -84,17 +135,17 @@ def _check_ratio(config: MaskConfig, nearest: float) -> None:
         raise ModelError(f"mask.ratio {config.ratio}: mask.kind {config.kind} cannot hide that; take {nearest:.4g}")
 
 
-def _grid(config: MaskConfig, grid: tuple[int, int]) -> Tensor:
+def _grid(mask: _Drawn, keys: Tensor) -> Tensor:
     """Every n-th patch of every n-th row stays visible, the same in every image (arXiv 2111.06377, figure 6)."""
-    step = _grid_step(config)
-    masked = torch.ones(grid, dtype=torch.bool)
+    step = _grid_step(mask.config)
+    masked = torch.ones(mask.grid, dtype=torch.bool)
     masked[::step, ::step] = False
-    return masked.flatten()
+    return masked.flatten().to(keys.device).expand(len(keys), -1)
 
 
-def _block(grid: tuple[int, int], keys: Tensor, hidden: int) -> Tensor:
+def _block(mask: _Drawn, keys: Tensor) -> Tensor:
     """Rectangles until enough is hidden (arXiv 2106.08254, algorithm 1); of the last one, only what is missing."""
-    masks = [_blocks_of_one(grid, int(key), hidden) for key in keys.tolist()]
+    masks = [_blocks_of_one(mask.grid, int(key), mask.hidden) for key in keys.tolist()]
     return torch.from_numpy(np.stack(masks)).to(keys.device)
 
 
@@ -113,3 +164,7 @@ def _blocks_of_one(grid: tuple[int, int], key: int, hidden: int) -> np.ndarray:
         new = np.flatnonzero(block & ~masked)
         masked.flat[new[:missing] if len(new) > missing else new] = True
     return masked.ravel()
+
+
+_DRAWS = {"random": _random, "one_in_2x2": _one_in_2x2, "grid": _grid, "block": _block}
+KINDS = frozenset(_DRAWS)

@@ -1,7 +1,7 @@
 """Parts that users bring: a mask, a target, a loss, a family of encoders, an augmentation, a probe, a source.
 
 A part is named `module:object`, or by the name under which an installed package offers it (entry points of the groups
-`maekit.masks`, `maekit.targets` and so on), either with options behind: `mypkg:Hog,bins=9`. Code is imported because a
+`maekit.mask`, `maekit.target` and so on), either with options behind: `mypkg:Hog,bins=9`. Code is imported because a
 user says so, on the command line, in a config or in Python; never because a file of weights does.
 """
 
@@ -53,7 +53,7 @@ def is_part(text: str) -> bool:
 
 def offered(kind: str) -> dict[str, metadata.EntryPoint]:
     """The parts of this kind that installed packages offer, by name."""
-    return {entry.name: entry for entry in metadata.entry_points(group=f"maekit.{kind}s")}
+    return {entry.name: entry for entry in metadata.entry_points(group=f"maekit.{kind}")}
 
 
 def name_of(part: Any) -> str:
@@ -74,6 +74,11 @@ def say(*texts: str) -> None:
     """Take the user's word for these names: what they lead to may be imported. Other words are passed over."""
     for text in texts:
         _said.setdefault(_base(text), None)
+
+
+def said(text: str) -> bool:
+    """Whether the user named it."""
+    return _base(text) in _said
 
 
 def find(kind: str, text: str) -> Part:
@@ -118,16 +123,16 @@ def _imported(kind: str, base: str) -> Any:
     if (here := os.getcwd()) not in sys.path and "" not in sys.path:  # noqa: PTH109 - a command has not, python -m has
         sys.path.append(here)
     try:
-        return attrgetter(name)(import_module(module))
+        imported = import_module(module)
     except ModuleNotFoundError as error:
-        missing = error.name or module
-        where = f"in {here} and where Python looks"
-        raise UsageError(f"{kind} {base}: there is no module {missing}, {where}") from None
+        missing = f"there is no module {error.name}, in {here} and where Python looks"
+        raise UsageError(f"{kind} {base}: {missing}") from None
+    except Exception as error:
+        raise UsageError(f"{kind} {base}: {module} cannot be imported ({type(error).__name__}: {error})") from error
+    try:
+        return attrgetter(name)(imported)
     except AttributeError:
         raise UsageError(f"{kind} {base}: {module} has no {name}") from None
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{kind} {base}: {module} cannot be imported ({reason})") from error
 
 
 def _loaded(entry: metadata.EntryPoint, what: str) -> Any:

@@ -38,11 +38,6 @@ def numpy_generator(*parts: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key(*parts)))
 
 
-def torch_generator(*parts: int) -> torch.Generator:
-    """A CPU torch generator of its own for these integers."""
-    return torch.Generator().manual_seed(key(*parts) >> 1)
-
-
 @contextmanager
 def global_seeds(*parts: int) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's (CPU) global generators inside the block, then restore them.

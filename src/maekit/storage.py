@@ -40,7 +40,7 @@ def write_folder(
     if folder.exists():
         raise StorageError(f"{folder}: is there already")
     temporary = folder.with_name(folder.name + _TEMPORARY)
-    with _explained(folder, temporary):
+    with explained(folder, temporary):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         listed = {}
@@ -97,7 +97,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises StorageError, with the reason in words, for what the disk refuses.
     """
     temporary = path.with_name(f".{path.name}{_TEMPORARY}")
-    with _explained(path, temporary):
+    with explained(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as written:
@@ -141,7 +141,7 @@ def is_temporary(path: Path) -> bool:
 
 def remove(path: Path) -> None:
     """Remove a file or folder, if it is there. StorageError where that is refused."""
-    with _explained(path, None):
+    with explained(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -205,21 +205,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path, temporary: Path | None) -> Iterator[None]:
+def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Disk errors in words; the temporary file or folder is removed on any failure."""
     try:
         yield
     except BaseException as error:
         if temporary is not None:
-            _discard(temporary)
+            with contextlib.suppress(StorageError):
+                remove(temporary)
         if isinstance(error, (OSError, safetensors.SafetensorError)):
             raise StorageError(f"{path}: cannot be written ({_reason(error)})") from None
         raise
-
-
-def _discard(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _reason(error: BaseException) -> str:

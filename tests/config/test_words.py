@@ -35,7 +35,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def test_a_size_takes_no_image(words, size):
     options = flat(ReconstructOptions, f"--weights w --out o.png {words}")
     assert options.images == ("a.jpg",)
-    assert options.weights_options.image_size == size
+    assert options.image_size == size
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_size_takes_no_image(words, size):
 )
 def test_choices_take_no_source(words, kinds, data):
     options = flat(ProbeOptions, f"--weights w --val v {words}")
-    assert options.probe.kinds == kinds
+    assert options.kinds == kinds
     assert options.data == data
 
 
@@ -122,7 +122,7 @@ def test_a_source_is_named_in_one_style_everywhere(typed, verb):
         ("pretrain vit-tiny photos --image-size sixty", "one number or HxW, got 'sixty'"),
         (
             "probe photos --weights w --val v --kinds knn liner",
-            "no such choice 'liner', there are 'knn', 'linear', 'attentive'",
+            "should be knn, linear, attentive, or one of your own, as module:object, got 'liner'",
         ),
         ("probe --weights w --val v --kinds photos", "no such choice 'photos'"),
         ("probe --weights w --val v --blocks photos", "--blocks: expects a number, got 'photos'"),

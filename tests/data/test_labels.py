@@ -13,7 +13,7 @@ from PIL import Image
 
 from maekit.data.sources import open_source
 from maekit.data.sources.labelled import labelled_pair
-from maekit.data.sources.labels import integer_labels
+from maekit.data.sources.labels import found_labels, integer_labels
 from maekit.errors import DataError
 
 
@@ -63,9 +63,10 @@ def test_integers_are_labels(numbers: list[int]) -> None:
         ([0, 5_000_000], "image 1 has label 5000000"),
     ],
 )
-def test_what_is_no_label_is_one_line(numbers: list, said: str) -> None:
+@pytest.mark.parametrize("labels_of", [integer_labels, found_labels])
+def test_what_is_no_label_is_one_line(labels_of, numbers: list, said: str) -> None:
     with pytest.raises(DataError) as caught:
-        integer_labels("here", numbers)
+        labels_of("here", numbers)
     message = str(caught.value)
     assert message.startswith("here: ")
     assert said in message

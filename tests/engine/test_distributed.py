@@ -12,6 +12,8 @@ import tiny
 from maekit.engine import metrics
 from maekit.engine.distributed import World, choose_device
 from maekit.errors import RunError
+from two_processes import in_two_processes
+from two_processes import maekit as maekit_words
 
 STEPS = 20
 
@@ -72,6 +74,20 @@ def test_one_process_goes_on_where_two_were_interrupted(runs, maekit_here, photo
     assert "going on from step 10" in done.stderr
     losses = [[record["loss"] for record in metrics.read(run / "metrics.jsonl")] for run in (one, tmp_path / "run")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+
+
+def test_muon_in_two_processes_makes_the_steps_of_one(maekit_here, photos, tmp_path):
+    """As near as its products in bf16 let it: each process has the whole of every matrix."""
+    words = [*words_for(photos), "--optimizer.name", "muon", "--steps", "4"]
+    said = in_two_processes(maekit_words, *words, "--out", tmp_path / "two")
+    assert [rank.value for rank in said] == [0, 0], said[0].err + said[1].err
+    assert maekit_here(*words, "--out", tmp_path / "one").returncode == 0
+    histories = [metrics.read(tmp_path / run / "metrics.jsonl") for run in ("one", "two")]
+    assert histories[1][0]["loss"] == pytest.approx(histories[0][0]["loss"], rel=1e-6)
+    assert [r["loss"] for r in histories[1]] == pytest.approx([r["loss"] for r in histories[0]], rel=1e-3)
+    one, two = (maekit.load(tmp_path / run).state_dict() for run in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=2e-4, rtol=1e-2)
 
 
 def test_a_world_of_one_waits_for_nobody():

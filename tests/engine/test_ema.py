@@ -47,6 +47,20 @@ def test_frozen_weights_and_buffers_are_the_models_own():
     assert torch.equal(average.state_dict()["running_mean"], torch.ones(2))
 
 
+def test_a_part_is_averaged_alone():
+    model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "decoder": nn.Linear(2, 2)})
+    average = Ema(model, 0.5, part="encoder.")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1
+    with average.in_place():
+        assert torch.equal(model["encoder"].weight, before["encoder.weight"])
+        assert torch.equal(model["decoder"].weight, before["decoder.weight"] + 1)
+    assert torch.equal(model["encoder"].weight, before["encoder.weight"] + 1)
+    assert average.state_dict().keys() == {"encoder.weight", "encoder.bias"}
+
+
 def weights_of_steps(decay, steps):
     """What share of the average each step's weights have at the end of a run, the initial weights first."""
     shares = []

@@ -14,7 +14,7 @@ from maekit.engine import metrics
 from maekit.engine.distributed import World
 from maekit.engine.loop import train
 from maekit.errors import RunError, Stopped
-from toy_task import ADAMW, ANSWERS, INPUTS, SGD, ToyBatch, ToyTask, plan_of, run
+from toy_task import ADAMW, ANSWERS, INPUTS, MUON, SGD, ToyBatch, ToyTask, plan_of, run
 
 
 def weights(task):
@@ -74,9 +74,10 @@ def test_the_average_of_the_weights_by_hand(tmp_path):
     torch.testing.assert_close(averaged, expected)
 
 
+@pytest.mark.parametrize("optimizer", [ADAMW, MUON], ids=lambda config: config.name)
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_every_precision_learns_on_a_cpu(precision, tmp_path):
-    quick = replace(ADAMW, lr=0.05)
+def test_every_precision_learns_on_a_cpu(precision, optimizer, tmp_path):
+    quick = replace(optimizer, lr=0.05)
     run(ToyTask(), plan_of(60, optimizer=quick), tmp_path / "run", optimizer=quick, precision=precision)
     losses = [record["loss"] for record in metrics.read(tmp_path / "run" / "metrics.jsonl")]
     assert len(losses) == 60
@@ -132,7 +133,7 @@ def test_a_signal_in_the_first_step_saves_what_the_run_began_with(tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-@pytest.mark.parametrize("optimizer", [SGD, ADAMW, replace(ADAMW, name="lars")], ids=lambda config: config.name)
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW, MUON, replace(ADAMW, name="lars")], ids=lambda config: config.name)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_going_on_from_a_checkpoint_changes_nothing(optimizer, precision, tmp_path):
     options = {"optimizer": optimizer, "precision": precision, "checkpoint_every": 5}

@@ -14,7 +14,7 @@ from maekit.engine import optimizer as optimizers
 from maekit.errors import StorageError
 from maekit.models.mae import MaskedAutoencoder
 
-NAMES = ("adamw", "lars", "sgd")
+NAMES = ("adamw", "lars", "sgd", "muon")
 
 
 def named_parameters():
@@ -22,8 +22,14 @@ def named_parameters():
         register_tokens=2, positions="learned", decoder=tiny.decoder_config(kind="cross", feature_maps=2)
     )
     mean = std = (0.5,) * 3
-    model = MaskedAutoencoder(config, TargetConfig(pixels="raw"), MaskConfig(), mean=mean, std=std)
+    model = MaskedAutoencoder(config, TargetConfig(kind="raw"), MaskConfig(), mean=mean, std=std)
     return list(model.named_parameters())
+
+
+def model_of(kind):
+    shape = tiny_families.KINDS[kind]
+    means = (0.5,) * shape.channels
+    return MaskedAutoencoder(shape, TargetConfig(kind="raw"), tiny_families.mask_for(shape), mean=means, std=means)
 
 
 def config(name):
@@ -46,10 +52,7 @@ def test_weights_decay_and_biases_norms_tokens_and_positions_do_not(name):
 
 @pytest.mark.parametrize("kind", tiny_families.KINDS)
 def test_in_no_family_does_a_token_or_a_position_decay(kind):
-    shape = tiny_families.KINDS[kind]
-    means = (0.5,) * shape.channels
-    mask = tiny_families.mask_for(shape)
-    model = MaskedAutoencoder(shape, TargetConfig(pixels="raw"), mask, mean=means, std=means)
+    model = model_of(kind)
     optimizer = optimizers.build(config("adamw"), model.named_parameters(), 0.1)
     decayed = {n for group in optimizer.param_groups if group["weight_decay"] for n in group["names"]}
     exempt = ("token", "pos_embed", "positions", "bias", "bias_table", "logit_scale", "cpb_mlp")
@@ -92,6 +95,83 @@ def test_lars_scales_matrices_by_their_norms_and_leaves_vectors_alone():
     torch.testing.assert_close(vector.detach(), torch.full((2,), 2.5))
 
 
+@pytest.mark.parametrize("kind", tiny_families.KINDS)
+def test_muon_has_the_matrices_of_blocks_and_adamw_the_rest(kind):
+    model = model_of(kind)
+    optimizer = optimizers.build(config("muon"), model.named_parameters(), 0.1)
+    matrices, others = ({n for group in part.param_groups for n in group["names"]} for part in optimizer.parts)
+    modules = dict(model.named_modules())
+    inside = {
+        f"{name}.weight"
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear) and ".blocks." in f".{name}." and "cpb_mlp" not in name
+    }
+    downsampling = {name for name in matrices if "downsample" in name}  # of Swin, between its stages
+    assert matrices == inside | downsampling
+    assert bool(downsampling) == kind.startswith("swin")
+    assert {"encoder.patch_embed.proj.weight", "encoder.norm.weight"} & others
+    assert matrices | others == {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_muon_alone_and_adamw_alone_make_the_same_steps():
+    """The two of torch, each with its own parameters, rates, decays and betas."""
+    settings = replace(config("muon"), muon_momentum=0.8, eps=1e-3)
+    draws = torch.Generator().manual_seed(0)
+    values = {"blocks.0.w": torch.randn(6, 4, generator=draws), "blocks.0.bias": torch.randn(4, generator=draws),
+              "head.w": torch.randn(3, 4, generator=draws)}  # fmt: skip
+    ours, theirs = ({n: nn.Parameter(v.clone()) for n, v in values.items()} for _ in range(2))
+    optimizer = optimizers.build(settings, ours.items(), 0.1, {"blocks.0.w": 0.5, "blocks.0.bias": 0.5})
+    muon = torch.optim.Muon([theirs["blocks.0.w"]], weight_decay=0.05, momentum=0.8, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [theirs["blocks.0.bias"]], "weight_decay": 0.0, "factor": 0.5},
+            {"params": [theirs["head.w"]], "weight_decay": 0.05, "factor": 1.0},
+        ],
+        betas=settings.betas,
+        eps=1e-3,
+        fused=True,
+    )
+    for step in range(4):
+        rate = 0.1 / (step + 1)
+        for name, value in values.items():
+            gradient = torch.randn(value.shape, generator=draws)
+            ours[name].grad, theirs[name].grad = gradient, gradient.clone()
+        optimizers.set_rate(optimizer, rate)
+        optimizers.step_unless(torch.tensor(False), optimizer)
+        muon.param_groups[0]["lr"] = rate * 0.5
+        for group in adamw.param_groups:
+            group["lr"] = rate * group["factor"]
+        muon.step()
+        adamw.step()
+    for name, parameter in ours.items():
+        assert torch.equal(parameter, theirs[name]), name
+        assert not torch.equal(parameter, values[name]), name
+
+
+def test_a_step_of_muon_is_as_large_as_one_of_adamw():
+    """So that a rate that is known of AdamW serves (arXiv 2502.16982): the entries' root mean square is about .2."""
+    for shape in ((48, 16), (16, 48), (32, 32)):
+        matrix = nn.Parameter(torch.zeros(shape))
+        parameters = [("blocks.0.w", matrix), ("bias", nn.Parameter(torch.zeros(3)))]
+        optimizer = optimizers.build(replace(config("muon"), weight_decay=0.0), parameters, 0.1)
+        matrix.grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        optimizer.step()
+        assert float(matrix.detach().square().mean().sqrt()) == pytest.approx(0.1 * 0.2, rel=0.3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_that_is_spoilt_leaves_weights_and_one_that_is_not_does_not(name):
+    parameters = [("blocks.0.w", nn.Parameter(torch.ones(3, 2))), ("b", nn.Parameter(torch.ones(2)))]
+    optimizer = optimizers.build(config(name), parameters, 0.1)
+    for spoilt in (False, True):
+        before = [parameter.detach().clone() for _, parameter in parameters]
+        for _, parameter in parameters:
+            parameter.grad = torch.full_like(parameter, float("nan") if spoilt else 1.0)
+        optimizers.step_unless(torch.tensor(spoilt), optimizer)
+        same = [torch.equal(value, parameter) for value, (_, parameter) in zip(before, parameters, strict=True)]
+        assert same == [spoilt, spoilt]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_state_from_the_disk_goes_on_as_if_nothing_had_happened(name, tmp_path):
     def step(optimizer, parameters, number):
@@ -101,7 +181,7 @@ def test_a_state_from_the_disk_goes_on_as_if_nothing_had_happened(name, tmp_path
         optimizer.step()
 
     def fresh(values):
-        parameters = [(f"p{number}", nn.Parameter(value.clone())) for number, value in enumerate(values)]
+        parameters = [(f"blocks.{number}", nn.Parameter(value.clone())) for number, value in enumerate(values)]
         return optimizers.build(config(name), parameters, 0.1), parameters
 
     optimizer, parameters = fresh([torch.ones(3, 2), torch.ones(2)])

@@ -64,6 +64,34 @@ def test_an_early_cosine_by_hand():
     assert Plan.of(LR, replace(schedule, warmup_epochs=0), images=4).learning_rate(0) == 1
 
 
+@pytest.mark.parametrize(("course", "fall"), [("cooldown", math.sqrt), ("linear_cooldown", float)])
+def test_a_cooldown_by_hand(course, fall):
+    schedule = ScheduleConfig(epochs=10, batch_size=4, warmup_epochs=2, course=course, cooldown=0.4, min_lr=0.5)
+    plan = Plan.of(LR, schedule, images=4)
+    assert plan.level_until == 6
+    expected = [0, 0.5, 1, 1, 1, 1, *(1 - fall(share) for share in (0, 0.25, 0.5, 0.75))]
+    assert [plan.learning_rate(step) for step in range(10)] == pytest.approx(expected)
+    assert plan.learning_rate(10) == 0
+
+
+@given(steps=st.integers(2, 300), shorter=st.integers(2, 300), share=st.floats(0.01, 1), warmup=st.floats(0, 20))
+def test_runs_of_all_lengths_begin_alike(steps, shorter, share, warmup):
+    """Until the shorter one's cooldown, which never begins in its warmup: so one run's checkpoints serve all."""
+    schedule = ScheduleConfig(epochs=1, batch_size=4, course="cooldown", cooldown=share, warmup_epochs=warmup)
+    try:
+        one, other = (Plan.of(LR, replace(schedule, epochs=n), images=4) for n in (steps, shorter))
+    except UsageError:  # no step with a rate
+        return
+    if warmup >= min(steps, shorter):  # it ends with its run
+        return
+    alike = min(one.level_until, other.level_until, one.steps, other.steps)
+    assert [one.learning_rate(step) for step in range(alike)] == [other.learning_rate(step) for step in range(alike)]
+    assert one.level_until >= one.warmup_steps
+    rates = [one.learning_rate(step) for step in range(one.steps + 1)]
+    assert max(rates) == 1.0
+    assert rates[-1] == (1 if one.level_until == one.steps else 0)
+
+
 def test_flyegles_rate_is_absolute():
     preset = presets.PRETRAIN["vit-base-flyegle"]()
     assert Plan.of(preset.optimizer, preset.schedule, images=10_000).lr == 1.2e-3

@@ -74,6 +74,14 @@ def test_allowed_drift_goes_on_and_is_noted(maekit_here, interrupted, photos, tm
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["schedule"]["batch_size"] == 8
 
 
+def test_another_optimizer_cannot_go_on_whatever_is_allowed(maekit_here, interrupted, photos, tmp_path):
+    words = ("--data", photos, "--steps", "4", "--batch-size", "4", "--optimizer.name", "muon", "--allow-drift")
+    done = resume(maekit_here, interrupted, tmp_path, *words)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "optimizer.name was adamw, is muon; give the same again, or begin anew from its weights by --weights" in last
+
+
 def test_where_and_how_a_run_is_executed_may_change(maekit_here, interrupted, photos, tmp_path):
     moved = shutil.copytree(photos, tmp_path / "photos")
     words = ("--data", moved, "--steps", "4", "--batch-size", "4", "--keep", "1", "--checkpoint-every", "1")

@@ -13,10 +13,12 @@ import torch
 from maekit import storage
 from maekit.engine import metrics
 from maekit.errors import TrainingError
-from toy_task import ADAMW, SGD, ToyTask, plan_of, run
+from toy_task import ADAMW, MUON, SGD, ToyTask, plan_of, run
+
+OPTIMIZERS = [ADAMW, SGD, MUON, replace(ADAMW, name="lars"), replace(ADAMW, clip=1.0)]
 
 
-@pytest.mark.parametrize("optimizer", [ADAMW, SGD, replace(ADAMW, name="lars"), replace(ADAMW, clip=1.0)], ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("log_every", [1, 4])
 def test_the_run_stops_before_the_update(tmp_path, optimizer, precision, log_every):

@@ -46,7 +46,7 @@ def encoder_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mae_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mae") / "model.safetensors"
     config = model_config(**DIGIT_PIXELS, decoder=decoder_config(depth=1))
-    target = TargetConfig(pixels="raw")
+    target = TargetConfig(kind="raw")
     native.save(MaskedAutoencoder(config, target, MaskConfig(), mean=(0.5,), std=(0.5,)), path)
     return path
 

@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from maekit import masking, presets, targets
+from maekit import masking, presets
 from maekit.config import ClassifierConfig, ModelConfig, OptimizerConfig, TargetConfig
 from maekit.engine import optimizer
 from maekit.errors import ModelError, WeightsError
@@ -29,7 +29,7 @@ def built(config: ModelConfig, pixels: str = "normalised") -> MaskedAutoencoder:
     """With nothing left at zero: a Swin V2's norms begin there, and would hide what comes before them."""
     torch.manual_seed(0)
     half = (0.5,) * config.channels
-    model = MaskedAutoencoder(config, TargetConfig(pixels=pixels), mask_for(config), mean=half, std=half)
+    model = MaskedAutoencoder(config, TargetConfig(kind=pixels), mask_for(config), mean=half, std=half)
     for parameter in model.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3)
@@ -52,8 +52,7 @@ def over_pixels(masked: torch.Tensor, model: MaskedAutoencoder) -> torch.Tensor:
 
 def loss_of(model: MaskedAutoencoder, images: torch.Tensor, masked: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     prediction = model(images, masked, keys=keys)
-    target = targets.make(model.target, images, model.patch, prediction.index)
-    return targets.loss(model.target, prediction.patches, target)
+    return model.objective.loss(images, prediction.patches, prediction.index)
 
 
 @pytest.mark.parametrize("config", SIZES.values(), ids=SIZES)
@@ -88,8 +87,8 @@ def test_a_swin_that_never_sees_a_mask_takes_its_own_sizes():
 
 def test_a_patch_of_one_value_cannot_be_normalised():
     config = replace(SIZES[VIT], patch_size=1, image_size=4, channels=1)
-    with pytest.raises(ModelError, match=r"^target.pixels: .* take raw$"):
-        MaskedAutoencoder(config, TargetConfig(pixels="normalised"), mask_for(config), mean=(0.5,), std=(0.5,))
+    with pytest.raises(ModelError, match=r"^target.kind: .* take raw$"):
+        MaskedAutoencoder(config, TargetConfig(kind="normalised"), mask_for(config), mean=(0.5,), std=(0.5,))
 
 
 def test_presets_at_imagenet_size_are_all_known():
@@ -132,8 +131,7 @@ def test_the_loss_compares_hidden_pixels_alone(config, pixels):
         prediction = model(images, masked)
 
     def loss(compared):
-        target = targets.make(model.target, compared, model.patch, prediction.index)
-        return targets.loss(model.target, prediction.patches, target)
+        return model.objective.loss(compared, prediction.patches, prediction.index)
 
     hidden = over_pixels(masked, model)
     assert loss(images) == loss(torch.where(hidden, images, torch.randn_like(images)))

@@ -27,7 +27,7 @@ def linear(tokens, width, out):
 
 @pytest.fixture
 def model():
-    target = TargetConfig(pixels="raw")
+    target = TargetConfig(kind="raw")
     return MaskedAutoencoder(tiny.model_config(), target, MaskConfig(ratio=0.75), mean=MEAN, std=STD)
 
 

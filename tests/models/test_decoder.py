@@ -1,5 +1,7 @@
 """Decoders: what they leave out changes nothing in what they say."""
 
+import math
+
 import pytest
 import torch
 from timm.models.vision_transformer import Block
@@ -27,6 +29,7 @@ def build(prefix=1, **changes):
         prefix=prefix,
         grid=GRID,
         patch_values=PATCH,
+        predicts=math.prod(PATCH),
     )
     for parameter in decoder.parameters():
         if parameter.requires_grad:
@@ -141,7 +144,8 @@ def test_recomputing_activations_gives_the_same_gradients(changes):
 def test_initial_weights_are_the_papers():
     torch.manual_seed(0)
     config = tiny.decoder_config(width=64, kind="cross", feature_maps=4, depth=20)
-    decoder = decoders.build(config, encoder_width=64, encoder_depth=5, prefix=1, grid=GRID, patch_values=PATCH)
+    sizes = {"grid": GRID, "patch_values": PATCH, "predicts": math.prod(PATCH)}
+    decoder = decoders.build(config, encoder_width=64, encoder_depth=5, prefix=1, **sizes)
     assert decoder.mask_token.std().item() == pytest.approx(0.02, rel=0.4)
     assert decoder.mix.std().item() == pytest.approx(0.5, rel=0.3)
     assert not decoder.positions.requires_grad

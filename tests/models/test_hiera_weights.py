@@ -18,7 +18,7 @@ def written(path, *, pool_units):
     torch.manual_seed(0)
     decoder = DecoderConfig(kind="self", width=16, depth=1, heads=2)
     config = ModelConfig(encoder="hiera_tiny_224", image_size=64, width=16, decoder=decoder, pool_units=pool_units)
-    target = TargetConfig(pixels="normalised")
+    target = TargetConfig(kind="normalised")
     model = MaskedAutoencoder(config, target, MaskConfig(ratio=0.5), mean=(0.5,) * 3, std=(0.5,) * 3).eval()
     native.save(model, path)
     return model

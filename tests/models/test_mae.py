@@ -1,12 +1,10 @@
 """The masked autoencoder as a whole."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 import tiny
-from maekit import masking, presets, targets
+from maekit import masking, presets
 from maekit.config import MaskConfig, TargetConfig
 from maekit.errors import ModelError
 from maekit.models import mae
@@ -28,7 +26,7 @@ def build(target="normalised", **changes):
     config = tiny.model_config(**changes)
     mean, std = (MEAN, STD) if config.channels == 3 else ((0.5,) * config.channels,) * 2
     torch.manual_seed(0)
-    return MaskedAutoencoder(config, TargetConfig(pixels=target), MaskConfig(ratio=0.75), mean=mean, std=std)
+    return MaskedAutoencoder(config, TargetConfig(kind=target), MaskConfig(ratio=0.75), mean=mean, std=std)
 
 
 def example(model, n=4):
@@ -40,8 +38,7 @@ def example(model, n=4):
 
 def loss_of(model, images, masked, keys):
     prediction = model(images, masked, keys=keys)
-    target = targets.make(model.target, images, model.unit, prediction.index)
-    return targets.loss(model.target, prediction.patches, target)
+    return model.objective.loss(images, prediction.patches, prediction.index)
 
 
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS.keys())
@@ -68,7 +65,9 @@ def test_every_trainable_parameter_gets_a_gradient(changes):
 def test_every_preset_trains_every_parameter(name):
     config = tiny.shrunk(name)
     channels = config.model.channels
-    model = mae.build(config, (0.5,) * channels, (0.5,) * channels)
+    model = mae.build(
+        config.model, config.target, config.mask, (0.5,) * channels, (0.5,) * channels, seed=config.run.seed
+    )
     loss_of(model, *example(model)).backward()
     without = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert without == []
@@ -134,12 +133,12 @@ def test_it_learns_to_paint_what_it_has_seen():
 def test_initial_weights_are_the_seeds_and_leave_other_draws_alone():
     config = tiny.shrunk("vit-tiny")
     torch.manual_seed(3)
-    first = mae.build(config, MEAN, STD)
+    first = mae.build(config.model, config.target, config.mask, MEAN, STD, seed=config.run.seed)
     after = torch.rand(1)
     torch.manual_seed(3)
     assert torch.equal(after, torch.rand(1))
-    again = mae.build(config, MEAN, STD)
-    other = mae.build(replace(config, run=replace(config.run, seed=1)), MEAN, STD)
+    again = mae.build(config.model, config.target, config.mask, MEAN, STD, seed=config.run.seed)
+    other = mae.build(config.model, config.target, config.mask, MEAN, STD, seed=1)
     weights = [model.state_dict()["encoder.blocks.0.attn.qkv.weight"] for model in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -173,6 +172,6 @@ def test_models_that_do_not_fit_together_are_refused():
     with pytest.raises(ModelError, match="needs self or cross, not linear"):
         build(decoder=tiny.decoder_config(kind="linear"))
     with pytest.raises(ModelError, match="3 values for images of 1 channels"):
-        MaskedAutoencoder(tiny.model_config(channels=1), TargetConfig(pixels="raw"), MaskConfig(), mean=MEAN, std=STD)
+        MaskedAutoencoder(tiny.model_config(channels=1), TargetConfig(kind="raw"), MaskConfig(), mean=MEAN, std=STD)
     with pytest.raises(ModelError, match="std above 0"):
-        MaskedAutoencoder(tiny.model_config(), TargetConfig(pixels="raw"), MaskConfig(), mean=MEAN, std=(0, 1, 1))
+        MaskedAutoencoder(tiny.model_config(), TargetConfig(kind="raw"), MaskConfig(), mean=MEAN, std=(0, 1, 1))

@@ -93,7 +93,7 @@ def test_options_of_others_are_refused(options, named):
 def test_masks_that_cannot_be_packed_are_refused():
     config = uniform()
     with pytest.raises(ModelError, match="takes one_in_2x2"):
-        MaskedAutoencoder(config, TargetConfig(pixels="raw"), RANDOM, mean=(0.5,) * 3, std=(0.5,) * 3)
+        MaskedAutoencoder(config, TargetConfig(kind="raw"), RANDOM, mean=(0.5,) * 3, std=(0.5,) * 3)
     encoder, adapter = built(config)
     masked = masking.draw(MaskConfig(kind="random", ratio=0.5), (4, 4), torch.arange(2))
     with pytest.raises(ModelError, match="one unit in 2x2"):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from maekit import targets
+from maekit import objective
 from maekit.config import TargetConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.models.classifier import Classifier
@@ -32,9 +32,9 @@ def test_predictions_of_hidden_patches(prediction):
 @pytest.mark.parametrize(("pixels", "recording"), [("raw", "loss_pixels"), ("normalised", "loss_normalised_pixels")])
 def test_losses(prediction, pixels, recording):
     model, example, found = prediction
-    config = TargetConfig(pixels=pixels)
-    target = targets.make(config, example["images"], model.unit, found.index)
-    assert targets.loss(config, found.patches, target).item() == pytest.approx(example[recording].item(), abs=1e-4)
+    goal = objective.build(model.mask, TargetConfig(kind=pixels), model.grid, model.geometry)
+    loss = goal.loss(example["images"], found.patches, found.index)
+    assert loss.item() == pytest.approx(example[recording].item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["facebook_mae_full", "facebook_mae_encoder_only"])

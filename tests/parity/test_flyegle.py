@@ -18,7 +18,7 @@ def test_restored_pixels_of_hidden_patches(recorded, fixture_path):
         found = model(example["images"], example["masked"])
     expected = take(patchify(example["restored"], model.unit), found.index)
     assert torch.allclose(found.patches, expected, atol=1e-4, rtol=0)
-    assert model.target.pixels == "raw"
+    assert model.target.kind == "raw"
 
 
 def test_classifier(recorded, fixture_path):
@@ -39,8 +39,8 @@ def test_what_is_not_used_is_said(fixture_path):
     answer = inspect(InspectOptions(weights=str(fixture_path("flyegle_mae"))))
     unused = {"norm.weight", "norm.bias", "Decoder.norm.weight", "Decoder.norm.bias", "Decoder.cls_token"}
     unused |= {"Decoder.patch_embed.proj.weight", "Decoder.patch_embed.proj.bias"}
-    assert set(answer["ignored"]) == unused
-    assert "image size" in answer["assumed"][0]
+    assert set(answer.ignored) == unused
+    assert "image size" in answer.assumed[0]
 
 
 def test_one_further_tensor_is_refused(fixture_path, tmp_path):

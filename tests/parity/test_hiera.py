@@ -31,7 +31,7 @@ def ours(pool_units: bool) -> MaskedAutoencoder:
     decoder = DecoderConfig(kind="self", positions="learned", **DECODER)
     config = ModelConfig(encoder="hiera_tiny_224", image_size=SIZE, width=16, decoder=decoder, pool_units=pool_units)
     half = (0.5,) * CHANNELS
-    return MaskedAutoencoder(config, TargetConfig(pixels="raw"), MaskConfig(ratio=2 / 3), mean=half, std=half)
+    return MaskedAutoencoder(config, TargetConfig(kind="raw"), MaskConfig(ratio=2 / 3), mean=half, std=half)
 
 
 def carried(state: dict[str, torch.Tensor], depths: tuple[int, ...], side: int) -> dict[str, torch.Tensor]:

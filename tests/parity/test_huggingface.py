@@ -61,14 +61,14 @@ def test_pretraining_model_in(tmp_path):
     theirs = scrambled(transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**MAE, norm_pix_loss=True)))
     theirs.save_pretrained(tmp_path)
     ours = load(tmp_path)
-    assert ours.target.pixels == "normalised"
+    assert ours.target.kind == "normalised"
     assert_same_predictions(theirs, ours)
 
 
 def test_pretraining_model_out_and_back(tmp_path):
     config = tiny.model_config(image_size=32, patch_size=8)
     model = native.build(
-        Blueprint("masked_autoencoder", config, (0.5,) * 3, (0.2,) * 3, TargetConfig(pixels="raw"), MaskConfig())
+        Blueprint("masked_autoencoder", config, (0.5,) * 3, (0.2,) * 3, TargetConfig(kind="raw"), MaskConfig())
     )
     scrambled(model)
     native.save(model, tmp_path / "model.safetensors")

@@ -49,7 +49,10 @@ class TestSimMIM:
     def test_fine_tuning_is_at_another_size_and_window_than_pretraining(self, tmp_path, size, window, expected):
         pretraining, tuning = presets.PRETRAIN["swin-base-simmim"](), presets.FINETUNE["swin-base-simmim"]()
         narrow = replace(pretraining, model=replace(pretraining.model, width=32))
-        native.save(mae.build(narrow, (0.5,) * 3, (0.5,) * 3), tmp_path / "w.safetensors")
+        native.save(
+            mae.build(narrow.model, narrow.target, narrow.mask, (0.5,) * 3, (0.5,) * 3, seed=narrow.run.seed),
+            tmp_path / "w.safetensors",
+        )
         if size is not None:
             tuning = replace(tuning, classifier=replace(tuning.classifier, image_size=size, window=window))
         model = build_model(replace(tuning, weights=str(tmp_path / "w.safetensors")), open_source("digits:train"))

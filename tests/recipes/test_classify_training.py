@@ -16,11 +16,10 @@ import maekit
 import maekit.presets
 import maekit.recipes.execution
 from maekit.config import MixConfig
-from maekit.data.loader import BadImages
+from maekit.data.loader import BadImages, train_batches
 from maekit.data.sources import open_source
 from maekit.data.sources.subset import few_per_class, labels_of
 from maekit.engine import metrics
-from maekit.engine.distributed import World
 from maekit.errors import DataError
 from maekit.presets import FINETUNE
 from maekit.recipes.classify import ClassifyTask, build_model
@@ -123,7 +122,7 @@ def test_layer_decay_halves_the_rate_block_by_block(encoder):
     config = replace(FINETUNE["digits"](), weights=str(encoder))
     config = replace(config, optimizer=replace(config.optimizer, layer_decay=0.5))
     train = open_source("digits:train")
-    factors = ClassifyTask(config, build_model(config, train), train, World()).rate_factors()
+    factors = ClassifyTask(build_model(config, train), config.mix, 0.5, None).rate_factors()
     assert factors["encoder.blocks.3.attn.qkv.weight"] == 0.5
     assert factors["encoder.blocks.0.attn.qkv.weight"] == 0.5**4
     assert factors["encoder.patch_embed.proj.weight"] == 0.5**5
@@ -134,10 +133,11 @@ def test_mixing_gives_each_step_its_own_blend(encoder):
     train = open_source("digits:train")
     config = replace(FINETUNE["digits"](), weights=str(encoder), mix=MixConfig(mixup=0.8))
     config = replace(config, classifier=replace(config.classifier, head_std=1.0))  # else every class is as likely
-    task = ClassifyTask(config, build_model(config, train).eval(), train, World())
-    plan = maekit.recipes.execution.Plan.of(config.optimizer, config.schedule, len(train))
+    task = ClassifyTask(build_model(config, train).eval(), config.mix, None, None)
     bad = BadImages(train, 0.0)
-    batch = next(maekit.recipes.execution.training_batches(config, task.model.config, train, plan, 0, World(), bad))
+    shape = {"image_hw": task.model.config.image_hw, "channels": task.model.config.channels}
+    steps = {"start_step": 0, "total_steps": 1, "batch_size": 32, "micro_batch": 32, "rank": 0, "world_size": 1}
+    batch = next(train_batches(train, config.data, config.augment, seed=0, bad=bad, **shape, **steps))
 
     def loss(seed):
         torch.manual_seed(seed)

@@ -14,9 +14,7 @@ import tiny
 from maekit import presets
 from maekit.config import ClassifierConfig, MaskConfig, MixConfig, RunConfig
 from maekit.data.loader import Batch
-from maekit.data.sources import open_source
 from maekit.engine import compiled, metrics
-from maekit.engine.distributed import World
 from maekit.errors import RunError
 from maekit.models import classifier, mae
 from maekit.recipes.classify import ClassifyTask
@@ -77,16 +75,15 @@ def pretraining(changes, kind):
     preset = presets.PRETRAIN["vit-tiny"]()
     mask = MaskConfig(kind=kind, ratio=0.75)
     config = replace(preset, model=tiny.model_config(**changes), mask=mask)
-    return PretrainTask(config, mae.build(config, **STATISTICS), None)
+    built = mae.build(config.model, config.target, config.mask, **STATISTICS, seed=config.run.seed)
+    return PretrainTask(built, seed=config.run.seed)
 
 
 def classification(changes, mix):
-    preset = presets.SCRATCH["digits"]()
     model = tiny.model_config(**changes)
     head = ClassifierConfig(pooling="mean", drop_path=0.2)
     built = classifier.build(model, head, tuple("abcd"), **STATISTICS, seed=0)
-    config = replace(preset, model=model, classifier=head, mix=mix)
-    return ClassifyTask(config, built, open_source("digits:test"), World())
+    return ClassifyTask(built, mix, presets.SCRATCH["digits"]().optimizer.layer_decay, None)
 
 
 def learnt(task, compiles):

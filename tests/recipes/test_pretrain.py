@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import maekit
@@ -63,7 +64,8 @@ def test_every_step_has_its_line(finished):
     assert records[-1]["epoch"] == pytest.approx(20 * 8 / 12)
     judged = [record["step"] for record in records if "val_loss" in record]
     assert judged == [6, 12, 18, 20]  # every four epochs of twelve images in batches of eight, and at the end
-    assert {"val_rankme", "val_knn", "val_loss_ema"} <= records[-1].keys()
+    judged = {"val_loss", "val_rankme", "val_knn", "val_rankme_ema", "val_knn_ema"}
+    assert {name for name in records[-1] if name.startswith("val_")} == judged  # the average has no decoder
     board = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert [event.step for event in board.Scalars("loss")] == list(range(1, 21))
 
@@ -103,8 +105,43 @@ def test_the_weights_are_a_model(finished):
     assert model.config.width == 32
     checkpoint = maekit.load(folder / "checkpoints" / "step-20" / "model.safetensors")
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in checkpoint.state_dict().items())
-    averaged = maekit.load(folder / "model_ema.safetensors")
-    assert not torch.equal(averaged.decoder.mask_token, model.decoder.mask_token)
+
+
+def test_the_average_is_an_encoder_alone_that_verbs_take(finished, maekit_here, photos, tmp_path):
+    done, folder = finished
+    path, last = folder / "model_ema.safetensors", maekit.load(folder)
+    averaged = maekit.load(path)
+    assert type(averaged) is maekit.models.encoder.ImageEncoder
+    trained = [name for name, p in last.encoder.named_parameters() if p.requires_grad]
+    assert not any(torch.equal(averaged.encoder.state_dict()[n], last.encoder.state_dict()[n]) for n in trained)
+    assert torch.equal(averaged.encoder.pos_embed, last.encoder.pos_embed)
+    assert "model_ema.safetensors" in (folder / "report.html").read_text()
+    said = maekit_here("inspect", path, "--json")
+    assert "reconstruct" not in json.loads(said.stdout.splitlines()[-1])["can"]
+    on_cpu = ("--weights", path, "--data", photos, "--device", "cpu", "--workers", "0")
+    for words in (
+        ("probe", *on_cpu, "--val", photos, "--kinds", "knn", "--neighbours", "3"),
+        ("embed", *on_cpu, "--out", tmp_path / "f.npz"),
+        ("convert", path, "--to", "timm", "--out", tmp_path / "timm"),
+        ("finetune", "vit-tiny", *on_cpu, "--val", photos, "--out", tmp_path / "tuned", "--steps", "1", "--lr", "1e-4",
+         "--batch-size", "4"),
+        (*WORDS, *on_cpu[:4], "--out", tmp_path / "on", "--steps", "1"),
+    ):  # fmt: skip
+        done = maekit_here(*words)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_average_is_that_of_the_encoders_weights_by_hand(maekit_here, photos, tmp_path):
+    words = (*WORDS, "--data", photos, "--out", tmp_path / "run", "--steps", "5", "--run.ema", "0.5", "--keep", "9")
+    assert maekit_here(*words, "--checkpoint-every", "1", "--run.no-tensorboard").returncode == 0
+    expected = 0
+    for step in range(1, 6):
+        checkpoint = tmp_path / "run" / "checkpoints" / f"step-{step}"
+        name = "encoder.blocks.0.attn.qkv.weight"
+        expected = 0.5 * expected + 0.5 * load_file(checkpoint / "model.safetensors")[name]
+        average = load_file(checkpoint / "ema.safetensors")[name]
+        torch.testing.assert_close(average, expected / (1 - 0.5**step))
+    assert not [name for name in load_file(checkpoint / "ema.safetensors") if not name.startswith("encoder.")]
 
 
 def test_a_run_repeats_itself_from_its_own_config(finished, maekit_here, tmp_path):

@@ -80,7 +80,7 @@ def test_validation_images_choose_nothing():
 def test_every_kind_judges_and_touches_nothing(kind, digits):
     torch.manual_seed(1)
     if kind == "masked autoencoder":
-        model = MaskedAutoencoder(TINY, TargetConfig(pixels="raw"), MaskConfig(), **HALF).eval()
+        model = MaskedAutoencoder(TINY, TargetConfig(kind="raw"), MaskConfig(), **HALF).eval()
         model.decoder.train()
     else:
         settings = ClassifierConfig(pooling="mean", drop_path=0.5)

@@ -32,7 +32,7 @@ def pretrained(tmp_path_factory):
         decoder=DecoderConfig(kind="linear"),
     )
     half = (0.5,) * 3
-    native.save(MaskedAutoencoder(config, TargetConfig(pixels="raw"), MaskConfig(ratio=0.6), mean=half, std=half), path)
+    native.save(MaskedAutoencoder(config, TargetConfig(kind="raw"), MaskConfig(ratio=0.6), mean=half, std=half), path)
     return path
 
 

@@ -24,7 +24,7 @@ def curve(name: str = "training", **options: object) -> str:
 
 FIGURES = [
     pytest.param(curve, id="curve"),
-    pytest.param(lambda: curve(smooth=5, log=True), id="smooth log curve"),
+    pytest.param(lambda: curve(smooth=5), id="smooth curve"),
     pytest.param(lambda: figures.bars({"5 labels": {"pretrained": [0.5, 0.6]}}, ylabel="top-1"), id="bars"),
     pytest.param(lambda: figures.heat([[3, 1], [0, 2]], ["cat", "dog"]), id="heat"),
 ]
@@ -63,16 +63,6 @@ def test_a_curve_names_its_axes_and_series_as_text():
 def test_names_are_neither_markup_nor_mathematics():
     svg = figures.heat([[3, 1], [0, 2]], ["<b>cat</b>", "$x_1$"])
     assert {"<b>cat</b>", "$x_1$"} <= set(words(svg))
-
-
-@pytest.mark.parametrize(
-    ("values", "labels"),
-    [([0.1, 1, 100], {"0.1", "1", "10", "100"}), ([0.31, 0.5, 0.9], {"0.4", "0.6"})],
-)
-def test_a_logarithmic_axis_is_labelled_in_plain_numbers(values: list[float], labels: set[str]):
-    written = words(figures.curve({"loss": ([1, 2, 3], values)}, xlabel="step", ylabel="loss", log=True))
-    assert labels <= set(written)
-    assert not any("$" in label or "math" in label for label in written)
 
 
 def test_values_that_are_not_finite_leave_a_gap_and_stop_nothing():

@@ -24,7 +24,7 @@ def model_of() -> Callable[..., native.Model]:
     """A tiny model of a kind, in eval mode, its weights drawn wide so that each one matters."""
 
     def build(kind: str, pooling: str = "mean", **changes) -> native.Model:
-        plain = {"target": TargetConfig(pixels="normalised"), "mask": MaskConfig(ratio=0.5)}
+        plain = {"target": TargetConfig(kind="normalised"), "mask": MaskConfig(ratio=0.5)}
         parts = {"masked_autoencoder": plain, "classifier": {"pooling": pooling, "classes": ("jay", "kite", "owl")}}
         torch.manual_seed(0)
         model = native.build(Blueprint(kind, tiny.model_config(**changes), MEAN, STD, **parts.get(kind, {})))

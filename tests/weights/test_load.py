@@ -117,7 +117,7 @@ def test_an_assumption_is_said(fixture_path, caplog):
     assert "target: unknown" in caplog.text
     caplog.clear()
     model = load(fixture_path("facebook_mae_full"), WeightsOptions(**options, target="normalised"))
-    assert model.target.pixels == "normalised"
+    assert model.target.kind == "normalised"
     assert not caplog.text
 
 

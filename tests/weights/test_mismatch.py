@@ -10,7 +10,7 @@ from maekit.weights.blueprint import Blueprint
 
 
 def shapes(kind="masked_autoencoder", channels=3, **changes):
-    parts = {"target": TargetConfig(pixels="raw"), "mask": MaskConfig()} if kind == "masked_autoencoder" else {}
+    parts = {"target": TargetConfig(kind="raw"), "mask": MaskConfig()} if kind == "masked_autoencoder" else {}
     config = tiny.model_config(channels=channels, **changes)
     model = native.build(Blueprint(kind, config, (0.5,) * channels, (0.5,) * channels, **parts))
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -77,7 +77,7 @@ def test_the_command_line_in_official_files_is_read(fixture_path, tmp_path):
     content["args"] = argparse.Namespace(norm_pix_loss=True, mask_ratio=0.6, blr=1.5e-4, output_dir=None)
     torch.save(content, tmp_path / "w.pth")
     model = load(tmp_path / "w.pth", WeightsOptions(heads=3, decoder_heads=4))
-    assert model.target.pixels == "normalised"
+    assert model.target.kind == "normalised"
     assert model.mask.ratio == 0.6
 
 

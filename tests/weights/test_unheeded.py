@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 import tiny
-from maekit.config.verbs import DeviceOptions, ReconstructOptions, WeightsOptions
+from maekit.config.verbs import ReconstructOptions, WeightsOptions
 from maekit.errors import UsageError, WeightsError
 from maekit.inference.reconstruct import reconstruct_files
 from maekit.weights import native
@@ -48,7 +48,7 @@ def test_heads_that_the_encoders_name_says_count_as_said(model_of, tmp_path):
 def test_statistics_of_a_model_that_needs_none_are_refused(maekit_here, tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     Image.new("RGB", (32, 32)).save(tmp_path / "b.png")
-    done = maekit_here("pretrain", "vit-tiny", tmp_path, *tiny.SIZES, "--target.pixels", "raw", "--lr", "1e-3",
+    done = maekit_here("pretrain", "vit-tiny", tmp_path, *tiny.SIZES, "--target.kind", "raw", "--lr", "1e-3",
                        "--batch-size", "2", "--steps", "1", "--workers", "0", "--out", tmp_path / "run")  # fmt: skip
     assert done.returncode == 0, done.stderr
     options = ReconstructOptions(
@@ -56,7 +56,7 @@ def test_statistics_of_a_model_that_needs_none_are_refused(maekit_here, tmp_path
         weights=str(tmp_path / "run"),
         out=str(tmp_path / "o.png"),
         statistics="original",
-        device=DeviceOptions(device="cpu"),
+        device="cpu",
     )
     with pytest.raises(UsageError, match=r"--statistics: .*run predicts pixels as they are"):
         reconstruct_files(options)

@@ -31,7 +31,7 @@ def write(config: ModelConfig, path, kind: str = "masked_autoencoder"):
     if kind == "masked_autoencoder":
         uniform = config.swin_method == "uniform"
         mask = MaskConfig(kind="one_in_2x2", ratio=0.75) if uniform else MaskConfig(ratio=0.6)
-        model = MaskedAutoencoder(config, TargetConfig(pixels="raw"), mask, mean=HALF, std=HALF)
+        model = MaskedAutoencoder(config, TargetConfig(kind="raw"), mask, mean=HALF, std=HALF)
     else:
         model = ImageEncoder(config, mean=HALF, std=HALF)
     for name, parameter in model.named_parameters():  # biases that are seen

@@ -4,7 +4,8 @@ from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import JITTER, RISING, WIDE, WORDS, Annotated, Field, config
+from maekit.config.objects import Images, text
+from maekit.config.schema import JITTER, RISING, WIDE, WORDS, Annotated, Field, config, part
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Ratio = Annotated[float, Field(gt=0)]
@@ -14,7 +15,7 @@ _Ratio = Annotated[float, Field(gt=0)]
 class DataConfig:
     """Training images."""
 
-    source: Annotated[str, arg(aliases=("--data",)), WORDS] = ""
+    source: Annotated[Images, arg(aliases=("--data",)), WORDS] = text("")
     """SOURCE: a folder (of class folders, or of images at any depth), a list file `path, label`, .parquet, tar shards
     (shard-{000..099}.tar), hf:REPO@split, digits:train. The option's name may be left out."""
     normalise: Annotated[Literal["imagenet", "half", "measured", "given"], arg(aliases=("--normalise",))] = "imagenet"
@@ -43,7 +44,7 @@ class DataConfig:
 
 @config
 class AugmentConfig:
-    """What is done to a training image, in this order: crop, flip, RandAugment, colour jitter, erasing."""
+    """What is done to a training image, in this order: crop, flip, RandAugment, colour jitter, erasing, your own."""
 
     crop: Literal["random", "pad", "center", "none"] = "random"
     """random: random resized crop. pad: pad by an eighth, crop at random (small images). center: resize, then the
@@ -63,6 +64,9 @@ class AugmentConfig:
     """Probability of colour jitter, where it has strengths."""
     erase: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability of random erasing."""
+    own: Annotated[str, arg(aliases=("--augment",)), part("augment", "")] = ""
+    """module:object: a function of your own, from an image [C, H, W], uint8 or float in [0, 1], to one of that shape
+    and type. Python's, NumPy's and torch's generators are seeded for it, by image and epoch. Empty: none."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """Resampling filter, of RandAugment's rotations and shears too; resizing is always antialiased."""
     repeats: Annotated[int, Field(ge=1)] = 1
@@ -74,7 +78,7 @@ class AugmentConfig:
 class ValidationConfig:
     """Held-out images that tell, while training, whether it works."""
 
-    source: Annotated[str, arg(aliases=("--val",))] = ""
+    source: Annotated[Images, arg(aliases=("--val",))] = text("")
     """SOURCE of held-out images; empty: none."""
     split: Annotated[float | None, arg(aliases=("--val-split",)), Field(gt=0, lt=1)] = None
     """In place of a source: hold out this share of the training images, of each class alike, drawn by the seed."""

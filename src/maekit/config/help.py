@@ -7,7 +7,7 @@ import sys
 import textwrap
 from dataclasses import MISSING
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from maekit.config.options import Option, by_name
 
@@ -133,8 +133,7 @@ def _entry(name: str, option: Option, most: int) -> list[str]:
 def _gist(option: Option) -> str:
     """The first sentence, or all where it is of the first of several choices alone."""
     text = help_of(option)
-    choices = get_args(option.item) if get_origin(option.item) is Literal else ()
-    return text if text.partition(":")[0] in choices else first_sentence(text) + "."
+    return text if text.partition(":")[0] in option.choices else first_sentence(text) + "."
 
 
 def _cut(text: str, most: int) -> str:
@@ -150,11 +149,7 @@ def _value(name: str, option: Option) -> str:
         return ""
     if option.takes == "size":
         return "N|HxW"
-    if name in _VALUES:
-        word = _VALUES[name]
-    else:
-        choices = get_args(option.item) if get_origin(option.item) is Literal else ()
-        word = "|".join(map(str, choices)) or _metavar(option.item)
+    word = _VALUES.get(name) or "|".join(filter(None, option.choices)) or _metavar(option.item)
     return f"{word} ..." if option.takes == "some" else " ".join([word] * option.count)
 
 

@@ -3,9 +3,10 @@
 import dataclasses
 from typing import Any, Literal
 
+from pydantic import AliasChoices
 from tyro.conf import arg
 
-from maekit.config.schema import ENCODER, POSITIVE, Annotated, Field, MaybeSize, Size, config, size
+from maekit.config.schema import ENCODER, POSITIVE, Annotated, Field, MaybeSize, Size, config, part, size
 from maekit.errors import ModelError
 
 Positions = Literal["sincos", "learned", "sincos1d"]
@@ -50,7 +51,8 @@ class ModelConfig:
     """Encoder and decoder. The encoder is a timm model under its timm name."""
 
     encoder: Annotated[str, ENCODER]
-    """timm name of the encoder, such as vit_base_patch16_224, swin_tiny_patch4_window7_224, hiera_tiny_224."""
+    """timm name of the encoder, such as vit_base_patch16_224, swin_tiny_patch4_window7_224, hiera_tiny_224. Of a family
+    of your own: module:object:NAME."""
     image_size: Annotated[Size, POSITIVE, arg(aliases=("--image-size",))]
     """Pixels the model sees: one number, or height and width."""
     patch_size: Annotated[MaybeSize, POSITIVE] = None
@@ -92,6 +94,11 @@ class ModelConfig:
     def image_hw(self) -> tuple[int, int]:
         return size(self.image_size)
 
+    @property
+    def architecture(self) -> str:
+        """The encoder's name without the family that stands before it."""
+        return self.encoder.rpartition(":")[2]
+
     def timm_arguments(self) -> dict[str, Any]:
         """These options as arguments of `timm.create_model`, without those that stay as the encoder's name says."""
         given = {argument: getattr(self, option) for argument, option in TIMM_ARGUMENTS.items()}
@@ -107,21 +114,27 @@ class ModelConfig:
 class MaskConfig:
     """Which patches are hidden."""
 
-    kind: Literal["random", "block", "grid", "one_in_2x2"] = "random"
+    kind: Annotated[str, arg(aliases=("--mask",)), part("mask", "random", "block", "grid", "one_in_2x2")] = "random"
     """random: uniformly drawn. block: grown rectangles (BEiT, arXiv 2106.08254). grid: every n-th stays visible.
-    one_in_2x2: one visible in each 2x2 block (UM-MAE)."""
+    one_in_2x2: one visible in each 2x2 block (UM-MAE). module:object: your own."""
     ratio: Annotated[float, arg(aliases=("--mask-ratio",)), Field(gt=0, lt=1)] = 0.75
     """Share of the mask units that is hidden."""
+
+
+_Target = Annotated[
+    str, part("target", "raw", "normalised"), Field(validation_alias=AliasChoices("kind", "pixels"))  # its old name
+]
 
 
 @config
 class TargetConfig:
     """What the hidden patches are compared with. No default: recipes differ, and so do the results."""
 
-    pixels: Literal["raw", "normalised"]
-    """raw: the (standardised) pixels. normalised: each patch less its mean, divided by its standard deviation."""
-    loss: Literal["l2", "l1"] = "l2"
-    """Mean squared or mean absolute error, over hidden patches only."""
+    kind: Annotated[_Target, arg(aliases=("--target", "--target.pixels"))]
+    """raw: the (standardised) pixels. normalised: each patch less its mean, divided by its standard deviation.
+    module:object: your own."""
+    loss: Annotated[str, arg(aliases=("--loss",)), part("loss", "l2", "l1")] = "l2"
+    """Over hidden patches only. l2: mean squared error. l1: mean absolute error. module:object: your own."""
 
 
 def check_divides(image_hw: tuple[int, int], unit: tuple[int, int], what: str = "patch") -> None:

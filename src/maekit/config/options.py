@@ -4,10 +4,12 @@ import dataclasses
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import get_annotations
 from typing import Any, Literal, Union, get_args, get_origin
 
 from maekit.config.files import group_of
-from maekit.config.schema import SIZE, WORDS
+from maekit.config.schema import SIZE, WORDS, PartOf
+from maekit.parts import is_part
 
 Takes = Literal["nothing", "one", "size", "some"]
 
@@ -18,7 +20,8 @@ class Option:
 
     path: the field's, such as data.source. names: as typed, the short one first. takes: nothing (a flag), one word (or
     a fixed `count` of them), a size of one word or two, or some words, as many as fit. item: type of each word. alone:
-    words that stand in place of all `count`. words: whether words that follow no option belong here. owner, field:
+    words that stand in place of all `count`. choices: the words it may be, where those are few. or_part: or else the
+    name of a part of the user's. words: whether words that follow no option belong here. owner, field:
     where its help stands.
     """
 
@@ -32,6 +35,8 @@ class Option:
     field: str
     default: Any = dataclasses.MISSING
     alone: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    or_part: bool = False
 
     @property
     def name(self) -> str:
@@ -51,19 +56,19 @@ class Option:
 
     def fits(self, word: str) -> bool:
         """Whether a word can be one of the some that this takes."""
-        if get_origin(self.item) is Literal:
-            return word in get_args(self.item)
+        if self.choices:
+            return word in self.choices or (self.or_part and is_part(word))
         if self.item in (int, float):
             return _is_number(word)
         return True
 
 
-def options_of(kind: type[Any], default: Any = None, *, flat: bool = False) -> list[Option]:
+def options_of(kind: type[Any], default: Any = None) -> list[Option]:
     """All options of a config class, in order.
 
-    default: a config whose groups that are None offer no options. flat: groups give no prefix to names.
+    default: a config whose groups that are None offer no options.
     """
-    return list(_walk(kind, default, "", flat))
+    return list(_walk(kind, default, ""))
 
 
 def by_name(options: list[Option]) -> dict[str, Option]:
@@ -71,14 +76,14 @@ def by_name(options: list[Option]) -> dict[str, Option]:
     return {name: option for option in options for name in (*option.names, *option.negative)}
 
 
-def _walk(kind: type[Any], default: Any, prefix: str, flat: bool) -> Iterator[Option]:
+def _walk(kind: type[Any], default: Any, prefix: str) -> Iterator[Option]:
     for field in dataclasses.fields(kind):
         value = getattr(default, field.name) if default is not None else _default(field)
         inner = group_of(field.type)
         if inner is None:
-            yield _option(kind, field, value, prefix, flat)
+            yield _option(kind, field, value, prefix)
         elif value is not None:
-            yield from _walk(inner, None if value is dataclasses.MISSING else value, f"{prefix}{field.name}.", flat)
+            yield from _walk(inner, None if value is dataclasses.MISSING else value, f"{prefix}{field.name}.")
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
@@ -87,13 +92,14 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     return field.default
 
 
-def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix: str, flat: bool) -> Option:
+def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix: str) -> Option:
     markers = _markers(field.type)
     settings = [marker for marker in markers if hasattr(marker, "aliases")]
     own = next((marker.name for marker in settings if marker.name), field.name)
     aliases = [alias for marker in settings for alias in marker.aliases or ()]
-    long = "--" + (own if flat else prefix + own).replace("_", "-")
+    long = "--" + (prefix + own).replace("_", "-")
     takes, count, item = _arity(field.type, value)
+    bound = next((marker for marker in [*markers, *_markers_of_items(field.type)] if isinstance(marker, PartOf)), None)
     return Option(
         path=prefix + field.name,
         names=(*aliases, long),
@@ -101,10 +107,12 @@ def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix
         count=count,
         item=item,
         words=WORDS in markers,
-        owner=kind,
+        owner=next(base for base in kind.__mro__ if field.name in get_annotations(base)),
         field=field.name,
         default=value,
         alone=_alone(field.type),
+        choices=tuple(map(str, bound.choices if bound else get_args(item) if get_origin(item) is Literal else ())),
+        or_part=bound is not None,
     )
 
 
@@ -157,6 +165,12 @@ def _markers(annotation: Any) -> list[Any]:
     if get_origin(annotation) is not tuple:
         found += [marker for member in get_args(annotation) if member is not Ellipsis for marker in _markers(member)]
     return found
+
+
+def _markers_of_items(annotation: Any) -> list[Any]:
+    """What stands beside the type of a tuple's items."""
+    bare = _bare(annotation)
+    return _markers(get_args(bare)[0]) if get_origin(bare) is tuple else []
 
 
 def _negated(name: str) -> str:

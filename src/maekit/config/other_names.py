@@ -22,7 +22,6 @@ def _all(names: str, *ours: str, note: str = "", otherwise: str = "") -> dict[st
 
 _CLASSES = "classes are those of the labelled images"
 _OWN_MODEL = "the model is the weights' own"
-_ONE_WAY = "there is no such choice here"
 
 OTHER_NAMES: dict[str, Other] = {
     # images
@@ -72,7 +71,7 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("num-heads", "--model.heads", "--heads"),
     **_all("masking-ratio", "--mask-ratio"),
     **_all("mask-type mask-kind mask-strategy masking masking-strategy", "--mask.kind"),
-    **_all("norm-pix-loss norm-pix", "--target.pixels normalised"),
+    **_all("norm-pix-loss norm-pix", "--target.kind normalised"),
     **_all("drop-path drop-path-rate", "--classifier.drop-path"),
     **_all("global-pool", "--classifier.pooling mean"),
     **_all("layerscale init-values layer-scale-init ls-init", "--model.layer-scale", otherwise=_OWN_MODEL),

@@ -1,6 +1,8 @@
 """How every config class is made: a frozen keyword-only pydantic dataclass that refuses unknown keys."""
 
+import dataclasses
 import re
+from inspect import get_annotations
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
@@ -8,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from tyro.constructors import PrimitiveConstructorSpec
+
+from maekit import parts
 
 __all__ = [
     "CLIMBING",
@@ -24,10 +28,14 @@ __all__ = [
     "MaybeSize",
     "Size",
     "config",
+    "part",
     "size",
+    "verb",
 ]
 
 T = TypeVar("T")
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -36,8 +44,20 @@ def config(cls: type[T]) -> type[T]:
 
     Bounds stand in the annotation, `Annotated[int, Field(ge=1)]`, so that defaults stay plain values, as tyro needs.
     """
-    options = ConfigDict(extra="forbid", allow_inf_nan=False)
-    return dataclass(cls, kw_only=True, frozen=True, config=options)  # type: ignore[return-value]
+    return dataclass(cls, kw_only=True, frozen=True, config=_STRICT)  # type: ignore[return-value]
+
+
+@dataclass_transform(frozen_default=True)
+def verb(cls: type[T]) -> type[T]:
+    """The same for the options of a verb, whose first ones may be given by their place, with groups as base classes.
+
+    Its own options come first, as in its help.
+    """
+    made: Any = dataclass(cls, frozen=True, config=_STRICT)
+    own = get_annotations(cls)
+    fields = made.__dataclass_fields__
+    made.__dataclass_fields__ = dict(sorted(fields.items(), key=lambda field: field[0] not in own))
+    return made
 
 
 class _Marker:
@@ -154,8 +174,32 @@ DEVICE = AfterValidator(_device)
 """Of a device's name."""
 
 
-def _architecture(name: str) -> str:
-    """An encoder's name as timm lists it: no repository, no pretrained tag, no file."""
+@dataclasses.dataclass(frozen=True)
+class PartOf(AfterValidator):
+    """The bound of a word that is one of some choices, or names a part that the user brings."""
+
+    choices: tuple[str, ...] = ()
+
+
+def part(kind: str, *choices: str) -> PartOf:
+    """The bound of a word that is one of maekit's own choices, or names a part of this kind that the user brings."""
+
+    def check(text: str) -> str:
+        if text in choices or parts.is_part(text) or text.partition(",")[0] in (others := sorted(parts.offered(kind))):
+            return text
+        known = ", ".join([*filter(None, choices), *others])
+        wanted = f"Input should be {known + ', or ' if known else ''}one of your own, as module:object"
+        raise PydanticCustomError("part", wanted)
+
+    return PartOf(check, choices)
+
+
+def _architecture(text: str) -> str:
+    """An encoder's name as timm lists it: no repository, no pretrained tag, no file. A family may stand before it."""
+    family, _, name = text.rpartition(":")
+    if family not in ("", "timm") and (parts.is_part(family) or family in parts.offered("encoder")):
+        return text
+    name = text if family != "timm" else name
     plain = re.split(r"[/:\\]", name)[-1]
     if plain == name and "." not in name:
         return name

@@ -4,6 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
+from maekit.config.objects import PathText, text
 from maekit.config.schema import CLIMBING, DEVICE, Annotated, Field, config
 from maekit.errors import RunError, UsageError
 
@@ -15,14 +16,17 @@ _SMALL_BATCH = 64
 class OptimizerConfig:
     """Optimizer. `lr` wins over `base_lr` where both are set; naming one on the command line clears the other."""
 
-    name: Literal["adamw", "lars", "sgd"] = "adamw"
-    """adamw, lars (arXiv 1708.03888, as in the paper's linear probe), or sgd with momentum."""
+    name: Literal["adamw", "lars", "sgd", "muon"] = "adamw"
+    """adamw, lars (arXiv 1708.03888, as in the paper's linear probe), sgd with momentum, or muon (arXiv 2605.24770) for
+    the matrices of blocks, at AdamW's rates, and AdamW for all else."""
     base_lr: Annotated[float | None, arg(aliases=("--base-lr",)), Field(gt=0)] = None
     """Learning rate per 256 images of the batch; the actual one is this times batch size / 256."""
     lr: Annotated[float | None, arg(aliases=("--lr",)), Field(gt=0)] = None
     """Absolute peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's two decay rates; the first is the momentum of LARS and SGD."""
+    muon_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """muon: the momentum of its matrices."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's epsilon."""
     trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
@@ -51,7 +55,7 @@ class OptimizerConfig:
 
 @config
 class ScheduleConfig:
-    """How long, in what batches, and the learning rate by the step: warmup, then half a cosine, stairs or level."""
+    """How long, in what batches, and the learning rate by the step: warmup, then half a cosine or another course."""
 
     epochs: Annotated[float | None, arg(aliases=("--epochs",)), Field(gt=0)] = None
     """Passes over the data. Also the yardstick of the warmup."""
@@ -70,10 +74,13 @@ class ScheduleConfig:
     """The most images per device and pass that are chosen where micro_batch_size is None."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Epochs over which the learning rate grows from zero."""
-    course: Literal["cosine", "constant", "step", "early_cosine"] = "cosine"
+    course: Literal["cosine", "constant", "step", "early_cosine", "cooldown", "linear_cooldown"] = "cosine"
     """The learning rate after the warmup. cosine: half a cosine down to min_lr. constant: as it is. step: times gamma
     at each of the milestones. early_cosine: a cosine that began with the run, reaches zero a warmup before the end and
-    rises again (FlyEgle/MAE-pytorch)."""
+    rises again (FlyEgle/MAE-pytorch). cooldown: as it is, then down to zero by 1 - sqrt of the way (arXiv 2405.18392),
+    so that --branch ends one run at several lengths. linear_cooldown: the same in a straight line."""
+    cooldown: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """cooldown, linear_cooldown: the share of the steps in which the rate falls, the last ones."""
     milestones: Annotated[tuple[Annotated[float, Field(gt=0)], ...], CLIMBING] = ()
     """step: the epochs at which the rate falls, the first one first. Where `steps` is set too they keep their share."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -154,10 +161,13 @@ class ScheduleConfig:
 class RunConfig:
     """Where a run goes and how it is executed; none of it changes what is learned, but for seed and precision."""
 
-    out: Annotated[str, arg(aliases=("--out",))] = ""
+    out: Annotated[PathText, arg(aliases=("--out",))] = text("")
     """Run folder. Empty: runs/NAME-DATE-TIME."""
     resume: Annotated[bool, arg(aliases=("--resume",))] = False
     """Continue from the newest sound checkpoint in the run folder, or start where there is none, and say which."""
+    branch: Annotated[str, arg(aliases=("--branch",))] = ""
+    """Go on, in a folder of its own, from another run's RUN/checkpoints/step-N, exactly as that would have. Length and
+    course of the rate may be others."""
     overwrite: Annotated[bool, arg(aliases=("--overwrite",))] = False
     """Start anew in a folder that holds a run; what that run wrote is removed."""
     allow_drift: Annotated[bool, arg(aliases=("--allow-drift",))] = False
@@ -180,10 +190,12 @@ class RunConfig:
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     ema: Annotated[float | None, Field(gt=0, lt=1)] = None
-    """Decay per step of a running average of the weights, saved and evaluated beside them; None: none. A run of fewer
-    than 6 / (1 - decay) steps takes a faster one, and says so."""
+    """Decay per step of a running average of the weights, in pretraining of the encoder's alone, saved and evaluated
+    beside them; None: none. A run of fewer than 6 / (1 - decay) steps takes a faster one, and says so."""
     tensorboard: bool = True
     """Write tensorboard/ beside metrics.jsonl."""
+    parts: Annotated[tuple[str, ...], arg(aliases=("--parts",))] = ()
+    """Your own parts, module:object, that the weights it starts from name: no code is imported because of a file."""
     hang_timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds a distributed process waits for the others before the job ends."""
 

@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Literal, get_args, get_origin
 
 from maekit.config.options import Option, by_name
 from maekit.config.other_names import COUNTS_DEVICES, COUNTS_NODES, OF_TORCHRUN, OTHER_NAMES
@@ -88,9 +87,9 @@ def _ours(name: str, real: Mapping[str, Option]) -> str:
     found = next((ours for ours in other.ours if ours.split()[0] in real), None)
     if found is None:
         return ""
-    item = real[found.split()[0]].item
-    if get_origin(item) is Literal and " " not in found:
-        found += f" {'|'.join(map(str, get_args(item)))}"
+    choices = real[found.split()[0]].choices
+    if choices and " " not in found:
+        found += f" {'|'.join(choices)}"
     return f"; maekit has {found}" + (f" ({other.note})" if other.note else "")
 
 
@@ -139,7 +138,7 @@ def _without_torchrun(words: list[str]) -> tuple[list[str], dict[str, str]]:
 def _by_conversion(name: str, value: str, asked: Asked) -> str:
     """Where a verb keeps the model of its weights: what changes the weights beforehand."""
     paths = {option.path for option in asked.options}
-    if "weights" not in paths or "model.encoder" in paths or "weights_options.encoder" in paths:
+    if "weights" not in paths or "model.encoder" in paths or "encoder" in paths:
         return ""
     leaf = name.rpartition(".")[2]
     other = OTHER_NAMES.get(leaf)
@@ -150,7 +149,7 @@ def _by_conversion(name: str, value: str, asked: Asked) -> str:
         return f": {asked.verb} keeps the model of its weights, and those are given by --weights hf:timm/{plain}"
     for option in asked.others().get("convert", []):
         own = option.name.lstrip("-")
-        if option.path.startswith("weights_options.") and own in names:
+        if option.owner.__name__ == "WeightsOptions" and own in names:
             purpose = "to change them" if own in _CHANGING else "to say what they leave unsaid"
             return (
                 f": {asked.verb} keeps the model of its weights; {purpose} beforehand: maekit convert W --to maekit "

@@ -10,6 +10,7 @@ from itertools import groupby
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.config import AugmentConfig, DataConfig
@@ -148,7 +149,7 @@ def train_batches(
 def eval_batches(
     source: Source,
     *,
-    indices: Sequence[int] | None,
+    indices: Sequence[int] | NDArray[np.int64] | None,
     image_hw: tuple[int, int],
     channels: int,
     crop_share: float,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
+from maekit import parts
 from maekit.config import AugmentConfig
 from maekit.errors import UsageError
 from maekit.randomness import global_seeds, numpy_generator
@@ -43,12 +44,16 @@ class TrainTransform:
     _randaugment: Any = field(init=False, default=None)
     _jitter: Any = field(init=False, default=None)
     _erase: Any = field(init=False, default=None)
+    _own: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.augment.randaugment:
             self._randaugment = _randaugment(self.augment, self.image_hw)
         if self.augment.color_jitter and self.augment.color_jitter_prob:
             self._jitter = _color_jitter(self.augment.color_jitter)
+        if self.augment.own:
+            parts.say(self.augment.own)
+            self._own = parts.find("augment", self.augment.own).bound()
         if self.augment.erase:
             from timm.data.random_erasing import RandomErasing
 
@@ -69,7 +74,7 @@ class TrainTransform:
         image = self._crop(image, draw)
         if draw.random() < self.augment.flip:
             image = functional.horizontal_flip(image)
-        if self._randaugment is not None or self._jitter is not None or self._erase is not None:
+        if any(step is not None for step in (self._randaugment, self._jitter, self._erase, self._own)):
             with global_seeds(_AUGMENT, *key):
                 image = self._from_libraries(image)
         return image
@@ -103,7 +108,20 @@ class TrainTransform:
             values = functional.to_dtype(image, torch.float32, scale=True)
             values = self._erase((values - _NOISE_MEAN) / _NOISE_STD) * _NOISE_STD + _NOISE_MEAN
             image = functional.to_dtype(values.clamp_(0, 1), image.dtype, scale=True)
-        return image
+        return image if self._own is None else self._by_own(image)
+
+    def _by_own(self, image: Tensor) -> Tensor:
+        try:
+            changed = self._own(image)
+        except Exception as error:
+            raise UsageError(f"augment {self.augment.own}: {type(error).__name__}: {error}") from error
+        if not isinstance(changed, Tensor) or (changed.shape, changed.dtype) != (image.shape, image.dtype):
+            found = f"{changed.dtype} {list(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
+            wanted = f"{image.dtype} {list(image.shape)}"
+            raise UsageError(
+                f"augment {self.augment.own}: made {found} of an image that is {wanted}; both must be alike"
+            )
+        return changed
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ _FREE = {
     "schedule.recipe_batch_size", "schedule.recipe_images",
 }  # fmt: skip
 _FREE_GROUPS = ("validation",)
+_BRANCH = "run.branch"
+_FREE_IN_BRANCHES = {"schedule.epochs", "schedule.steps", "schedule.course", "schedule.cooldown", "schedule.min_lr",
+                     "schedule.milestones", "schedule.gamma"}  # fmt: skip
 _SHOWN = 8
 
 
@@ -28,16 +31,24 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
 
 
 def refuse_drift(then: Mapping[str, Any], now: Mapping[str, Any], *, allowed: bool) -> None:
-    """Raises RunError, listing the differences, where `identity` has changed; warns instead where that is allowed."""
+    """Raises RunError, listing the differences, where `identity` has changed; warns instead where that is allowed.
+
+    Of a checkpoint that a run branches from, length and course of the rate may be others.
+    """
     old, new = then.get("identity", {}), now.get("identity", {})
-    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    branches = new.get(_BRANCH) and new[_BRANCH] != old.get(_BRANCH)
+    free = {_BRANCH} | (_FREE_IN_BRANCHES if branches else set())
+    changed = [name for name in sorted({*old, *new} - free) if old.get(name) != new.get(name)]
     if not changed:
         return
     words = ", ".join(_difference(name, old.get(name), new.get(name)) for name in changed[:_SHOWN])
     if len(changed) > _SHOWN:
         words += f" and {len(changed) - _SHOWN} more"
-    if not allowed:
-        raise RunError(f"this is not the run that was interrupted: {words}; give the same again, or --allow-drift")
+    other = "optimizer.name" in changed  # which knows nothing of the moments
+    if other or not allowed:
+        way = "begin anew from its weights by --weights" if other else "--allow-drift"
+        was = "it branches from" if branches else "was interrupted"
+        raise RunError(f"this is not the run that {was}: {words}; give the same again, or {way}")
     log.warning("going on in spite of differences: %s", words)
 
 

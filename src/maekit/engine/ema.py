@@ -32,8 +32,9 @@ class Ema:
     section 3). The initial weights leave with the first step; this start is over, to 5%, after 3 / (1 - decay) steps.
     """
 
-    def __init__(self, model: nn.Module, decay: float, steps: int | None = None) -> None:
-        """steps: of the whole run, for which the decay is made to fit, and a line said where it was not; None: any."""
+    def __init__(self, model: nn.Module, decay: float, steps: int | None = None, part: str = "") -> None:
+        """steps: of the whole run, for which the decay is made to fit, and a line said where it was not; None: any.
+        part: what names begin with of that which is averaged, and given back."""
         self.decay = decay if steps is None else fitting_decay(decay, steps)
         if self.decay < decay:
             log.info(
@@ -41,7 +42,8 @@ class Ema:
                 decay, 1 / (1 - decay), steps, self.decay, 1 / (1 - self.decay),
             )  # fmt: skip
         self._model = model
-        self._weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        self._part, named = part, model.named_parameters()
+        self._weights = {n: p.detach().clone() for n, p in named if p.requires_grad and n.startswith(part)}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -51,8 +53,9 @@ class Ema:
         torch._foreach_lerp_(list(self._weights.values()), [parameters[name] for name in self._weights], share)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The model's state dict with averaged weights in place of its own."""
-        return {**self._model.state_dict(), **self._weights}
+        """The state dict of the model, or of its part, with averaged weights in place of its own."""
+        whole = {**self._model.state_dict(), **self._weights}
+        return {name: tensor for name, tensor in whole.items() if name.startswith(self._part)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `state_dict` gave."""

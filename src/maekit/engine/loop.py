@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maekit import storage
 from maekit.config import OptimizerConfig, RunConfig
-from maekit.engine import compiled, memory, metrics
+from maekit.engine import branch, compiled, memory, metrics
 from maekit.engine import optimizer as optimizers
 from maekit.engine.distributed import World, parallel
 from maekit.engine.drift import refuse_drift
@@ -40,7 +40,7 @@ log = logging.getLogger("maekit")
 
 @dataclass(frozen=True)
 class Outcome:
-    """step: where the run ended. record: its last logged line. averaged: the weights' running average, if kept."""
+    """step: where the run ended. record: its last logged line. averaged: the running average, if one is kept."""
 
     step: int
     record: Record
@@ -73,6 +73,8 @@ def train(
     if start >= plan.steps:
         return loop.complete(start)
     with contextlib.ExitStack() as open_now:
+        cards = range(torch.cuda.device_count()) if world.device.type == "cuda" else ()
+        open_now.enter_context(torch.random.fork_rng(cards))  # the caller's draws go on as if there had been no run
         history = None
         if folder is not None:
             history = History(folder.path, tensorboard=config.tensorboard, after_step=start)
@@ -137,7 +139,7 @@ class _Loop:
         self.parameters = [parameter for _, parameter in named if parameter.requires_grad]
         self.optimizer = optimizers.build(optimizer, named, plan.lr, task.rate_factors())
         self.keeps: bool = world.tell(folder is not None)
-        self.ema = Ema(self.model, config.ema, plan.steps) if config.ema else None
+        self.ema = Ema(self.model, config.ema, plan.steps, task.averaged) if config.ema else None
         self.forward = compiled.step_of(task, config)
         if world.size > 1:
             self.forward = parallel(self.forward)
@@ -201,7 +203,7 @@ class _Loop:
         if self.saved != done:
             self.save(done)
         run = "" if self.folder is None else str(self.folder.path)
-        raise Stopped(f"stopped by {by} after saving step {done}", run)
+        raise Stopped(f"stopped by {by} after saving step {done}", run, done, request.signal)
 
     def _update(self, step: int) -> None:
         scaler = self.precision.scaler
@@ -219,13 +221,8 @@ class _Loop:
         if scaler.is_enabled():
             scaler.step(self.optimizer)
             scaler.update()
-        elif isinstance(self.optimizer, torch.optim.AdamW):
-            # The fused kernel's own switch: it leaves weights and moments alone without asking the host.
-            self.optimizer.found_inf = (self.spoilt_step >= 0).float()  # type: ignore[attr-defined]
-            self.optimizer.step()
         else:
-            self._check_finite()
-            self.optimizer.step()
+            optimizers.step_unless(self.spoilt_step >= 0, self.optimizer)
 
     def _check_finite(self) -> None:
         """Raises TrainingError on every rank where a step was not finite; its images are written down first."""
@@ -271,7 +268,7 @@ class _Loop:
                 said: Record = dict(self.task.evaluate())
                 if self.ema is not None:
                     with self.ema.in_place():
-                        said |= {f"{name}_ema": value for name, value in self.task.evaluate().items()}
+                        said |= {f"{name}_ema": value for name, value in self.task.evaluate_average().items()}
         finally:
             self.model.train()
         return said
@@ -299,7 +296,7 @@ class _Loop:
             files = {"model": self.model.state_dict(), "optimizer": optimizers.state_tensors(self.optimizer)}
             metadata = {"model": self.task.metadata()}
             if self.ema is not None:
-                files["ema"], metadata["ema"] = self.ema.state_dict(), metadata["model"]
+                files["ema"], metadata["ema"] = self.ema.state_dict(), self.task.average_metadata()
             facts = {**self.facts, "scaler": self.precision.state()}
             self.folder.save(done, files, facts, metadata, keep=self.config.keep)
         self.world.wait()
@@ -311,8 +308,8 @@ class _Loop:
         return Outcome(step, record, self.averaged())
 
     def restore(self) -> int:
-        """Load the newest sound checkpoint, if there is one; the step it stands at, the same on every rank."""
-        found = self.world.patiently(lambda: None if self.folder is None else self.folder.newest_sound())
+        """Load the newest sound checkpoint, or that to branch from; the step it stands at, the same on every rank."""
+        found = self.world.patiently(lambda: branch.newest(self.folder, self.config, self.plan, self.facts))
         told = self.world.tell(found)
         if told is None:
             if self.config.resume:

@@ -14,6 +14,27 @@ Named = Iterable[tuple[str, nn.Parameter]]
 
 _NEVER_DECAYED = {"pos_embed", "pos_embed_win", "positions", "relative_position_bias_table", "logit_scale"}
 _OF_POSITIONS = "cpb_mlp"  # Swin V2 computes its position biases by it
+_BLOCKS = {"blocks", "layers"}
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for matrices, AdamW for all else, as one optimizer.
+
+    Muon (Keller Jordan, 2024; in MAE arXiv 2605.24770) steps by the orthogonal matrix nearest to the momentum, here as
+    large as AdamW's steps are (arXiv 2502.16982, section 2.2), whose rates and decay are its own then too.
+    """
+
+    def __init__(self, matrices: list[Any], others: list[Any], config: OptimizerConfig, lr: float) -> None:
+        muon = torch.optim.Muon(matrices, lr=lr, momentum=config.muon_momentum, adjust_lr_fn="match_rms_adamw")
+        adamw = torch.optim.AdamW(others, lr=lr, betas=config.betas, eps=config.eps, fused=True)
+        super().__init__(muon.param_groups + adamw.param_groups, {})
+        self.parts: tuple[torch.optim.Optimizer, ...] = muon, adamw
+        muon.state = adamw.state = self.state
+
+    def step(self) -> None:  # type: ignore[override]
+        """One step of both."""
+        for part in self.parts:
+            part.step()
 
 
 def decays(name: str, parameter: Tensor) -> bool:
@@ -22,6 +43,11 @@ def decays(name: str, parameter: Tensor) -> bool:
     return (
         parameter.ndim > 1 and last not in _NEVER_DECAYED and not last.endswith("token") and _OF_POSITIONS not in parts
     )
+
+
+def of_block(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix in a block of encoder or decoder, which is what Muon is for."""
+    return parameter.ndim == 2 and decays(name, parameter) and not _BLOCKS.isdisjoint(name.split("."))
 
 
 def build(
@@ -33,11 +59,12 @@ def build(
     group keeps its factor under `rate_factor` for the schedule. LARS scales the rate of matrices alone, as the paper's
     linear probe has it.
     """
-    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
     for name, parameter in named:
         if not parameter.requires_grad:
             continue
-        kind = decays(name, parameter), (rate_factors or {}).get(name, 1.0)
+        by_muon = config.name == "muon" and of_block(name, parameter)
+        kind = decays(name, parameter), by_muon, (rate_factors or {}).get(name, 1.0)
         group = groups.setdefault(kind, {"params": [], "names": []})
         group["params"].append(parameter)
         group["names"].append(name)
@@ -47,10 +74,14 @@ def build(
             "weight_decay": config.weight_decay if decayed or config.decay_all else 0.0,
             "rate_factor": factor,
             "lr": lr * factor,
+            "by_muon": by_muon,
             **({"always_adapt": decayed} if config.name == "lars" else {}),
         }
-        for (decayed, factor), group in groups.items()
+        for (decayed, by_muon, factor), group in groups.items()
     ]
+    if config.name == "muon":
+        matrices, others = ([group for group in settings if group["by_muon"] is its] for its in (True, False))
+        return Muon(matrices, others, config, lr)
     if config.name == "adamw":
         return torch.optim.AdamW(settings, lr=lr, betas=config.betas, eps=config.eps, fused=True)
     if config.name == "lars":
@@ -62,6 +93,22 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give each group the rate of this step."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate_factor"]
+
+
+@torch.no_grad()
+def step_unless(spoilt: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """A step; none where the bool `spoilt` is true, which is not waited for: weights, of AdamW moments too, stay."""
+    if isinstance(optimizer, Muon):
+        for part in optimizer.parts:
+            step_unless(spoilt, part)
+    elif isinstance(optimizer, torch.optim.AdamW):
+        optimizer.found_inf = spoilt.float()  # type: ignore[attr-defined]  # the fused kernel's own switch
+        optimizer.step()
+    else:
+        before = [(parameter, parameter.clone()) for _, parameter in _named(optimizer)]
+        optimizer.step()
+        for parameter, value in before:
+            parameter.copy_(torch.where(spoilt, value, parameter))
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Literal
 from maekit.config import OptimizerConfig, ScheduleConfig
 from maekit.errors import UsageError
 
-Course = Literal["cosine", "constant", "step", "early_cosine"]
+Course = Literal["cosine", "constant", "step", "early_cosine", "cooldown", "linear_cooldown"]
 _EARLY_WARMUP = 1e-6  # that the warmup of an early cosine has on top, as a share of the peak
 
 
@@ -32,6 +32,8 @@ class Plan:
     milestones: tuple[int, ...] = ()
     """Steps from which on the rate is multiplied by gamma, once more at each."""
     gamma: float = 1.0
+    cooldown: float = 0.0
+    """The share of the steps in which the rate falls to zero, the last ones."""
     batch_because: str = ""
     """Why the batch is another than the recipe's; empty where it is the recipe's or was given."""
 
@@ -60,6 +62,7 @@ class Plan:
             course=schedule.course,
             milestones=schedule.milestone_steps(images),
             gamma=schedule.gamma,
+            cooldown=schedule.cooldown if schedule.course.endswith("cooldown") else 0.0,
             batch_because=batch_because,
         )
         if plan.steps < 1:
@@ -88,13 +91,19 @@ class Plan:
         turns = (0, self.warmup_steps - 1, self.warmup_steps, self.steps - 1)
         return max(self.learning_rate(step) for step in turns if 0 <= step < self.steps)
 
+    @property
+    def level_until(self) -> int:
+        """The step from which on a cooldown lets the rate fall; `steps` where there is none."""
+        return max(self.warmup_steps, self.steps - round(self.cooldown * self.steps))
+
     def epoch(self, step: int) -> float:
         """Passes over the source after so many steps."""
         return step * self.batch_size / self.images
 
     def learning_rate(self, step: int) -> float:
         """Rate of step 0, 1, ..., steps - 1: linear from zero over the warmup, then half a cosine down to `min_lr`,
-        or as it is where the course is constant, or times `gamma` for each milestone that is passed.
+        or as it is where the course is constant, or times `gamma` for each milestone that is passed, or as it is until
+        the cooldown and then down to zero.
 
         A step's rate is that of the moment at which it begins, as in arXiv 2111.06377's released code: the first step
         of a warmup has rate zero, but in an early cosine.
@@ -107,6 +116,9 @@ class Plan:
             return self.lr
         if self.course == "step":
             return self.lr * self.gamma ** sum(step >= milestone for milestone in self.milestones)
+        if self.cooldown:
+            fallen = max(0.0, (step - self.level_until) / max(1, self.steps - self.level_until))
+            return self.lr * (1 - (fallen if self.course == "linear_cooldown" else math.sqrt(fallen)))
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         return self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 

@@ -26,6 +26,10 @@ class Task(Protocol):
     def model(self) -> nn.Module:
         """The module whose weights are trained and saved."""
 
+    @property
+    def averaged(self) -> str:
+        """What the names of those parameters begin with of which a running average is kept; empty: of all."""
+
     def prepare(self, batch: Any) -> Any:
         """What `loss` takes: a batch on the model's device with all that is drawn for it. Never compiled."""
 
@@ -35,11 +39,17 @@ class Task(Protocol):
     def evaluate(self) -> dict[str, float]:
         """What held-out images say of the model as it is; names begin with val_. Called on every rank."""
 
+    def evaluate_average(self) -> dict[str, float]:
+        """The same while averaged weights stand in the model."""
+
     def rate_factors(self) -> dict[str, float]:
         """Factors on the learning rate by parameter name (layer-wise decay); empty: none."""
 
     def metadata(self) -> dict[str, str]:
         """What stands in the header of the weights' file, enough to build the model anew."""
+
+    def average_metadata(self) -> dict[str, str]:
+        """The same of the average's file."""
 
 
 Batches = Callable[[int], Iterator[Any]]

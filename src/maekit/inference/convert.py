@@ -11,10 +11,12 @@ import torch
 
 from maekit.config.beforehand import check_conversion
 from maekit.config.verbs import ConvertOptions
-from maekit.engine.progress import log_to_terminal
 from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
+from maekit.results import Converted
+from maekit.sections import Text
+from maekit.targets import Pixels
 from maekit.weights import export, native
 from maekit.weights.export import Graph
 from maekit.weights.facebook import FACEBOOK
@@ -42,29 +44,39 @@ _TOLERANCE = 1e-4
 _PAPER_EPS = 1e-6
 
 
-def convert(options: ConvertOptions) -> dict[str, Any]:
-    """Read W, write it as the options say: {out, to, part, ...}, and for graphs the largest difference from the model.
+def convert(options: ConvertOptions) -> Converted:
+    """`maekit convert`: read W, write it as the options say; graphs are compared with the model.
 
     Raises UsageError for a name that belies its content, WeightsError where W cannot be read or the layout has no place
     for what it holds, StorageError.
     """
-    log_to_terminal()
     path = Path(options.out).expanduser()
     check_conversion(options)
-    model = _part(load(options.weights, options.weights_options, decoder=options.part != "encoder"), options)
-    answer: dict[str, Any] = {"out": str(path), "to": options.to, "part": _name(model)}
+    model = _part(load(options.weights, options, decoder=_decoder(options)), options)
+    difference = None
     if options.to in _GRAPHS:
         graph = export.graph_of(model)
         _GRAPHS[options.to](graph, path)
         with _removed_on_error(path):
-            answer["difference"] = _compare(graph, path, options.to)
+            difference = _compare(graph, path, options.to)
     else:
+        _require_pixels(model, options.to)
         _WRITERS[options.to](model, path)
         _say_what_is_lost(model, options.to)
-    if options.push:
-        answer["pushed"] = push(path, options.push)
-    _print(answer)
-    return answer
+    pushed = push(path, options.push) if options.push else None
+    said = f"{path}: {_name(model)} in {options.to} layout"
+    said += "" if difference is None else f", checked: {difference:.1g} at most from the model"
+    said += "" if pushed is None else f", pushed to {pushed}"
+    told = {"out": str(path), "to": options.to, "part": _name(model)}
+    return Converted(**told, difference=difference, pushed=pushed, sections=[Text(said)])
+
+
+def _require_pixels(model: Model, layout: str) -> None:
+    """Raises WeightsError where a layout takes for pixels what a decoder predicts, and it is none."""
+    if layout not in ("huggingface", "facebook") or not isinstance(model, MaskedAutoencoder):
+        return
+    if not isinstance(model.objective.target, Pixels):
+        raise WeightsError(f"--to {layout}: its decoders predict pixels, not {model.target.kind}; --part encoder")
 
 
 def _say_what_is_lost(model: Model, layout: str) -> None:
@@ -73,16 +85,12 @@ def _say_what_is_lost(model: Model, layout: str) -> None:
         log.warning("norm_eps: this model adds %g, %s's code %g; outputs will differ a little", eps, layout, _PAPER_EPS)
 
 
-def _print(answer: dict[str, Any]) -> None:
-    checked = f", checked: {answer['difference']:.1g} at most from the model" if "difference" in answer else ""
-    pushed = f", pushed to {answer['pushed']}" if "pushed" in answer else ""
-    print(f"{answer['out']}: {answer['part']} in {answer['to']} layout{checked}{pushed}")
+def _decoder(options: ConvertOptions) -> bool:
+    return options.part != "encoder" and (options.part, options.to) != ("auto", "timm")
 
 
 def _part(model: Model, options: ConvertOptions) -> Model:
     part = options.part
-    if part == "auto" and options.to == "timm" and isinstance(model, MaskedAutoencoder):
-        part = "encoder"
     if part in ("auto", _name(model)):
         return model
     if part == "encoder":

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.config.data import crop_share_for
@@ -9,6 +11,7 @@ from maekit.config.verbs import DeviceOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.ranges import say_little_use
 from maekit.data.sources import Source
+from maekit.engine.distributed import World
 from maekit.engine.progress import counter
 from maekit.errors import WeightsError
 from maekit.models.encoder import ImageEncoder
@@ -29,21 +32,43 @@ def one_pass(
     if model.value_range is None:
         say_little_use(source, model.config.channels, "these weights know no other range; train with --data.range")
     few = options.workers is None and len(source) <= options.batch_size  # a process would take longer to start
-    batches = eval_batches(
-        source,
-        indices=None,
-        image_hw=model.config.image_hw,
-        channels=model.config.channels,
-        crop_share=crop_share_of(model, crop_share),
-        batch_size=options.batch_size,
-        workers=0 if few else options.workers,
-        bad=bad,
-        value_range=model.value_range,
-    )
+    workers = 0 if few else options.workers
+    batches = seen_by(model, source, bad=bad, batch_size=options.batch_size, workers=workers, crop_share=crop_share)
     with counter(len(source), "images") as count:
         for batch in batches:
             yield batch
             count(int(batch.indices[-1]) + 1)
+
+
+def seen_by(
+    model: ImageEncoder,
+    source: Source,
+    *,
+    bad: BadImages,
+    batch_size: int,
+    workers: int | None,
+    indices: NDArray[np.int64] | None = None,
+    crop_share: float | None = None,
+    world: World | None = None,
+) -> Iterator[Batch]:
+    """A source's images, or those at `indices`, in order and as a model sees them: this process's part of them.
+
+    crop_share: as `crop_share_of` understands it. world: the processes that share them; None: all are for this one.
+    Raises DataError where more are unreadable than `bad` tolerates.
+    """
+    return eval_batches(
+        source,
+        indices=indices,
+        image_hw=model.config.image_hw,
+        channels=model.config.channels,
+        crop_share=crop_share_of(model, crop_share),
+        batch_size=batch_size,
+        workers=workers,
+        bad=bad,
+        rank=world.rank if world else 0,
+        world_size=world.size if world else 1,
+        value_range=model.value_range,
+    )
 
 
 def any_unreadable(source: Source) -> BadImages:

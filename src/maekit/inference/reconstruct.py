@@ -3,16 +3,16 @@
 Legend: N images, C channels, H W pixels, L patches, V visible, Q hidden, P values of a patch.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maekit import masking, patches, targets
+from maekit import masking, patches
 from maekit.config.verbs import ReconstructOptions
 from maekit.data.decode import decode
 from maekit.data.loader import stack
@@ -25,12 +25,15 @@ from maekit.errors import DataError, ImageError, ModelError, UsageError
 from maekit.inference import picture
 from maekit.models.mae import MaskedAutoencoder
 from maekit.randomness import keys_tensor
+from maekit.results import Reconstructed
+from maekit.sections import Picture, Text
+from maekit.targets import Statistics
 from maekit.weights.load import reconstructor
 
 _ROWS = 6
-Statistics = Literal["original", "visible"]
 
 _CAPTIONS = {
+    "own": "Hidden patches as the target paints what was predicted, visible ones as they are.",
     "raw": "Hidden patches as predicted, visible ones as they are.",
     "visible": "This model predicts normalised patches: each hidden patch's mean and contrast here are estimated from "
     "its visible neighbours. Nothing of the hidden pixels is used.",
@@ -57,30 +60,25 @@ def reconstruct(
     standardised = model.standardise(images.to(model.device))
     masked = masked.to(model.device)
     prediction = model(standardised, masked)
-    painted = prediction.patches.float()
-    if model.target.pixels == "normalised":
-        fine = patches.refine(masked, model.grid, model.parts)
-        mean, std = _patch_statistics(standardised, model.patch, model.patch_grid, fine, prediction.index, statistics)
-        painted = painted * std + mean
+    fine = patches.refine(masked, model.grid, model.parts)
+    painted = _paint(model)(prediction.patches.float(), standardised, fine, prediction.index, statistics)
     whole = patches.patchify(standardised, model.patch)
     whole = whole.scatter(1, prediction.index[:, :, None].expand_as(painted), painted)
     return model.standardise.inverse(patches.unpatchify(whole, model.patch, model.patch_grid))
 
 
-def _patch_statistics(
-    images: Tensor, patch: tuple[int, int], grid: tuple[int, int], masked: Tensor, hidden: Tensor, source: Statistics
-) -> tuple[Tensor, Tensor]:
-    """Mean and spread of each hidden patch, two of [N, Q, 1]."""
-    if source == "original":
-        return targets.statistics(patches.take_patches(images, patch, hidden))
-    visible, _ = patches.split(masked)
-    mean, std = targets.statistics(patches.take_patches(images, patch, visible))
-    rows, columns = torch.arange(grid[0] * grid[1], device=images.device), grid[1]
-    places = torch.stack([rows // columns, rows % columns], dim=1).float()
-    distance = torch.cdist(places[hidden], places[visible])  # [N, Q, V]
-    weights = distance.pow(-2)
-    weights = weights / weights.sum(dim=2, keepdim=True)
-    return weights @ mean, weights @ std
+def can_paint(model: MaskedAutoencoder) -> bool:
+    """Whether what the model predicts can be looked at."""
+    return hasattr(model.objective.target, "paint")
+
+
+def _paint(model: MaskedAutoencoder) -> Callable[..., Tensor]:
+    if not can_paint(model):
+        raise ModelError(
+            f"this model predicts {model.target.kind}, which has no method `paint`: what it predicts cannot be shown"
+        )
+    paint: Callable[..., Tensor] = model.objective.target.paint  # type: ignore[attr-defined]
+    return paint
 
 
 def rows(
@@ -102,7 +100,7 @@ def rows(
 
 def caption(model: MaskedAutoencoder, statistics: Statistics, images: Tensor | None = None) -> str:
     """What a picture of reconstructions must say about itself. images: those in it, as `rows` was given them."""
-    said = _CAPTIONS["raw" if model.target.pixels == "raw" else statistics]
+    said = _CAPTIONS.get(statistics if model.target.kind == "normalised" else model.target.kind, _CAPTIONS["own"])
     note = "" if images is None else picture.stretched_note(_display_range(images))
     return f"{said} {note}".strip()
 
@@ -119,21 +117,23 @@ def _bytes(images: Tensor, shown: tuple[float, float] | None) -> list[NDArray[np
     return list(pixels)
 
 
-def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
-    """`maekit reconstruct`: write one picture with a row for each image file; returns {out, images, masked}."""
+def reconstruct_files(options: ReconstructOptions) -> Reconstructed:
+    """`maekit reconstruct`: write one picture with a row for each image file."""
     out = Path(options.out)
     if options.rows is not None and all(map(_is_image, options.images)):
         raise UsageError("--rows: image files are all shown; it belongs to a SOURCE")
     picture.check_writable(out)
-    model = reconstructor(options.weights, options.weights_options).to(choose_device(options.device.device))
-    if options.statistics == "original" and model.target.pixels == "raw":
+    model = reconstructor(options.weights, options).to(choose_device(options.device))
+    if options.statistics == "original" and model.target.kind == "raw":
         raise UsageError(f"--statistics: {options.weights} predicts pixels as they are, which need none; leave it out")
     images = stack([image for text in options.images for image in _read(text, model, options)])
     masked = _masks(model, len(images), options)
     pictured = rows(model, images, masked, statistics=options.statistics)
-    picture.save(picture.grid(pictured, caption=caption(model, options.statistics, images)), out)
-    print(f"{out}: {len(images)} images, {int(masked[0].sum())} of {masked.shape[1]} patches hidden")
-    return {"out": str(out), "images": len(images), "masked": float(masked.float().mean())}
+    shown = picture.grid(pictured, caption=caption(model, options.statistics, images))
+    picture.save(shown, out)
+    said = f"{out}: {len(images)} images, {int(masked[0].sum())} of {masked.shape[1]} patches hidden"
+    share = float(masked.float().mean())
+    return Reconstructed(out=str(out), images=len(images), masked=share, sections=[Text(said), Picture(shown, "")])
 
 
 def _is_image(text: str) -> bool:

@@ -3,6 +3,8 @@
 Legend: N images, C channels, H W pixels, D width, Y classes.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ class Classifier(ImageEncoder):
     encoder's norm. Attributes beside those of `ImageEncoder`: `classes` (in label order), `pooling`, `norm`, `head`.
     Raises ModelError where a class token is asked of an encoder without one, or there are fewer than two classes.
     """
+
+    __call__: Callable[..., Tensor]  # typed, which torch's is not
 
     def __init__(
         self,
@@ -39,8 +43,7 @@ class Classifier(ImageEncoder):
         self.norm: nn.Module = nn.Identity()
         if self.pooling == "mean" and not self.family.norm_before_mean:
             self.norm = self.family.take_norm(self.encoder)
-        width = int(self.encoder.num_features)  # type: ignore[arg-type]
-        self.head = nn.Linear(width, len(classes))
+        self.head: nn.Linear = nn.Linear(self.width, len(classes))
         nn.init.trunc_normal_(self.head.weight, std=classifier.head_std)
         nn.init.zeros_(self.head.bias)
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from maekit import masking
 from maekit.models.encoder import ImageEncoder
 from maekit.models.mae import MaskedAutoencoder
 
@@ -27,7 +26,7 @@ def forward_gflop(model: ImageEncoder) -> float:
         return _count(model, images)
     keys = torch.zeros(1, dtype=torch.int64, device="meta")
     masked = torch.zeros(1, model.grid[0] * model.grid[1], dtype=torch.bool, device="meta")
-    return _count(model, images, masked, hidden=masking.hidden_count(model.mask, model.grid), keys=keys)
+    return _count(model, images, masked, hidden=model.objective.mask.hidden, keys=keys)
 
 
 def _count(model: nn.Module, *inputs: Tensor, **named: Any) -> float:

@@ -4,6 +4,9 @@ Legend: N images, L patches, V visible, Q predicted (all hidden ones, or a share
 D decoder width, P values of a patch.
 """
 
+from collections.abc import Callable
+from functools import partial
+from math import prod
 from typing import Protocol
 
 import torch
@@ -37,30 +40,33 @@ def build(
     prefix: int,
     grid: tuple[int, int],
     patch_values: tuple[int, int, int],
+    predicts: int,
 ) -> nn.Module:
-    """A decoder of the configured kind, initialised as the paper's. patch_values: (height, width, channels).
+    """A decoder of the configured kind, initialised as the paper's.
 
-    Raises ModelError where its sizes do not fit each other.
+    patch_values: (height, width, channels) of a patch. predicts: P, of pixels as many as there are values. Raises
+    ModelError where its sizes do not fit each other.
     """
     if config.kind == "linear":
         plain = DecoderConfig(kind="linear")
         foreign = [name for name in _OF_BLOCKS if getattr(config, name) != getattr(plain, name)]
         if foreign:
             raise ModelError(f"model.decoder.{foreign[0]}: kind linear has no such option; leave it out")
-        return LinearDecoder(encoder_width, patch_values)
+        return LinearDecoder(encoder_width, predicts)
     if config.width % config.heads:
         raise ModelError(f"model.decoder.heads: {config.heads} do not divide the decoder's width {config.width}")
+    head = partial(_head, config, patch_values, predicts)
     if config.kind == "self":
         if config.predicted_share != 1 or config.feature_maps:
             raise ModelError("model.decoder: predicted_share and feature_maps belong to kind cross")
-        decoder: nn.Module = SelfDecoder(config, encoder_width, prefix, grid, patch_values)
+        decoder: nn.Module = SelfDecoder(config, encoder_width, prefix, grid, head)
     else:
         if config.feature_maps > encoder_depth + 1:
             raise ModelError(
                 f"model.decoder.feature_maps: {config.feature_maps} of an encoder of {encoder_depth} blocks; at most "
                 f"{encoder_depth + 1}, their outputs and what goes into the first"
             )
-        decoder = CrossDecoder(config, encoder_width, encoder_depth, prefix, grid, patch_values)
+        decoder = CrossDecoder(config, encoder_width, encoder_depth, prefix, grid, head)
     initialise(decoder)
     if isinstance(decoder, CrossDecoder) and decoder.mix is not None:
         nn.init.normal_(decoder.mix, std=config.feature_maps**-0.5)
@@ -80,14 +86,14 @@ class SelfDecoder(nn.Module):
         encoder_width: int,
         prefix: int,
         grid: tuple[int, int],
-        patch_values: tuple[int, int, int],
+        head: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(encoder_width, config.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.positions = _positions(config, grid, prefix)
         self.blocks = nn.ModuleList(SelfBlock(config.width, config.heads, config.norm_eps) for _ in range(config.depth))
-        self.head = _head(config, patch_values)
+        self.head = head()
         self.grad_checkpointing = False
         self._prefix = prefix
 
@@ -120,7 +126,7 @@ class CrossDecoder(nn.Module):
         encoder_depth: int,
         prefix: int,
         grid: tuple[int, int],
-        patch_values: tuple[int, int, int],
+        head: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
@@ -130,7 +136,7 @@ class CrossDecoder(nn.Module):
         )
         self.maps = _evenly(config.feature_maps, encoder_depth)
         self.mix = nn.Parameter(torch.zeros(config.depth, config.feature_maps)) if config.feature_maps else None
-        self.head = _head(config, patch_values)
+        self.head = head()
         self.grad_checkpointing = False
         self._prefix = prefix
 
@@ -149,10 +155,9 @@ class CrossDecoder(nn.Module):
 class LinearDecoder(nn.Module):
     """SimMIM's (arXiv 2111.09886): one layer on the tokens of an encoder that saw mask tokens."""
 
-    def __init__(self, encoder_width: int, patch_values: tuple[int, int, int]) -> None:
+    def __init__(self, encoder_width: int, predicts: int) -> None:
         super().__init__()
-        height, width, channels = patch_values
-        self.head = nn.Linear(encoder_width, height * width * channels)
+        self.head = nn.Linear(encoder_width, predicts)
         initialise(self)
 
     def forward(self, latents: Latents, predicted: Tensor) -> Tensor:
@@ -241,13 +246,14 @@ class ConvTransposeHead(nn.Module):
         return patches + self.unconv.bias.repeat(weight.shape[1] * weight.shape[2])
 
 
-def _head(config: DecoderConfig, patch_values: tuple[int, int, int]) -> nn.Module:
-    height, width, channels = patch_values
-    if config.head == "norm_conv_transpose":
-        return ConvTransposeHead(config.width, patch_values)
-    return nn.Sequential(
-        nn.LayerNorm(config.width, eps=config.norm_eps), nn.Linear(config.width, height * width * channels)
-    )
+def _head(config: DecoderConfig, patch_values: tuple[int, int, int], predicts: int) -> nn.Module:
+    if config.head == "linear":
+        return nn.Sequential(nn.LayerNorm(config.width, eps=config.norm_eps), nn.Linear(config.width, predicts))
+    if predicts != prod(patch_values):
+        raise ModelError(
+            f"model.decoder.head norm_conv_transpose: paints pixels, and the target has {predicts} values; take linear"
+        )
+    return ConvTransposeHead(config.width, patch_values)
 
 
 def _positions(config: DecoderConfig, grid: tuple[int, int], prefix: int) -> nn.Parameter:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
+from maekit.models.family import Family, family_of, features
 from maekit.models.family import Features as Kind
-from maekit.models.family import family_of, features
 from maekit.models.standardise import Standardise
 
 
@@ -30,9 +30,10 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 class ImageEncoder(nn.Module):
     """A native timm encoder (`encoder`) that knows its images: what weights without decoder and head become.
 
-    Attributes a user may rely on: `encoder`, `config`, `family`, `standardise`, and `crop_share`, with which it was
-    validated (the shorter side resized to image size / this, then the centre taken), None where that is not known;
-    `value_range`, the stored values that were black and white to it, None for all that a file's type can hold.
+    Attributes a user may rely on: `encoder`, `config`, `family`, `standardise`, `width` (D of the features), and
+    `crop_share`, with which it was validated (the shorter side resized to image size / this, then the centre taken),
+    None where that is not known; `value_range`, the stored values that were black and white to it, None for all that a
+    file's type can hold.
     Raises ModelError where the sizes in the config do not fit each other.
     """
 
@@ -45,10 +46,10 @@ class ImageEncoder(nn.Module):
         super().__init__()
         if len(mean) != config.channels:
             raise ModelError(f"mean and std: {len(mean)} values for images of {config.channels} channels")
-        self.config = config
-        self.family = family_of(config.encoder)
-        self.encoder = self.family.build(config, drop_path=drop_path, masked=self.masked)
-        self.standardise = Standardise(mean, std)
+        self.config: ModelConfig = config
+        self.family: Family = family_of(config.encoder)
+        self.encoder: nn.Module = self.family.build(config, drop_path=drop_path, masked=self.masked)
+        self.standardise: Standardise = Standardise(mean, std)
         self.crop_share: float | None = None
         self.value_range: tuple[float, float] | None = None
 
@@ -67,7 +68,7 @@ class ImageEncoder(nn.Module):
             return self._features(self.standardise(images.to(self.device, non_blocking=True)), kind, blocks).float()
 
     def _features(self, images: Tensor, kind: Kind, blocks: int) -> Tensor:
-        return features(self.encoder, images, kind, blocks=blocks)
+        return features(self.encoder, images, kind, blocks=blocks, family=self.family)
 
     def check_images(self, images: Tensor) -> None:
         """Raises ModelError where images are not [N, C, H, W] of the model's own channels and size."""
@@ -78,6 +79,11 @@ class ImageEncoder(nn.Module):
     def recompute_activations(self, enabled: bool = True) -> None:
         """Trade time for memory: activations of blocks are computed again in the backward pass."""
         self.encoder.set_grad_checkpointing(enabled)  # type: ignore[operator]
+
+    @property
+    def width(self) -> int:
+        """D of the features."""
+        return int(self.encoder.num_features)  # type: ignore[arg-type]
 
     @property
     def device(self) -> torch.device:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal
 import timm
 from torch import Tensor, nn
 
+from maekit import parts
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
 
@@ -92,7 +93,7 @@ class Family:
 
     def timm_model(self, config: ModelConfig) -> tuple[str, dict[str, Any]]:
         """timm's name of the encoder, and the arguments by which `timm.create_model` makes it, as plain values."""
-        return config.encoder, config.timm_arguments()
+        return config.architecture, config.timm_arguments()
 
     def create(self, config: ModelConfig, **more: Any) -> Any:
         """`timm_model`, made by timm. more: further arguments. Raises ModelError for what family or timm refuse."""
@@ -180,7 +181,9 @@ def family_of(encoder: str | nn.Module) -> Family:
     """The family of a timm name or of a timm model.
 
     The family NAME is the object NAME.upper() in maekit.models.NAME; timm's modules and classes that it covers stand in
-    the table above. Raises ModelError, with a suggestion where the name is near a known one.
+    the table above. A family of the user's, an object or a class of such, stands before the architecture,
+    `module:object:NAME`. Raises ModelError, with a suggestion where the name is near a known one; UsageError for a part
+    that fails.
     """
     if isinstance(encoder, nn.Module):
         classes = {base.__name__ for base in type(encoder).__mro__}
@@ -188,7 +191,12 @@ def family_of(encoder: str | nn.Module) -> Family:
             if classes & set(class_names):
                 return _family(name)
         raise ModelError(f"a {type(encoder).__name__} is none of the families maekit knows: {', '.join(_FAMILIES)}")
-    architecture = encoder.partition(".")[0]
+    own, _, architecture = encoder.rpartition(":")
+    if own:
+        part = parts.find("encoder", own)
+        found: Family = part.make() if isinstance(part.value, type) else part.value
+        return found
+    architecture = architecture.partition(".")[0]
     for name, (_, modules, _) in _FAMILIES.items():
         if timm.models.is_model_in_modules(architecture, modules):
             return _family(name)
@@ -214,14 +222,16 @@ def has_class_token(encoder: nn.Module) -> bool:
     return getattr(encoder, "cls_token", None) is not None
 
 
-def features(encoder: nn.Module, images: Tensor, kind: Features = "pooled", *, blocks: int = 1) -> Tensor:
+def features(
+    encoder: nn.Module, images: Tensor, kind: Features = "pooled", *, blocks: int = 1, family: Family | None = None
+) -> Tensor:
     """Features of whole images for probes and embeddings.
 
     images: [N, C, H, W] standardised → pooled [N, D], the mean of the patch tokens after the final norm; class [N, D],
-    the class token after it; patches [N, T, D]. blocks: mean over the outputs of so many last blocks.
-    Raises ModelError where a class token is asked of an encoder that has none.
+    the class token after it; patches [N, T, D]. blocks: mean over the outputs of so many last blocks. family: the
+    encoder's, if not one of maekit's own. Raises ModelError where a class token is asked of an encoder without.
     """
-    latents = family_of(encoder).encode(encoder, images, blocks=blocks)
+    latents = (family or family_of(encoder)).encode(encoder, images, blocks=blocks)
     if kind == "class":
         if not has_class_token(encoder):
             raise ModelError("features: this encoder has no class token; take pooled instead")

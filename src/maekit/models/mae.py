@@ -3,20 +3,24 @@
 Legend: N images, C channels, H W pixels, L mask units, Q predicted patches, P values of a patch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from maekit.config import ModelConfig, PretrainConfig, TargetConfig
-from maekit.config.model import MaskConfig
+from maekit import objective
+from maekit.config import MaskConfig, ModelConfig, TargetConfig
 from maekit.errors import ModelError
+from maekit.masking import KINDS as MASKS
 from maekit.masking import choose
 from maekit.models import decoder
 from maekit.models.encoder import ImageEncoder
 from maekit.models.family import Shown, grid_of
 from maekit.patches import refine, split
 from maekit.randomness import keys_tensor
+from maekit.targets import Geometry
 
 _STREAM_PREDICTED, _STREAM_ENCODER = 1, 2  # draws beside the mask's own, from the same key
 
@@ -47,11 +51,12 @@ class MaskedAutoencoder(ImageEncoder):
 
     Attributes a user may rely on beside those of `ImageEncoder`: `decoder`, `unit` (height, width of a mask unit in
     pixels), `grid` (rows, columns of units), `patch` and `patch_grid` (the same of what one prediction covers, a unit
-    or a part of it), `target`, `mask` (how it was pretrained).
+    or a part of it), `objective`, and `target` and `mask`, the configs it is made of.
     Raises ModelError where the sizes in the config do not fit each other, or a mask is not the family's.
     """
 
     masked = True
+    __call__: Callable[..., Prediction]  # typed, which torch's is not
 
     def __init__(
         self,
@@ -64,25 +69,26 @@ class MaskedAutoencoder(ImageEncoder):
     ) -> None:
         super().__init__(config, mean=mean, std=std)
         self.target, self.mask = target, mask
-        self.unit = self.family.unit(self.encoder, config)
-        self.grid = grid_of(self.family, self.encoder, config)
+        self.unit: tuple[int, int] = self.family.unit(self.encoder, config)
+        self.grid: tuple[int, int] = grid_of(self.family, self.encoder, config)
         self.parts = self.family.parts(config)
-        self.patch = self.unit[0] // self.parts, self.unit[1] // self.parts
-        self.patch_grid = self.grid[0] * self.parts, self.grid[1] * self.parts
+        self.patch: tuple[int, int] = self.unit[0] // self.parts, self.unit[1] // self.parts
+        self.patch_grid: tuple[int, int] = self.grid[0] * self.parts, self.grid[1] * self.parts
         self.adapter = self.family.adapter(self.encoder, config)
         self.check_mask(mask.kind)
-        if target.pixels == "normalised" and self.patch[0] * self.patch[1] * config.channels == 1:
-            raise ModelError("target.pixels: a patch of one value has no deviation to normalise by; take raw")
+        self.geometry = Geometry(config.image_hw, self.patch, self.patch_grid, config.channels, mean, std)
+        self.objective = objective.build(mask, target, self.grid, self.geometry)
         if (config.decoder.kind == "linear") != self.family.dense(config):
             fits = "linear" if self.family.dense(config) else "self or cross"
             raise ModelError(f"model.decoder.kind: this encoder needs {fits}, not {config.decoder.kind}")
-        self.decoder = decoder.build(
+        self.decoder: nn.Module = decoder.build(
             config.decoder,
             encoder_width=self.family.latent_width(self.encoder, config),
             encoder_depth=len(getattr(self.encoder, "blocks", ())),
             prefix=int(getattr(self.encoder, "num_prefix_tokens", 0)),
             grid=self.patch_grid,
             patch_values=(*self.patch, config.channels),
+            predicts=self.objective.target.width,
         )
 
     def forward(
@@ -125,10 +131,19 @@ class MaskedAutoencoder(ImageEncoder):
             raise ModelError(f"mask: must be [{len(images)}, {units}] for these images, not {list(masked.shape)}")
 
     def check_mask(self, kind: str) -> None:
-        """Raises ModelError where the encoder cannot take this kind of mask ("painted": any with equal counts)."""
+        """Raises ModelError where the encoder cannot take this kind of mask ("painted": any with equal counts).
+
+        A user's own kind is one that only those take which take any.
+        """
         takes = self.family.mask_kinds(self.config)
-        if kind not in takes:
+        if kind not in takes and not ("painted" in takes and kind not in MASKS):
             raise ModelError(f"mask.kind {kind}: {self.config.encoder} takes {', '.join(sorted(takes))}")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Modules of the target go along to other devices; they are no part of the model, its weights or training."""
+        if isinstance(self.objective.target, nn.Module):
+            self.objective.target._apply(fn)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def recompute_activations(self, enabled: bool = True) -> None:
         """Trade time for memory: activations of blocks are computed again in the backward pass."""
@@ -137,8 +152,16 @@ class MaskedAutoencoder(ImageEncoder):
             self.decoder.grad_checkpointing = enabled  # type: ignore[assignment]
 
 
-def build(config: PretrainConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> MaskedAutoencoder:
-    """The model of a pretraining config, initial weights fixed by its seed."""
+def build(
+    config: ModelConfig,
+    target: TargetConfig,
+    mask: MaskConfig,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    seed: int,
+) -> MaskedAutoencoder:
+    """An untrained model, initial weights fixed by the seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.run.seed)
-        return MaskedAutoencoder(config.model, config.target, config.mask, mean=mean, std=std)
+        torch.manual_seed(seed)
+        return MaskedAutoencoder(config, target, mask, mean=mean, std=std)

@@ -3,6 +3,8 @@
 Legend: N images, C channels, H W pixels.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ class Standardise(nn.Module):
 
     mean: Tensor
     std: Tensor
+    __call__: Callable[..., Tensor]  # typed, which torch's is not
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ class _ViT(Family):
         more = {"class_token": config.class_token, "global_pool": "token" if config.class_token else "avg"}
         if config.positions != "rotary":
             tokens = {"reg_tokens": config.register_tokens, "fc_norm": False}
-            return config.encoder, {**config.timm_arguments(), **more, **tokens}
+            return config.architecture, {**config.timm_arguments(), **more, **tokens}
         plain = _plain(config)
         heads = plain.blocks[0].attn.num_heads
         if plain.embed_dim // heads % 4:

@@ -1,6 +1,5 @@
 """Fine-tuning presets. The encoder is the weights' own; a preset says how it is trained."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from maekit.config import (
@@ -14,6 +13,7 @@ from maekit.config import (
     ScheduleConfig,
     ValidationConfig,
 )
+from maekit.presets.pretrain import by_name
 
 
 def _official(
@@ -186,9 +186,9 @@ def cifar() -> ClassifyConfig:
 def vit_tiny_small_data() -> ClassifyConfig:
     """What `pretrain vit-tiny-small-data` made, or other small weights, with few labels: minutes, also on a CPU.
 
-    Source: ours; a length in steps, 400 of 64, as so few images are seen over and over. Measured:
-    docs/log.md, 2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one
-    draw: fine-tuned .480, from scratch .356; after a pretraining of 700 steps no gain.
+    Source: ours; a length in steps, 400 of 64, as so few images are seen over and over. Measured: docs/log.md,
+    2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one draw: fine-tuned .480, from scratch .356; after a
+    pretraining of 700 steps no gain.
     """
     return ClassifyConfig(
         name="vit-tiny-small-data",
@@ -223,20 +223,7 @@ def digits() -> ClassifyConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], ClassifyConfig]] = {
-    "vit-tiny-small-data": vit_tiny_small_data,
-    "vit-tiny": vit_tiny,
-    "vit-small": vit_small,
-    "vit-small-crossmae": vit_small_crossmae,
-    "vit-base": vit_base,
-    "vit-large": vit_large,
-    "vit-huge": vit_huge,
-    "swin-tiny": swin_tiny,
-    "swin-base": swin_base,
-    "swin-base-simmim": swin_base_simmim,
-    "swin-base-simmim-800": swin_base_simmim_800,
-    "hiera-tiny": hiera_tiny,
-    "hiera-base": hiera_base,
-    "cifar": cifar,
-    "digits": digits,
-}
+PRESETS = by_name(
+    vit_tiny_small_data, vit_tiny, vit_small, vit_small_crossmae, vit_base, vit_large, vit_huge, swin_tiny, swin_base,
+    swin_base_simmim, swin_base_simmim_800, hiera_tiny, hiera_base, cifar, digits,
+)  # fmt: skip

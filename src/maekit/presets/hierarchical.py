@@ -1,27 +1,16 @@
 """Pretraining presets for Swin and Hiera. Each docstring says where the numbers are from and what to expect."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from maekit.config import (
-    AugmentConfig,
-    DataConfig,
-    DecoderConfig,
-    MaskConfig,
-    ModelConfig,
-    OptimizerConfig,
-    PretrainConfig,
-    RunConfig,
-    ScheduleConfig,
-    TargetConfig,
-    ValidationConfig,
-)
+from maekit.config import DecoderConfig, MaskConfig, ModelConfig, PretrainConfig, TargetConfig
+from maekit.presets.pretrain import by_name, mae_recipe
 
 
 def _uniform(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
-    """UM-MAE's recipe for Swin (arXiv 2205.10063 and its released script), one for all sizes."""
-    return PretrainConfig(
-        name=name,
+    """UM-MAE's recipe for Swin (arXiv 2205.10063 and its released script), one for all sizes: MAE's but for these."""
+    mae = mae_recipe(name, encoder, micro_batch_limit)
+    return replace(
+        mae,
         model=ModelConfig(
             encoder=encoder,
             image_size=256,
@@ -31,15 +20,7 @@ def _uniform(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
             decoder=DecoderConfig(kind="self", width=512, depth=2, heads=16),
         ),
         mask=MaskConfig(kind="one_in_2x2", ratio=0.75),
-        target=TargetConfig(pixels="normalised"),
-        data=DataConfig(),
-        augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
-        validation=ValidationConfig(),
-        optimizer=OptimizerConfig(base_lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05),
-        schedule=ScheduleConfig(
-            epochs=200, recipe_batch_size=4096, warmup_epochs=10, micro_batch_limit=micro_batch_limit
-        ),
-        run=RunConfig(),
+        schedule=replace(mae.schedule, epochs=200, warmup_epochs=10),
     )
 
 
@@ -64,22 +45,18 @@ def swin_base() -> PretrainConfig:
 
 
 def _simmim(name: str, encoder: str, epochs: float, micro_batch_limit: int) -> PretrainConfig:
-    """SimMIM's recipe for Swin (arXiv 2111.09886, section 4.1, and its released configs)."""
-    return PretrainConfig(
-        name=name,
+    """SimMIM's recipe for Swin (arXiv 2111.09886, section 4.1, and its released configs); flips and decay are MAE's."""
+    mae = mae_recipe(name, encoder, micro_batch_limit)
+    return replace(
+        mae,
         model=ModelConfig(
             encoder=encoder, image_size=192, window=6, swin_method="dense", decoder=DecoderConfig(kind="linear")
         ),
         mask=MaskConfig(kind="random", ratio=0.6),
-        target=TargetConfig(pixels="raw", loss="l1"),
-        data=DataConfig(),
-        augment=AugmentConfig(crop="random", scale=(0.67, 1.0), flip=0.5, interpolation="bilinear"),
-        validation=ValidationConfig(),
-        optimizer=OptimizerConfig(base_lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, clip=5.0),
-        schedule=ScheduleConfig(
-            epochs=epochs, recipe_batch_size=2048, warmup_epochs=10, min_lr=4e-5, micro_batch_limit=micro_batch_limit
-        ),
-        run=RunConfig(),
+        target=TargetConfig(kind="raw", loss="l1"),
+        augment=replace(mae.augment, scale=(0.67, 1.0), interpolation="bilinear"),
+        optimizer=replace(mae.optimizer, base_lr=1e-4, betas=(0.9, 0.999), clip=5.0),
+        schedule=replace(mae.schedule, epochs=epochs, recipe_batch_size=2048, warmup_epochs=10, min_lr=4e-5),
     )
 
 
@@ -120,22 +97,7 @@ def swin_base_simmim_800() -> PretrainConfig:
 
 def _hiera(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
     """Hiera's mask and decoder (arXiv 2306.00989, section 3.2); schedule and the rest are MAE's (arXiv 2111.06377)."""
-    return PretrainConfig(
-        name=name,
-        model=ModelConfig(
-            encoder=encoder, image_size=224, decoder=DecoderConfig(kind="self", width=512, depth=8, heads=16)
-        ),
-        mask=MaskConfig(kind="random", ratio=0.6),
-        target=TargetConfig(pixels="normalised"),
-        data=DataConfig(),
-        augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
-        validation=ValidationConfig(),
-        optimizer=OptimizerConfig(base_lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05),
-        schedule=ScheduleConfig(
-            epochs=800, recipe_batch_size=4096, warmup_epochs=40, micro_batch_limit=micro_batch_limit
-        ),
-        run=RunConfig(),
-    )
+    return replace(mae_recipe(name, encoder, micro_batch_limit), mask=MaskConfig(kind="random", ratio=0.6))
 
 
 def hiera_tiny() -> PretrainConfig:
@@ -158,12 +120,6 @@ def hiera_base() -> PretrainConfig:
     return _hiera("hiera-base", "hiera_base_224", 256)
 
 
-PRESETS: dict[str, Callable[[], PretrainConfig]] = {
-    "swin-tiny": swin_tiny,
-    "swin-base": swin_base,
-    "swin-tiny-simmim": swin_tiny_simmim,
-    "swin-base-simmim": swin_base_simmim,
-    "swin-base-simmim-800": swin_base_simmim_800,
-    "hiera-tiny": hiera_tiny,
-    "hiera-base": hiera_base,
-}
+PRESETS = by_name(
+    swin_tiny, swin_base, swin_tiny_simmim, swin_base_simmim, swin_base_simmim_800, hiera_tiny, hiera_base
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from maekit.config import (
     AugmentConfig,
@@ -17,8 +18,15 @@ from maekit.config import (
     ValidationConfig,
 )
 
+T = TypeVar("T")
 
-def _paper(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
+
+def by_name(*presets: Callable[[], T]) -> dict[str, Callable[[], T]]:
+    """Presets by what is typed for them, which is the function's name with dashes."""
+    return {preset.__name__.replace("_", "-"): preset for preset in presets}
+
+
+def mae_recipe(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
     """The paper's recipe (arXiv 2111.06377, appendix A.1, table 8), which is one for all sizes."""
     return PretrainConfig(
         name=name,
@@ -26,7 +34,7 @@ def _paper(name: str, encoder: str, micro_batch_limit: int) -> PretrainConfig:
             encoder=encoder, image_size=224, decoder=DecoderConfig(kind="self", width=512, depth=8, heads=16)
         ),
         mask=MaskConfig(kind="random", ratio=0.75),
-        target=TargetConfig(pixels="normalised"),
+        target=TargetConfig(kind="normalised"),
         data=DataConfig(),
         augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
         validation=ValidationConfig(),
@@ -45,7 +53,7 @@ def vit_tiny() -> PretrainConfig:
     in the decoder. Expected: nothing published in this recipe. MAE-Lite (arXiv 2205.14443) reports 78.0 fine-tuned at
     this size, with 12 heads and after 400 epochs with a decoder of one block. Measured: not on ImageNet.
     """
-    return _paper("vit-tiny", "vit_tiny_patch16_224", 256)
+    return mae_recipe("vit-tiny", "vit_tiny_patch16_224", 256)
 
 
 def vit_small() -> PretrainConfig:
@@ -54,7 +62,7 @@ def vit_small() -> PretrainConfig:
     Source: arXiv 2111.06377 table 8, which starts at ViT-B. Expected: nothing published in this recipe; see
     `vit-small-crossmae`. Measured: not on ImageNet.
     """
-    return _paper("vit-small", "vit_small_patch16_224", 256)
+    return mae_recipe("vit-small", "vit_small_patch16_224", 256)
 
 
 def vit_small_crossmae() -> PretrainConfig:
@@ -64,7 +72,7 @@ def vit_small_crossmae() -> PretrainConfig:
     Expected: 79.32 fine-tuned by `finetune vit-small-crossmae`, with a norm of its own for each decoder block's
     mixture, where ours is the encoder's (docs/log.md, 2026-11-24). Measured: not on ImageNet.
     """
-    paper = _paper("vit-small-crossmae", "vit_small_patch16_224", 256)
+    paper = mae_recipe("vit-small-crossmae", "vit_small_patch16_224", 256)
     decoder = DecoderConfig(kind="cross", width=256, depth=12, heads=8, feature_maps=13)
     return replace(paper, model=replace(paper.model, decoder=decoder))
 
@@ -76,7 +84,7 @@ def vit_base() -> PretrainConfig:
     Expected: 83.6 fine-tuned, 67.8 linear after 1,600 epochs; mmpretrain reports 83.3 and 65.1 after 800.
     Measured: not on ImageNet.
     """
-    return _paper("vit-base", "vit_base_patch16_224", 256)
+    return mae_recipe("vit-base", "vit_base_patch16_224", 256)
 
 
 def vit_large() -> PretrainConfig:
@@ -85,7 +93,7 @@ def vit_large() -> PretrainConfig:
     Source: arXiv 2111.06377 table 8. Cost: published as 42 h on 64 V100 for 800 epochs. Expected: 85.9 fine-tuned,
     76.0 linear after 1,600 epochs. Measured: not on ImageNet.
     """
-    return _paper("vit-large", "vit_large_patch16_224", 128)
+    return mae_recipe("vit-large", "vit_large_patch16_224", 128)
 
 
 def vit_huge() -> PretrainConfig:
@@ -94,7 +102,7 @@ def vit_huge() -> PretrainConfig:
     Source: arXiv 2111.06377 table 8. Expected: 86.9 fine-tuned, 77.2 linear after 1,600 epochs. Measured: not on
     ImageNet.
     """
-    return _paper("vit-huge", "vit_huge_patch14_224", 64)
+    return mae_recipe("vit-huge", "vit_huge_patch14_224", 64)
 
 
 def _flyegle(name: str, encoder: str, epochs: int, lr: float) -> PretrainConfig:
@@ -103,12 +111,12 @@ def _flyegle(name: str, encoder: str, epochs: int, lr: float) -> PretrainConfig:
     Raw pixels, 1-D positions, its prediction head, torch's epsilon in LayerNorm, torchvision's crop, an absolute rate
     at 8x256 in a cosine of its own, decay of all parameters.
     """
-    paper = _paper(name, encoder, 256)
+    paper = mae_recipe(name, encoder, 256)
     decoder = replace(paper.model.decoder, positions="sincos1d", head="norm_conv_transpose", norm_eps=1e-5)
     return replace(
         paper,
         model=replace(paper.model, positions="sincos1d", norm_eps=1e-5, decoder=decoder),
-        target=TargetConfig(pixels="raw"),
+        target=TargetConfig(kind="raw"),
         augment=replace(paper.augment, scale=(0.08, 1.0), interpolation="bilinear"),
         optimizer=replace(paper.optimizer, base_lr=None, lr=lr, decay_all=True),
         schedule=replace(paper.schedule, epochs=epochs, recipe_batch_size=8 * 256, course="early_cosine"),
@@ -141,24 +149,19 @@ def cifar() -> PretrainConfig:
     after padding and flips, and predicts normalised pixels. Cost: 0.9 GFLOP forward an image. Measured: see
     docs/results.md.
     """
-    return PretrainConfig(
-        name="cifar",
+    mae = mae_recipe("cifar", "vit_tiny_patch16_224", 1024)
+    return replace(
+        mae,
         model=ModelConfig(
             encoder="vit_tiny_patch16_224",
             image_size=32,
             patch_size=2,
             decoder=DecoderConfig(kind="self", width=192, depth=4, heads=3),
         ),
-        mask=MaskConfig(kind="random", ratio=0.75),
-        target=TargetConfig(pixels="normalised"),
         data=DataConfig(normalise="half"),
         augment=AugmentConfig(crop="pad", flip=0.5),
         validation=ValidationConfig(crop_share=1.0),
-        optimizer=OptimizerConfig(base_lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05),
-        schedule=ScheduleConfig(
-            epochs=2000, recipe_batch_size=4096, recipe_images=50_000, warmup_epochs=200, micro_batch_limit=1024
-        ),
-        run=RunConfig(),
+        schedule=replace(mae.schedule, epochs=2000, recipe_images=50_000, warmup_epochs=200),
     )
 
 
@@ -167,11 +170,12 @@ def vit_tiny_small_data() -> PretrainConfig:
 
     Source: ours. 8-px patches; CrossMAE's decoder (arXiv 2401.14391) on half of the hidden patches; a length in
     steps, as so few images are seen over and over: 2,000 of 64. Cost: 0.11 GFLOP forward an image. Measured:
-    docs/log.md, 2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one
-    draw: fine-tuned .480, from scratch .356; after a pretraining of 700 steps no gain.
+    docs/log.md, 2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one draw: fine-tuned .480, from scratch
+    .356; after a pretraining of 700 steps no gain.
     """
-    return PretrainConfig(
-        name="vit-tiny-small-data",
+    mae = mae_recipe("vit-tiny-small-data", "vit_tiny_patch16_224", 64)
+    return replace(
+        mae,
         model=ModelConfig(
             encoder="vit_tiny_patch16_224",
             image_size=64,
@@ -179,16 +183,10 @@ def vit_tiny_small_data() -> PretrainConfig:
             depth=6,
             decoder=DecoderConfig(kind="cross", width=128, depth=2, heads=4, predicted_share=0.5),
         ),
-        mask=MaskConfig(kind="random", ratio=0.75),
-        target=TargetConfig(pixels="normalised"),
-        data=DataConfig(),
-        augment=AugmentConfig(crop="random", scale=(0.2, 1.0), flip=0.5),
-        validation=ValidationConfig(),
-        optimizer=OptimizerConfig(base_lr=4e-3, betas=(0.9, 0.95), weight_decay=0.05),
-        schedule=ScheduleConfig(
-            epochs=100, steps=2000, recipe_batch_size=64, recipe_images=1000, warmup_epochs=5, micro_batch_limit=64
+        optimizer=replace(mae.optimizer, base_lr=4e-3),
+        schedule=replace(
+            mae.schedule, epochs=100, steps=2000, recipe_batch_size=64, recipe_images=1000, warmup_epochs=5
         ),
-        run=RunConfig(),
     )
 
 
@@ -211,7 +209,7 @@ def digits() -> PretrainConfig:
             decoder=DecoderConfig(kind="cross", width=64, depth=2, heads=4),
         ),
         mask=MaskConfig(kind="random", ratio=0.6),
-        target=TargetConfig(pixels="raw"),
+        target=TargetConfig(kind="raw"),
         data=DataConfig(source="digits:train", normalise="half", workers=0),
         augment=AugmentConfig(crop="pad", flip=0.0),
         validation=ValidationConfig(source="digits:test", crop_share=1.0),
@@ -221,16 +219,7 @@ def digits() -> PretrainConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], PretrainConfig]] = {
-    "vit-tiny-small-data": vit_tiny_small_data,
-    "vit-tiny": vit_tiny,
-    "vit-small": vit_small,
-    "vit-small-crossmae": vit_small_crossmae,
-    "vit-base": vit_base,
-    "vit-large": vit_large,
-    "vit-huge": vit_huge,
-    "vit-tiny-flyegle": vit_tiny_flyegle,
-    "vit-base-flyegle": vit_base_flyegle,
-    "cifar": cifar,
-    "digits": digits,
-}
+PRESETS = by_name(
+    vit_tiny_small_data, vit_tiny, vit_small, vit_small_crossmae, vit_base, vit_large, vit_huge, vit_tiny_flyegle,
+    vit_base_flyegle, cifar, digits,
+)  # fmt: skip

@@ -1,6 +1,5 @@
 """Presets for supervised training from nothing, to compare with."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from maekit.config import (
@@ -16,6 +15,7 @@ from maekit.config import (
     ValidationConfig,
 )
 from maekit.presets import finetune, hierarchical, pretrain
+from maekit.presets.pretrain import by_name
 
 
 def _appendix(
@@ -116,35 +116,32 @@ def hiera_base() -> ClassifyConfig:
     return _as_swin(finetune.hiera_base(), hierarchical.hiera_base().model, 0.3)
 
 
+def _from_nothing(tuned: ClassifyConfig, model: ModelConfig) -> ClassifyConfig:
+    """What fine-tunes an encoder, for one that is built as its pretraining is: one learning rate for all layers."""
+    return replace(
+        tuned,
+        model=model,
+        classifier=replace(tuned.classifier, head_std=0.01),
+        optimizer=replace(tuned.optimizer, layer_decay=None),
+    )
+
+
 def cifar() -> ClassifyConfig:
     """ViT-Ti/2 at 32 px from nothing, with the augmentation of the fine-tuning preset.
 
     Source: IcarusWizard/MAE reports 74.13 from scratch (100 epochs, blr 1e-3). Measured: see docs/results.md.
     """
-    tuned = finetune.cifar()
-    return replace(
-        tuned,
-        model=pretrain.cifar().model,
-        classifier=replace(tuned.classifier, head_std=0.01),
-        data=replace(tuned.data, normalise="half"),
-        optimizer=replace(tuned.optimizer, layer_decay=None),
-    )
+    plain = _from_nothing(finetune.cifar(), pretrain.cifar().model)
+    return replace(plain, data=replace(plain.data, normalise="half"))
 
 
 def vit_tiny_small_data() -> ClassifyConfig:
     """The encoder of `pretrain vit-tiny-small-data` from nothing, with the budget and augmentation of fine-tuning.
 
-    Source: ours. Measured:
-    docs/log.md, 2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one
-    draw: fine-tuned .480, from scratch .356; after a pretraining of 700 steps no gain.
+    Source: ours. Measured: docs/log.md, 2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one draw:
+    fine-tuned .480, from scratch .356; after a pretraining of 700 steps no gain.
     """
-    tuned = finetune.vit_tiny_small_data()
-    return replace(
-        tuned,
-        model=pretrain.vit_tiny_small_data().model,
-        classifier=replace(tuned.classifier, head_std=0.01),
-        optimizer=replace(tuned.optimizer, layer_decay=None),
-    )
+    return _from_nothing(finetune.vit_tiny_small_data(), pretrain.vit_tiny_small_data().model)
 
 
 def digits() -> ClassifyConfig:
@@ -153,26 +150,11 @@ def digits() -> ClassifyConfig:
     Source: ours; its learning rate is the better of two for this start, chosen like fine-tuning's (docs/log.md,
     2026-11-24). Measured: see docs/results.md.
     """
-    tuned = finetune.digits()
-    return replace(
-        tuned,
-        model=pretrain.digits().model,
-        classifier=replace(tuned.classifier, head_std=0.01),
-        data=replace(tuned.data, normalise="half"),
-        optimizer=replace(tuned.optimizer, lr=1e-3, layer_decay=None),
-    )
+    plain = _from_nothing(finetune.digits(), pretrain.digits().model)
+    return replace(plain, data=replace(plain.data, normalise="half"), optimizer=replace(plain.optimizer, lr=1e-3))
 
 
-PRESETS: dict[str, Callable[[], ClassifyConfig]] = {
-    "vit-tiny-small-data": vit_tiny_small_data,
-    "vit-tiny": vit_tiny,
-    "vit-small": vit_small,
-    "vit-base": vit_base,
-    "vit-large": vit_large,
-    "swin-tiny": swin_tiny,
-    "swin-base": swin_base,
-    "hiera-tiny": hiera_tiny,
-    "hiera-base": hiera_base,
-    "cifar": cifar,
-    "digits": digits,
-}
+PRESETS = by_name(
+    vit_tiny_small_data, vit_tiny, vit_small, vit_base, vit_large, swin_tiny, swin_base, hiera_tiny, hiera_base, cifar,
+    digits,
+)  # fmt: skip

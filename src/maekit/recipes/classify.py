@@ -1,8 +1,9 @@
 """Supervised training: fine-tuning and training from scratch, which differ in their initial weights alone."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,28 +12,25 @@ from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor
 from torch.nn import functional as F
 
-from maekit.config import ClassifyConfig, files
+from maekit.config import ClassifyConfig, MixConfig
 from maekit.config.beforehand import check_mixing
 from maekit.config.data import crop_share_for
 from maekit.config.verbs import WeightsOptions
-from maekit.data.loader import BadImages, Batch, eval_batches
+from maekit.data.loader import BadImages, Batch
 from maekit.data.ranges import known_range
 from maekit.data.sources import Source
 from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.data.statistics import standardisation
-from maekit.engine import loop, memory
-from maekit.engine.distributed import World
-from maekit.engine.drift import identity
-from maekit.engine.schedule import Plan
 from maekit.errors import UsageError
 from maekit.inference.evaluate import Evaluation, judge
-from maekit.inference.one_pass import crop_share_of
+from maekit.inference.one_pass import seen_by
 from maekit.models import classifier
 from maekit.models.classifier import Classifier
 from maekit.models.family import layer_ids
 from maekit.randomness import global_seeds
-from maekit.recipes import execution, planning
+from maekit.recipes import training
+from maekit.recipes.training import Training
 from maekit.report import judgement, page
 from maekit.weights import native
 from maekit.weights.load import load
@@ -54,11 +52,16 @@ class LabelledBatch:
 class ClassifyTask:
     """Cross-entropy against labels, which Mixup and CutMix may blend."""
 
-    def __init__(self, config: ClassifyConfig, model: Classifier, val: Source, world: World) -> None:
-        self.config, self.model, self._val, self._world = config, model, val, world
-        self._bad = BadImages(val, config.data.bad_share)
-        mix = config.mix
-        self._mixup = None
+    def __init__(
+        self,
+        model: Classifier,
+        mix: MixConfig,
+        layer_decay: float | None,
+        evaluate: Callable[[Classifier], Evaluation],
+    ) -> None:
+        """evaluate: judges the model by held-out images, the same on every rank."""
+        self.model, self._layer_decay, self._judge = model, layer_decay, evaluate
+        self._smoothing, self._mixup = mix.smoothing, None
         if mix.mixup or mix.cutmix:
             self._mixup = Mixup(
                 mix.mixup,
@@ -85,18 +88,17 @@ class ClassifyTask:
         """Mean cross-entropy of a batch."""
         logits = self.model(prepared.images).float()
         if self._mixup is None:
-            smoothing = self.config.mix.smoothing
-            return {"loss": F.cross_entropy(logits, prepared.targets, label_smoothing=smoothing)}
+            return {"loss": F.cross_entropy(logits, prepared.targets, label_smoothing=self._smoothing)}
         return {"loss": self._soft_loss(logits, prepared.targets)}
 
     def evaluate(self) -> dict[str, float]:
         """val_top1, val_top5 and val_loss over the held-out images."""
-        said = self.judged = judge(self.model, self._val_batches(), self._world)
+        said = self.judged = self._judge(self.model)
         return {"val_top1": said.top1, "val_top5": said.top5, "val_loss": said.loss}
 
     def rate_factors(self) -> dict[str, float]:
         """Layer-wise decay (arXiv 2106.08254, appendix): each block learns less than the one above it."""
-        decay = self.config.optimizer.layer_decay
+        decay = self._layer_decay
         if decay is None:
             return {}
         ids, last = layer_ids(self.model.encoder)
@@ -105,87 +107,77 @@ class ClassifyTask:
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
 
-    def _val_batches(self) -> Iterator[Batch]:
-        return eval_batches(
-            self._val,
-            indices=None,
-            image_hw=self.model.config.image_hw,
-            channels=self.model.config.channels,
-            crop_share=crop_share_of(self.model, self.config.validation.crop_share),
-            batch_size=self.config.schedule.micro_batch_limit,
-            workers=self.config.data.workers,
-            bad=self._bad,
-            rank=self._world.rank,
-            world_size=self._world.size,
-            value_range=self.model.value_range,
-        )
+    averaged, average_metadata = "", metadata
+
+    def evaluate_average(self) -> dict[str, float]:
+        return self.evaluate()
+
+
+class Classification(Training[ClassifyConfig, Classifier]):
+    """A classifier's training."""
+
+    best_by = "val_top1"
+    task: ClassifyTask
+
+    def chosen(self, train: Source, held_out: Source | None) -> tuple[Source, Source]:
+        if held_out is None:
+            raise UsageError("--val is missing: labelled images to judge by; or hold some out: --val-split 0.1")
+        train, val = labelled_pair(train, held_out)
+        few = self.config.per_class
+        return (train if few is None else few_per_class(train, few, self.config.run.seed)), val
+
+    def build(self) -> Classifier:
+        check_mixing(self.config, self.plan.micro_batch)
+        return build_model(self.config, self.source)
+
+    def make_task(self) -> ClassifyTask:
+        assert self.held_out is not None
+        val, workers, limit = self.held_out, self.config.data.workers, self.config.schedule.micro_batch_limit
+        bad = BadImages(val, self.config.data.bad_share)
+
+        def judged(model: Classifier) -> Evaluation:
+            images = seen_by(model, val, bad=bad, batch_size=limit, workers=workers, world=self.world)
+            return judge(model, images, self.world)
+
+        return ClassifyTask(self.model, self.config.mix, self.config.optimizer.layer_decay, judged)
+
+    def steps_between(self) -> int:
+        every = self.config.validation.every
+        return max(_STEPS_BETWEEN, self.steps_of(1.0)) if every is None else self.steps_of(every)
+
+    def finish(self, _: dict[str, Any], folder: Path | None) -> None:
+        if self.task.judged is None or self.config.run.ema is not None:  # not yet judged as they are written
+            self.model.eval()
+            self.task.evaluate()
+        if folder is not None:
+            sections = [*judgement.sections(self.task.judged), *page.run_sections(folder)]
+            page.write(folder / "report.html", f"maekit {self.verb} {self.config.name}", sections)
+
+
+class Finetuning(Classification):
+    """From the encoder in `weights`."""
+
+    verb = "finetune"
+
+
+class FromScratch(Classification):
+    """From nothing."""
+
+    verb = "scratch"
 
 
 def finetune(config: ClassifyConfig) -> dict[str, Any]:
     """Train a classifier from the encoder in `config.weights`; returns {run, steps, loss, val_top1, ...}."""
     if not config.weights:
         raise UsageError("--weights is missing: what to fine-tune; training from nothing is maekit scratch")
-    return _run("finetune", config)
+    return training.run(Finetuning, config)
 
 
 def scratch(config: ClassifyConfig) -> dict[str, Any]:
     """Train a classifier from nothing; returns {run, steps, loss, val_top1, ...}."""
     if config.weights:
         raise UsageError("--weights: scratch starts from nothing; training from weights is maekit finetune")
-    return _run("scratch", config)
-
-
-def _run(verb: str, config: ClassifyConfig) -> dict[str, Any]:
-    with execution.join_world(config.run) as world:
-        opened, held_out = execution.open_sources(config, world)
-        if held_out is None:
-            raise UsageError("--val is missing: labelled images to judge by; or hold some out: --val-split 0.1")
-        train, val = labelled_pair(opened, held_out)
-        if config.per_class is not None:
-            train = few_per_class(train, config.per_class, config.run.seed)
-        config = execution.with_range(config, train)
-        execution.warn_of_shared(train, val, world)
-        config, plan = planning.planned(config, len(train), world)
-        check_mixing(config, plan.micro_batch)
-        model = build_model(config, train)
-        config = execution.with_crop_share(config, model.config.image_hw)
-        model.recompute_activations(config.run.checkpoint_activations)
-        task = ClassifyTask(config, model, val, world)
-        bad = BadImages(train, config.data.bad_share)
-        with (
-            execution.hold_folder(config.run, config.name, world) as folder,
-            memory.explained(plan, config.run, model.config.image_hw, world.device),
-        ):
-            fingerprint = world.patiently(train.fingerprint)
-            execution.write_down(folder, config, train, fingerprint, plan, world)
-            execution.print_header(verb, config, model, train, plan, world, folder)
-            outcome = loop.train(
-                task,
-                lambda start: execution.training_batches(config, model.config, train, plan, start, world, bad),
-                plan=plan,
-                optimizer=config.optimizer,
-                config=config.run,
-                world=world,
-                folder=folder,
-                facts={"identity": identity(files.to_dict(config), fingerprint)},
-                evaluate_every=_evaluate_every(config, plan),
-                best_by="val_top1",
-            )
-            unreadable = execution.count_unreadable(bad, world)
-            if task.judged is None or config.run.ema is not None:  # not yet judged as they are written
-                model.eval()
-                task.evaluate()
-            if folder is not None:
-                execution.write_weights(folder, model, outcome.averaged)
-                sections = [*judgement.sections(task.judged), *page.run_sections(folder.path)]
-                page.write(folder.path / "report.html", f"maekit {verb} {config.name}", sections)
-            return execution.answer(folder, outcome, unreadable, train)
-
-
-def _evaluate_every(config: ClassifyConfig, plan: Plan) -> int:
-    if config.validation.every is None:
-        return max(_STEPS_BETWEEN, execution.steps_of(1.0, plan))
-    return execution.steps_of(config.validation.every, plan)
+    return training.run(FromScratch, config)
 
 
 def build_model(config: ClassifyConfig, train: Source) -> Classifier:

@@ -3,29 +3,28 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-from maekit.config import ClassifyConfig, PretrainConfig, RunConfig, ScheduleConfig
+from maekit.config import OptimizerConfig, RunConfig, ScheduleConfig
 from maekit.engine.distributed import World
 from maekit.engine.schedule import Plan
 
-Recipe = TypeVar("Recipe", PretrainConfig, ClassifyConfig)
 
-
-def planned(config: Recipe, images: int, world: World) -> tuple[Recipe, Plan]:
-    """The config with its batch as a number, so that config.json says what ran, and the run in numbers.
+def planned(
+    schedule: ScheduleConfig, optimizer: OptimizerConfig, run: RunConfig, images: int, world: World
+) -> tuple[ScheduleConfig, Plan]:
+    """The schedule with its batch as a number, so that config.json says what ran, and the run in numbers.
 
     Where none is given it is that of the run that is resumed, else what fits the images and the device.
     """
-    schedule, because = config.schedule, ""
+    because = ""
     if schedule.batch_size is None:
-        batch = world.tell(_batch_of_resumed(config.run) if world.is_first else None)
+        batch = world.tell(_batch_of_resumed(run) if world.is_first else None)
         if batch is None:
             on_cpu = world.device.type == "cpu"
             batch = schedule.fitting_batch(images, world.size, on_cpu=on_cpu)
             because = _why_batch(batch, schedule, images, on_cpu)
-        config = replace(config, schedule=replace(schedule, batch_size=batch))
-    return config, Plan.of(config.optimizer, config.schedule, images, world.size, because)
+        schedule = replace(schedule, batch_size=batch)
+    return schedule, Plan.of(optimizer, schedule, images, world.size, because)
 
 
 def _batch_of_resumed(run: RunConfig) -> int | None:

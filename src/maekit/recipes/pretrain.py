@@ -11,26 +11,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maekit import masking, targets
-from maekit.config import PretrainConfig, files
-from maekit.data.loader import BadImages, Batch, eval_batches
-from maekit.data.ranges import known_range
+from maekit import objective, parts
+from maekit.config import DataConfig, PretrainConfig, ValidationConfig
+from maekit.data.loader import BadImages, Batch
 from maekit.data.sources import Source
 from maekit.data.sources.labelled import RelabelledSource, matching_classes, say_matching, used_labels
 from maekit.data.statistics import evenly_spread, standardisation
-from maekit.engine import loop, memory
 from maekit.engine.distributed import World
-from maekit.engine.drift import identity
 from maekit.engine.evaluate import collapse, knn_predict, rankme
-from maekit.engine.schedule import Plan
-from maekit.errors import DataError
+from maekit.errors import DataError, MaekitError
 from maekit.inference import picture, reconstruct
 from maekit.inference.features import Features, extract
-from maekit.inference.one_pass import crop_share_of
+from maekit.inference.one_pass import seen_by
 from maekit.models import mae
 from maekit.models.mae import Draws, MaskedAutoencoder
 from maekit.randomness import keys_tensor
-from maekit.recipes import execution, planning
+from maekit.recipes import training
+from maekit.recipes.training import Training
 from maekit.report import page
 from maekit.weights import native
 from maekit.weights.transfer import continue_from
@@ -53,27 +50,31 @@ class MaskedBatch:
 
 
 class PretrainTask:
-    """Paint what is hidden (arXiv 2111.06377)."""
+    """Paint what is hidden (arXiv 2111.06377), or whatever else the model's objective is."""
 
-    def __init__(self, config: PretrainConfig, model: MaskedAutoencoder, validation: "Validation | None") -> None:
-        self.config, self.model, self.validation = config, model, validation
-        self.hidden = masking.hidden_count(config.mask, model.grid)
+    averaged = "encoder."
+
+    def __init__(self, model: MaskedAutoencoder, *, seed: int, validation: "Validation | None" = None) -> None:
+        self.model, self._seed, self._validation = model, seed, validation
 
     def prepare(self, batch: Batch) -> "MaskedBatch":
         """A batch's masks, and what else its keys decide."""
-        keys = keys_tensor(self.config.run.seed, batch.epochs, batch.indices, batch.views)
-        masked = masking.draw(self.config.mask, self.model.grid, keys)
-        return MaskedBatch(batch.images, masked, self.model.draw(masked, hidden=self.hidden, keys=keys))
+        mask = self.model.objective.mask
+        keys = keys_tensor(self._seed, batch.epochs, batch.indices, batch.views)
+        masked = mask.draw(keys)
+        return MaskedBatch(batch.images, masked, self.model.draw(masked, hidden=mask.hidden, keys=keys))
 
     def loss(self, prepared: "MaskedBatch") -> dict[str, Tensor]:
         """Mean error over the hidden patches of a batch."""
         images = self.model.standardise(prepared.images)
-        prediction = self.model.predict(images, prepared.masked, prepared.draws)
-        target = targets.make(self.config.target, images, self.model.patch, prediction.index)
-        return {"loss": targets.loss(self.config.target, prediction.patches, target)}
+        predicted = self.model.predict(images, prepared.masked, prepared.draws)
+        return {"loss": self.model.objective.loss(images, predicted.patches, predicted.index)}
 
     def evaluate(self) -> dict[str, float]:
-        return {} if self.validation is None else self.validation.judge(self.model)
+        return {} if self._validation is None else self._validation.judge(self.model)
+
+    def evaluate_average(self) -> dict[str, float]:
+        return {} if self._validation is None else self._validation.judge_features(self.model)
 
     def rate_factors(self) -> dict[str, float]:
         return {}
@@ -81,15 +82,28 @@ class PretrainTask:
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
 
+    def average_metadata(self) -> dict[str, str]:
+        return native.metadata(self.model, encoder_alone=True)
+
 
 class Validation:
-    """Whether pretraining works, seen on held-out images: reconstruction loss, RankMe, and kNN where labels exist."""
+    """Whether pretraining works, seen on held-out images: the objective's loss, RankMe, and kNN where labels exist."""
 
     def __init__(
-        self, config: PretrainConfig, train: Source, held_out: Source, world: World, bad: BadImages | None = None
+        self,
+        train: Source,
+        held_out: Source,
+        options: ValidationConfig,
+        data: DataConfig,
+        *,
+        seed: int,
+        batch_size: int,
+        world: World,
+        bad: BadImages | None = None,
     ) -> None:
         """bad: what is known of the training images."""
-        self._config, self._train, self._world = config, train, world
+        self._options, self._workers, self._seed, self._batch_size = options, data.workers, seed, batch_size
+        self._train, self._world = train, world
         self._classes, self._held_out = 0, held_out
         if train.classes and held_out.classes:
             used = used_labels(held_out)
@@ -98,8 +112,8 @@ class Validation:
                 say_matching(held_out.text, held_out.classes, train.text, train.classes, used)
                 self._classes = len(train.classes)
                 self._held_out = RelabelledSource(held_out, train.classes, numbers)
-        self._bad = BadImages(train, config.data.bad_share) if bad is None else bad
-        self._bad_held_out = BadImages(held_out, config.data.bad_share)
+        self._bad = BadImages(train, data.bad_share) if bad is None else bad
+        self._bad_held_out = BadImages(held_out, data.bad_share)
 
     def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
         """val_loss, val_rankme, and val_knn where training and held-out images have the same classes."""
@@ -110,8 +124,12 @@ class Validation:
         sums = self._world.sum(torch.tensor([total, count], dtype=torch.float64, device=self._world.device))
         if not sums[1]:
             raise DataError(f"{self._held_out.text}: no validation image can be read")
+        return {"val_loss": float(sums[0] / sums[1]), **self.judge_features(model)}
+
+    def judge_features(self, model: MaskedAutoencoder) -> dict[str, float]:
+        """What `judge` says of the encoder alone."""
         held_out = self.features(model, self._held_out)
-        said = {"val_loss": float(sums[0] / sums[1]), "val_rankme": rankme(held_out.vectors)}
+        said = {"val_rankme": rankme(held_out.vectors)}
         if self._classes:
             known = self.features(model, self._train)
             known, held_out = known.labelled(), held_out.labelled()
@@ -125,10 +143,8 @@ class Validation:
     def _loss(self, model: MaskedAutoencoder, batch: Batch) -> Tensor:
         batch = batch.to(model.device)
         images = model.standardise(batch.images)
-        masked = masking.draw(self._config.mask, model.grid, keys_tensor(self._config.run.seed, batch.indices))
-        prediction = model(images, masked)
-        target = targets.make(self._config.target, images, model.patch, prediction.index)
-        return targets.loss(self._config.target, prediction.patches, target)
+        predicted = model(images, model.objective.mask.draw(keys_tensor(self._seed, batch.indices)))
+        return model.objective.loss(images, predicted.patches, predicted.index)
 
     def features(self, model: MaskedAutoencoder, source: Source) -> Features:
         """Of as many images of a source, evenly spread, as the config allows; on every rank."""
@@ -136,19 +152,79 @@ class Validation:
         return Features(*self._world.gather_rows(part.vectors, part.labels, part.indices))
 
     def _batches(self, model: MaskedAutoencoder, source: Source) -> Iterator[Batch]:
-        return eval_batches(
+        return seen_by(
+            model,
             source,
-            indices=evenly_spread(len(source), self._config.validation.images).tolist(),
-            image_hw=self._config.model.image_hw,
-            channels=self._config.model.channels,
-            crop_share=crop_share_of(model, self._config.validation.crop_share),
-            batch_size=self._config.schedule.micro_batch_limit,
-            workers=self._config.data.workers,
             bad=self._bad if source is self._train else self._bad_held_out,
-            rank=self._world.rank,
-            world_size=self._world.size,
-            value_range=known_range(self._config.data.range),
+            batch_size=self._batch_size,
+            workers=self._workers,
+            indices=evenly_spread(len(source), self._options.images),
+            crop_share=self._options.crop_share,
+            world=self._world,
         )
+
+
+class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
+    """Masked pretraining."""
+
+    verb = "pretrain"
+
+    def chosen(self, train: Source, held_out: Source | None) -> tuple[Source, Source | None]:
+        parts.say(self.config.mask.kind, self.config.target.kind, self.config.target.loss)
+        return train, held_out
+
+    def build(self) -> MaskedAutoencoder:
+        config = self.config
+        mean, std = self.world.patiently(lambda: standardisation(config.data, self.source, config.model.channels))
+        model = mae.build(config.model, config.target, config.mask, mean, std, seed=config.run.seed)
+        objective.check(model.objective, config.target, model.geometry)
+        if config.weights:
+            continue_from(model, config.weights)
+        if untrained := model.family.untrained(model.encoder, config.model):
+            log.warning("model.image_size: %s", untrained)
+        return model
+
+    def make_task(self) -> PretrainTask:
+        validation = (
+            None if self.held_out is None else self._validation(self.held_out, self.config.validation, self.bad)
+        )
+        return PretrainTask(self.model, seed=self.config.run.seed, validation=validation)
+
+    def _validation(self, held_out: Source, options: ValidationConfig, bad: BadImages) -> Validation:
+        config = self.config
+        return Validation(
+            self.source,
+            held_out,
+            options,
+            config.data,
+            seed=config.run.seed,
+            batch_size=config.schedule.micro_batch_limit,
+            world=self.world,
+            bad=bad,
+        )
+
+    def steps_between(self) -> int | None:
+        if self.held_out is None:
+            return None
+        every = self.config.validation.every
+        return max(1, self.plan.steps // _VALIDATIONS) if every is None else self.steps_of(every)
+
+    def finish(self, record: dict[str, Any], folder: Path | None) -> None:
+        if warning := collapse(*self._rank(record)):
+            log.warning("%s", warning)
+        if folder is not None:
+            source, seed = self.held_out or self.source, self.config.run.seed
+            write_report(folder, f"maekit pretrain {self.config.name}", self.model, source, seed)
+
+    def _rank(self, record: dict[str, Any]) -> tuple[float, int]:
+        """RankMe of the features at the end, and of how many images: held-out, or else some of the training ones."""
+        options = self.config.validation
+        if self.held_out is not None:
+            return record.get("val_rankme", math.inf), min(len(self.held_out), options.images)
+        self.model.eval()
+        some = self._validation(self.source, replace(options, images=_RANKED), BadImages(self.source, 1.0))
+        vectors = some.features(self.model, self.source).vectors
+        return (rankme(vectors), len(vectors)) if len(vectors) else (math.inf, 0)
 
 
 def run(config: PretrainConfig) -> dict[str, Any]:
@@ -157,103 +233,37 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     Leaves a run folder with config.json, metrics.jsonl, checkpoints, model.safetensors, a picture of reconstructions
     and report.html. Raises MaekitError in one line for whatever stands in the way.
     """
-    with execution.join_world(config.run) as world:
-        source, held_out = execution.open_sources(config, world)
-        if held_out is not None:
-            execution.warn_of_shared(source, held_out, world)
-        config, plan = planning.planned(config, len(source), world)
-        config = execution.with_crop_share(execution.with_range(config, source), config.model.image_hw)
-        mean, std = world.patiently(lambda: standardisation(config.data, source, config.model.channels))
-        model = mae.build(config, mean, std)
-        model.crop_share, model.value_range = config.validation.crop_share, known_range(config.data.range)
-        if config.weights:
-            continue_from(model, config.weights)
-        model.recompute_activations(config.run.checkpoint_activations)
-        bad = BadImages(source, config.data.bad_share)
-        validation = Validation(config, source, held_out, world, bad) if held_out is not None else None
-        task = PretrainTask(config, model, validation)
-        with (
-            execution.hold_folder(config.run, config.name, world) as folder,
-            memory.explained(plan, config.run, config.model.image_hw, world.device),
-        ):
-            fingerprint = world.patiently(source.fingerprint)
-            execution.write_down(folder, config, source, fingerprint, plan, world)
-            execution.print_header("pretrain", config, model, source, plan, world, folder)
-            if untrained := model.family.untrained(model.encoder, config.model):
-                log.warning("model.image_size: %s", untrained)
-            outcome = loop.train(
-                task,
-                lambda start: execution.training_batches(config, config.model, source, plan, start, world, bad),
-                plan=plan,
-                optimizer=config.optimizer,
-                config=config.run,
-                world=world,
-                folder=folder,
-                facts={"identity": identity(files.to_dict(config), fingerprint)},
-                evaluate_every=None if validation is None else _evaluate_every(config, plan),
-            )
-            unreadable = execution.count_unreadable(bad, world)
-            if folder is not None:
-                execution.write_weights(folder, model, outcome.averaged)
-            rank, images = _rank(config, model, source, held_out, outcome.record, world)
-            if warning := collapse(rank, images):
-                log.warning("%s", warning)
-            if folder is not None:
-                write_report(folder.path, config, model, held_out or source)
-            return execution.answer(folder, outcome, unreadable, source)
+    return training.run(Pretraining, config)
 
 
-def _rank(
-    config: PretrainConfig,
-    model: MaskedAutoencoder,
-    source: Source,
-    held_out: Source | None,
-    record: dict[str, Any],
-    world: World,
-) -> tuple[float, int]:
-    """RankMe of the features at the end, and of how many images: held-out ones, or else some of the training ones."""
-    if held_out is not None:
-        return record.get("val_rankme", math.inf), min(len(held_out), config.validation.images)
-    few = replace(config, validation=replace(config.validation, images=_RANKED))
-    model.eval()
-    vectors = Validation(few, source, source, world, BadImages(source, 1.0)).features(model, source).vectors
-    return (rankme(vectors), len(vectors)) if len(vectors) else (math.inf, 0)
-
-
-def _evaluate_every(config: PretrainConfig, plan: Plan) -> int:
-    if config.validation.every is None:
-        return max(1, plan.steps // _VALIDATIONS)
-    return execution.steps_of(config.validation.every, plan)
-
-
-def write_report(path: Path, config: PretrainConfig, model: MaskedAutoencoder, source: Source) -> None:
-    """report.html, and the picture in it under pictures/."""
+def write_report(path: Path, title: str, model: MaskedAutoencoder, source: Source, seed: int) -> None:
+    """report.html, and the picture in it under pictures/ where there is one to be drawn."""
     sections = list(page.run_sections(path))
-    if (shown := reconstruction_picture(config, model, source)) is not None:
+    if (shown := reconstruction_picture(model, source, seed)) is not None:
         (path / "pictures").mkdir(exist_ok=True)
         picture.save(shown, path / "pictures" / "reconstruction.png")
         sections.append(page.Picture(shown, reconstruct.caption(model, "visible")))
-    page.write(path / "report.html", f"maekit pretrain {config.name}", sections)
+    page.write(path / "report.html", title, sections)
 
 
-def reconstruction_picture(config: PretrainConfig, model: MaskedAutoencoder, source: Source) -> Image.Image | None:
-    """masked | reconstruction | original of a few images, evenly spread over a source; None where none can be read."""
-    batches = eval_batches(
-        source,
-        indices=evenly_spread(len(source), _SHOWN).tolist(),
-        image_hw=config.model.image_hw,
-        channels=config.model.channels,
-        crop_share=1.0,
-        batch_size=_SHOWN,
-        workers=0,
-        bad=BadImages(source, 1.0),
-        value_range=model.value_range,
+def reconstruction_picture(model: MaskedAutoencoder, source: Source, seed: int) -> Image.Image | None:
+    """masked | reconstruction | original of a few images, evenly spread over a source.
+
+    None where no image can be read, and, which is said, where what the model predicts cannot be painted.
+    """
+    some = evenly_spread(len(source), _SHOWN)
+    batches = seen_by(
+        model, source, bad=BadImages(source, 1.0), batch_size=_SHOWN, workers=0, indices=some, crop_share=1.0
     )
     first = next(batches, None)
     if first is None:
         return None
     batch = first.to(model.device)
-    masked = masking.draw(config.mask, model.grid, keys_tensor(config.run.seed, batch.indices))
+    masked = model.objective.mask.draw(keys_tensor(seed, batch.indices))
     model.eval()
     caption = reconstruct.caption(model, "visible", batch.images)
-    return picture.grid(reconstruct.rows(model, batch.images, masked), caption=caption)
+    try:
+        return picture.grid(reconstruct.rows(model, batch.images, masked), caption=caption)
+    except MaekitError as error:
+        log.info("no picture of reconstructions: %s", error)
+        return None

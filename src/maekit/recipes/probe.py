@@ -5,12 +5,12 @@ Legend: N images, D feature width.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from maekit import parts
 from maekit.config import ProbeConfig, ProbeOptions, RunConfig
 from maekit.data.loader import Batch
 from maekit.data.sources import Source, open_source
@@ -22,12 +22,14 @@ from maekit.engine.distributed import World
 from maekit.engine.evaluate import collapse, knn_predict_each, rankme
 from maekit.engine.precision import Precision
 from maekit.engine.progress import counter
-from maekit.errors import DataError, ModelError
+from maekit.errors import DataError, ModelError, UsageError
 from maekit.inference.features import Features, joined, stream
 from maekit.inference.one_pass import crop_share_of
 from maekit.models.encoder import ImageEncoder, eval_mode
 from maekit.recipes.execution import join_world
 from maekit.recipes.probe_training import Choice, Trial, train_attentive, train_linear
+from maekit.results import Probed
+from maekit.sections import Table
 from maekit.weights.load import load
 
 log = logging.getLogger("maekit")
@@ -41,24 +43,24 @@ _SWEPT_BLOCKS = (1, 2, 4)
 Row = dict[str, Any]
 
 
-def run(options: ProbeOptions) -> dict[str, Any]:
-    """`maekit probe`: print one table; returns what `judge` returns. Nothing is written."""
-    config = options.probe
-    with join_world(RunConfig(device=options.device, seed=config.seed)) as world:
+def run(options: ProbeOptions) -> Probed:
+    """`maekit probe`: what `judge` returns. Nothing is written."""
+    with join_world(RunConfig(device=options.device, seed=options.seed)) as world:
         train, val = world.patiently(lambda: _opened(options))
-        model = load(options.weights, options.weights_options, decoder=False).to(world.device)
-        answer = judge(model, train, val, config, world)
-        if world.is_first:
-            print_table(answer["rows"])
-            if "rankme" in answer and (warning := collapse(answer["rankme"], answer["val_images"])):
-                log.warning("%s", warning)
-        return answer
+        model = load(options.weights, options, decoder=False).to(world.device)
+        answer = judge(model, train, val, options, world)
+        if world.is_first and "rankme" in answer and (warning := collapse(answer["rankme"], answer["val_images"])):
+            log.warning("%s", warning)
+        known = {one.name for one in fields(Probed)}
+        probes = {kind: row for kind, row in answer.items() if kind not in known}
+        rest = {name: value for name, value in answer.items() if name in known}
+        return Probed(probes=probes, **rest, sections=[table(answer["rows"])])
 
 
 def _opened(options: ProbeOptions) -> tuple[Source, Source]:
     train = open_source(options.data, options.image_column)
     if options.val_split is not None:
-        return hold_out(train, options.val_split, options.probe.seed)
+        return hold_out(train, options.val_split, options.seed)
     val = open_source(options.val, options.image_column)
     say_shared(train, val)
     return train, val
@@ -138,7 +140,27 @@ def probe_features(
             weight_decay = _USUAL_WEIGHT_DECAY
         fitted = logistic.fit(vectors, labels, classes=classes, weight_decay=weight_decay)
         found["linear"] = {"top1": _share(fitted.predict(judged) == truth), "weight_decay": weight_decay}
+    for own in _own_kinds(config):
+        found[own] = {"top1": _by_own(own, train, val, classes)}
     return found
+
+
+def _own_kinds(config: ProbeConfig) -> list[str]:
+    return [kind for kind in config.kinds if kind not in ("knn", "linear", "attentive")]
+
+
+def _by_own(own: str, train: Features, val: Features, classes: int) -> float:
+    """Top-1 of a probe of the user's."""
+    parts.say(own)
+    probe = parts.find("probe", own).bound()
+    try:
+        predicted = torch.as_tensor(probe(train.vectors, train.labels, val.vectors, classes))
+    except Exception as error:
+        raise UsageError(f"probe {own}: fails ({type(error).__name__}: {error})") from error
+    if predicted.shape != val.labels.shape:
+        raise UsageError(f"probe {own}: gives {list(predicted.shape)}; it has to be one label for each of "
+                         f"{len(val.labels)} images")  # fmt: skip
+    return _share(predicted.cpu() == val.labels)
 
 
 def neighbour_counts(config: ProbeConfig, images: int) -> tuple[int, ...]:
@@ -148,27 +170,25 @@ def neighbour_counts(config: ProbeConfig, images: int) -> tuple[int, ...]:
     return tuple(k for k in _NEIGHBOURS if k <= images) or (images,)
 
 
-def print_table(rows: Sequence[Row]) -> None:
+def table(rows: Sequence[Row]) -> Table:
     """One line a row: kind, features, last blocks, top-1, and what was chosen."""
-    table = Table("probe", "features", "last blocks", box=None)
-    table.add_column("top-1", justify="right")
-    table.add_column("")
+    cells = []
     for row in rows:
         chosen = "  ".join(f"{name.replace('_', ' ')} {row[name]}" for name in ("k", "weight_decay") if name in row)
-        table.add_row(
-            row["kind"], row["features"], str(row["blocks"]), f"{row['top1']:.2%}", chosen or row.get("probe")
-        )
-    Console(markup=False, highlight=False, emoji=False).print(table)
+        judged = row["kind"], row["features"], str(row["blocks"]), f"{row['top1']:.2%}"
+        cells.append((*judged, chosen or row.get("probe", "")))
+    return Table(["probe", "features", "last blocks", "top-1", ""], cells, align="<<<><")
 
 
 def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> tuple[list[Row], dict[str, float]]:
     """kNN and the fast linear probe, over features computed in one pass for all choices; and the first one's RankMe."""
     config = trial.config
-    kinds = tuple(kind for kind in config.kinds if kind == "knn" or (kind == "linear" and config.linear == "fast"))
+    trained = {"attentive"} if config.linear == "fast" else {"attentive", "linear"}
+    kinds = tuple(kind for kind in config.kinds if kind not in trained)
     if not kinds:
         return [], {}
     train, val = _features(trial, trial.train, choices), _features(trial, trial.val, choices)
-    rows: dict[str, list[Row]] = {"knn": [], "linear": []}
+    rows: dict[str, list[Row]] = {"knn": [], "linear": [], "own": []}
     for choice in choices:
         fixed = ProbeConfig(kinds=kinds, neighbours=config.neighbours, temperature=config.temperature, seed=config.seed)
         found = probe_features(train[choice], val[choice], trial.classes, fixed, trial.model.device)
@@ -176,7 +196,8 @@ def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> tuple[list[Row], dic
             rows["knn"] += [_row("knn", choice, top1, k=k) for k, top1 in found["knn"]["by_k"].items()]
         if "linear" in found:
             rows["linear"].append(_row("linear", choice, probe="fast", **found["linear"]))
-    return rows["knn"] + rows["linear"], {"rankme": rankme(val[choices[0]].vectors)}
+        rows["own"] += [_row(own, choice, **found[own]) for own in _own_kinds(config)]
+    return rows["knn"] + rows["linear"] + rows["own"], {"rankme": rankme(val[choices[0]].vectors)}
 
 
 def _features(trial: Trial, source: Source, choices: Sequence[Choice]) -> dict[Choice, Features]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maekit.config import AugmentConfig, DataConfig, OptimizerConfig, ProbeConfig, RunConfig, ScheduleConfig
-from maekit.data.loader import BadImages, Batch, eval_batches, train_batches
+from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.sources import Source
 from maekit.engine import loop
 from maekit.engine.distributed import World
@@ -24,7 +24,7 @@ from maekit.engine.schedule import Plan
 from maekit.engine.task import Batches
 from maekit.errors import DataError
 from maekit.inference.features import Features, extract
-from maekit.inference.one_pass import crop_share_of
+from maekit.inference.one_pass import seen_by
 from maekit.models.encoder import ImageEncoder
 from maekit.models.family import Features as Kind
 from maekit.models.probe_heads import AttentiveProbe, LinearProbe
@@ -63,27 +63,25 @@ class Trial:
 
     def batches(self, source: Source) -> Iterator[Batch]:
         """Centre crops of a source in its order: this rank's part of them."""
-        return self._crops(source, None, self.config.micro_batch_size, self.world.rank, self.world.size)
+        return self._crops(source, None, self.config.micro_batch_size, self.world)
 
     def batches_at(self, source: Source, indices: NDArray[np.int64] | None, size: int) -> Iterator[Batch]:
         """Centre crops of the images at these indices (None: all), in batches of that size, the same on every rank."""
-        return self._crops(source, indices, size, 0, 1)
+        return self._crops(source, indices, size, None)
 
     def _crops(
-        self, source: Source, indices: NDArray[np.int64] | None, size: int, rank: int, ranks: int
+        self, source: Source, indices: NDArray[np.int64] | None, size: int, world: World | None
     ) -> Iterator[Batch]:
-        return eval_batches(
+        config = self.config
+        return seen_by(
+            self.model,
             source,
-            indices=indices,  # type: ignore[arg-type] # an array of a million indices is no list
-            image_hw=self.model.config.image_hw,
-            channels=self.model.config.channels,
-            crop_share=crop_share_of(self.model, self.config.crop_share),
+            bad=BadImages(source, config.bad_share),
             batch_size=size,
-            workers=self.config.workers,
-            bad=BadImages(source, self.config.bad_share),
-            rank=rank,
-            world_size=ranks,
-            value_range=self.model.value_range,
+            workers=config.workers,
+            indices=indices,
+            crop_share=config.crop_share,
+            world=world,
         )
 
     def encode(self, batch: Batch, choice: Choice) -> Tensor:
@@ -132,6 +130,8 @@ class ProbeTask:
 
     def metadata(self) -> dict[str, str]:
         return {}
+
+    averaged, evaluate_average, average_metadata = "", evaluate, metadata
 
     def _logits(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: head(inputs[name]) for name, head in self.model.items()}
@@ -266,7 +266,7 @@ def _cached_tokens(trial: Trial, choice: Choice) -> Features | None:
 
 def _head(kind: Callable[[int, int], nn.Module], trial: Trial, choice: Choice) -> nn.Module:
     """A head whose initial weights are fixed by the seed."""
-    width = int(trial.model.encoder.num_features)  # type: ignore[arg-type]
+    width = trial.model.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
         return kind(width, trial.classes)

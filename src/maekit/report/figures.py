@@ -14,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoMinorLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -42,16 +42,13 @@ _SETTINGS: dict[Any, Any] = {
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
-def curve(
-    series: Series, *, xlabel: str, ylabel: str, log: bool = False, smooth: int = 1, cut_start: bool = False
-) -> str:
+def curve(series: Series, *, xlabel: str, ylabel: str, smooth: int = 1, cut_start: bool = False) -> str:
     """Lines over a common x axis.
 
-    series: name → (x, y) of equal length; values that are not finite leave a gap. log: logarithmic y axis. smooth:
-    points of a centred moving mean, drawn strong over the faint raw line; lines of less than ten times as many points
-    stay raw. cut_start: where the first twentieth of the points stands so high that it would flatten the rest, the y
-    axis ends below it, and says what it leaves out. Of a longer line than 800 points, neighbours are drawn as their
-    mean, so the figure stays small.
+    series: name → (x, y) of equal length; values that are not finite leave a gap. smooth: points of a centred moving
+    mean, drawn strong over the faint raw line; lines of less than ten times as many points stay raw. cut_start: where
+    the first twentieth of the points stands so high that it would flatten the rest, the y axis ends below it, and says
+    what it leaves out. Of a longer line than 800 points, neighbours are drawn as their mean, so the figure stays small.
     """
     with mpl.rc_context(_SETTINGS):
         figure, axes = _axes(height=3.1)
@@ -64,13 +61,10 @@ def curve(
             (line,) = axes.plot(*_thinned(xs, ys), color=colour, linestyle=dash, linewidth=1.8, label=name)
             if len(xs) <= 30:
                 line.set(marker="o", markersize=3.5)
-        if log:
-            _logarithmic(axes)
-        else:
-            axes.yaxis.set_minor_locator(AutoMinorLocator(2))
+        axes.yaxis.set_minor_locator(AutoMinorLocator(2))
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.margins(x=0.02)
-        if cut_start and not log:
+        if cut_start:
             _cut_start(axes, [np.asarray(y, float) for _, y in series.values()])
         if len(series) > 1:
             _legend(axes, columns=len(series))
@@ -105,7 +99,7 @@ def bars(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) ->
         return _svg(figure)
 
 
-def heat(matrix: ArrayLike, labels: Sequence[str], *, xlabel: str = "predicted", ylabel: str = "true") -> str:
+def heat(matrix: ArrayLike, labels: Sequence[str]) -> str:
     """A confusion matrix: counts in the cells, colour by each cell's share of its row.
 
     matrix: [K, K] counts, row = true class, column = predicted. Counts are written for up to 30 classes.
@@ -124,12 +118,12 @@ def heat(matrix: ArrayLike, labels: Sequence[str], *, xlabel: str = "predicted",
         turned = max(map(len, labels), default=0) > 3
         axes.set_xticks(middles, labels, rotation=90 if turned else 0, size=label_size)
         axes.set_yticks(middles, labels, size=label_size)
-        axes.set(xlabel=xlabel, ylabel=ylabel, aspect="equal")
+        axes.set(xlabel="predicted", ylabel="true", aspect="equal")
         axes.tick_params(length=0)
         axes.grid(visible=False)
         axes.invert_yaxis()
         axes.spines[:].set_visible(False)
-        bar = figure.colorbar(mesh, shrink=0.6, label=f"share of the {ylabel} class")
+        bar = figure.colorbar(mesh, shrink=0.6, label="share of the true class")
         bar.outline.set_visible(False)
         return _svg(figure)
 
@@ -159,14 +153,6 @@ def _cut_start(axes: Axes, lines: Sequence[NDArray[np.float64]]) -> None:
     axes.set_ylim(low - 0.05 * span, high + 0.15 * span)
     words = f"the first values, up to {peak:.3g}, lie above this picture"
     axes.annotate(words, (0.02, 0.98), xycoords="axes fraction", va="top", size=9, color=_QUIET_INK)
-
-
-def _logarithmic(axes: Axes) -> None:
-    """A log y axis in plain numbers (the default writes mathematics); between decades only where hardly one is seen."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
 
 
 def _legend(axes: Axes, columns: int) -> None:

@@ -137,7 +137,7 @@ def metadata(graph: Graph) -> dict[str, str]:
             "patch": graph.model.patch,
             "grid": graph.model.patch_grid,
             "patch_order": "row, column, channel",
-            "target": graph.model.target.pixels,
+            "target": graph.model.target.kind,
         }
     return {name: json.dumps(value) for name, value in facts.items()} | native.metadata(graph.model)
 

@@ -87,7 +87,7 @@ class _HuggingFace:
         plain = Blueprint("encoder", found.model, mean, std, ignored=ignored, needed=(*found.needed, *needed))
         if masked:
             pixels = options.target or ("normalised" if config.get("norm_pix_loss") else "raw")
-            target, mask = TargetConfig(pixels=pixels), mask_of(config.get("mask_ratio"))
+            target, mask = TargetConfig(kind=pixels), mask_of(config.get("mask_ratio"))
             return replace(plain, kind="masked_autoencoder", target=target, mask=mask)
         if "head.weight" in shapes:
             classes = _classes(config, shapes["head.weight"][0])
@@ -235,7 +235,7 @@ def _kind_of(model: "Model", encoder: dict[str, Any]) -> dict[str, Any]:
         "decoder_num_attention_heads": decoder.heads,
         "decoder_intermediate_size": 4 * decoder.width,
         "mask_ratio": model.mask.ratio,
-        "norm_pix_loss": model.target.pixels == "normalised",
+        "norm_pix_loss": model.target.kind == "normalised",
     }
 
 

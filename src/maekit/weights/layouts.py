@@ -73,7 +73,7 @@ def _refuse_unheeded(stored: Stored, described: Blueprint, options: WeightsOptio
     if described.kind == "masked_autoencoder":
         said["--decoder-heads"] = (options.decoder_heads, model.decoder.heads)
     if described.target is not None:
-        said["--target"] = (options.target, described.target.pixels)
+        said["--target"] = (options.target, described.target.kind)
     for option, (given, own) in said.items():
         if given not in (None, own):
             raise WeightsError(f"{stored.path}: has {own}, so {option} {given} would go unheeded; leave it out")

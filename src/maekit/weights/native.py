@@ -66,9 +66,10 @@ def encoder_of(model: Model) -> ImageEncoder:
     return encoder.eval()
 
 
-def metadata(model: Model) -> dict[str, str]:
-    """The header of a model's file, in every layout that can hold it."""
-    return {"format": "pt", FACTS: blueprint_of(model).dumped()}
+def metadata(model: Model, *, encoder_alone: bool = False) -> dict[str, str]:
+    """The header of a model's file, or of one with its encoder's weights alone, in every layout that can hold it."""
+    blueprint = blueprint_of(model)
+    return {"format": "pt", FACTS: (replace(blueprint, kind="encoder") if encoder_alone else blueprint).dumped()}
 
 
 def save(model: Model, path: Path) -> None:

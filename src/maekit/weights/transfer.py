@@ -6,20 +6,25 @@ from maekit.models.classifier import Classifier
 from maekit.models.encoder import ImageEncoder
 from maekit.models.mae import MaskedAutoencoder
 from maekit.weights import mismatch
-from maekit.weights.load import load
+from maekit.weights.load import describe, load
 
 log = logging.getLogger("maekit")
 
+_PIXELS = {"raw", "normalised"}  # which a decoder can be taught one after the other
+
 
 def continue_from(model: MaskedAutoencoder, weights: str) -> None:
-    """Give a masked autoencoder the weights W to go on from: the encoder, and decoder and adapter where W has them.
+    """Give a masked autoencoder the weights W to go on from: the encoder, and where W predicted the like, its decoder.
 
     Raises WeightsError where W is of another encoder, patch size or image size.
     """
-    source = load(weights)
+    theirs = describe(weights).target
+    same = theirs is None or theirs.kind == model.target.kind or {theirs.kind, model.target.kind} <= _PIXELS
+    source = load(weights, decoder=same)
     copy_encoder(model, source, weights)
     if not isinstance(source, MaskedAutoencoder):
-        log.info("%s: has no decoder; the decoder starts from nothing", weights)
+        lacks = "has no decoder" if same else f"predicts another target, {theirs.kind if theirs else ''}"
+        log.info("%s: %s; the decoder starts from nothing", weights, lacks)
         return
     for part in ("decoder", "adapter"):
         _copy(part, source, model, f"{weights}: its {part}")

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from maekit.data.sources.labels import as_label
+from maekit.data.sources.labels import LabelledImages
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import fingerprint
 from maekit.errors import DataError
@@ -11,7 +11,7 @@ from maekit.errors import DataError
 PARTS = ("train", "test", "")
 
 
-class DigitsSource:
+class DigitsSource(LabelledImages):
     """`digits:train` (1,437 images), `digits:test` (360) or `digits:` (all), in scikit-learn's order.
 
     The split is scikit-learn's `train_test_split` of all images, stratified by digit, with random_state 0. Values of
@@ -31,16 +31,10 @@ class DigitsSource:
         self._numbers = {"train": np.sort(train), "test": np.sort(test), "": numbers}[part]
         self._images = ((digits.images[self._numbers].astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)
         self._labels = digits.target[self._numbers].astype(np.int64)
-        self.classes: tuple[str, ...] | None = tuple(str(digit) for digit in range(10))
-
-    def __len__(self) -> int:
-        return len(self._images)
+        self.classes = tuple(str(digit) for digit in range(10))
 
     def path(self, index: int) -> str:
         return f"digits:{self._numbers[index]}"
-
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
 
     def read(self, index: int) -> NDArray[np.uint8]:
         image: NDArray[np.uint8] = self._images[index]

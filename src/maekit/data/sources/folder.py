@@ -1,12 +1,12 @@
 """A folder of class folders, or of unlabelled images at any depth."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from maekit.data.sources.contents import Contents, Parts
-from maekit.data.sources.labels import Classes, Labels, as_label, composed
+from maekit.data.sources.labels import Classes, LabelledImages, Labels, composed
 from maekit.data.sources.metadata import read_metadata
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Names, file_size, fingerprint, read_file
@@ -15,25 +15,17 @@ from maekit.data.sources.splits import says_split
 _NAMED = 5  # folders that a sentence names
 
 
-class FolderSource:
-    """Images below a folder, ordered by path, with the labels they are given."""
+class FilesSource(LabelledImages):
+    """Images that are files, by their paths from a folder on, with the labels they are given."""
 
     def __init__(
-        self, text: str, root: Path, images: Sequence[Parts], labels: Labels, classes: Classes, passed_over: PassedOver
+        self, text: str, root: Path, names: Iterable[str], labels: Labels, classes: Classes, passed_over: PassedOver
     ) -> None:
         self.text, self.classes, self.passed_over = text, classes, passed_over
-        self._root = root
-        self._labels = labels
-        self._names = Names("/".join(parts) for parts in images)
-
-    def __len__(self) -> int:
-        return len(self._names)
+        self._root, self._names, self._labels = root, Names(names), labels
 
     def path(self, index: int) -> str:
         return str(self._root / self._names[index])
-
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
 
     def read(self, index: int) -> bytes:
         return read_file(self._root / self._names[index])
@@ -48,7 +40,7 @@ class FolderSource:
 
 def open_folder(
     text: str, contents: Contents, places: Sequence[int] | None = None, level: int | None = None
-) -> FolderSource:
+) -> FilesSource:
     """The images of a folder that was walked.
 
     Where every image lies in some subfolder, and there are at least two of those, the top-level folders are the
@@ -70,7 +62,7 @@ def open_folder(
     if places is None:
         notes += _without_images(contents, within)
     passed_over = contents.passed_over() + PassedOver(notes=tuple(notes))
-    return FolderSource(text, contents.root, images, labels, classes, passed_over)
+    return FilesSource(text, contents.root, map("/".join, images), labels, classes, passed_over)
 
 
 def _without_splits(images: Sequence[Parts], level: int | None) -> list[Parts]:

@@ -6,21 +6,22 @@ from typing import Any
 import numpy as np
 
 from maekit.data.sources.image_column import choose_column
-from maekit.data.sources.labels import Classes, Labels, as_label, integer_labels, string_labels
+from maekit.data.sources.labels import Classes, LabelledImages, Labels, found_labels
 from maekit.data.sources.passed_over import PassedOver
-from maekit.data.sources.source import fingerprint, read_file
+from maekit.data.sources.source import fingerprint, read_file, sampled
 from maekit.errors import DataError, ImageError
 
 
-class HubSource:
+class HubSource(LabelledImages):
     """One split of a dataset with a column of images: `hf:REPO@split`, without `@split` where there is one split only.
 
     It lies in `datasets`' own memory-mapped cache, encoded as it came.
     """
 
-    def __init__(self, text: str, image_column: str | None = None) -> None:
-        """image_column: the one that holds the images; None: as `choose_column` tells."""
-        rows = _load(text)
+    def __init__(self, text: str, image_column: str | None = None, given: Any = None) -> None:
+        """image_column: the one that holds the images; None: as `choose_column` tells. given: the split itself."""
+        self._given = given is not None
+        rows = _load(text) if given is None else given.with_format(None)
         described = [name for name, feature in rows.features.items() if type(feature).__name__ == "Image"]
         found = described or [name for name in ("image", "img") if name in rows.features]
         image, said = choose_column(text, list(rows.features), found, image_column)
@@ -32,14 +33,8 @@ class HubSource:
         self._image = image
         self._labels, self.classes = _labels(text, rows, label)
 
-    def __len__(self) -> int:
-        return len(self._labels)
-
     def path(self, index: int) -> str:
         return f"{self.text}:{index}"
-
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
 
     def read(self, index: int) -> bytes:
         cell = self._rows[index][self._image] or {}
@@ -49,11 +44,10 @@ class HubSource:
             return read_file(Path(cell["path"]))
         raise ImageError("the row holds no image")
 
-    def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
-        return -1  # a whole row group would have to be read
-
     def fingerprint(self) -> str:
-        return fingerprint(self.classes, [self._image], self._labels, [self._rows.data.nbytes])
+        """Of a split that was given, the content of up to 64 images too: the size is that of all it is a part of."""
+        names = [self._image, *(sampled(self) if self._given else ())]
+        return fingerprint(self.classes, names, self._labels, [self._rows.data.nbytes])
 
 
 def _load(text: str) -> Any:
@@ -82,8 +76,4 @@ def _column(features: Any, kind: str, names: tuple[str, ...]) -> str | None:
 def _labels(text: str, rows: Any, column: str | None) -> tuple[Labels, Classes]:
     if column is None:
         return np.full(len(rows), -1), None
-    values = list(rows[column])
-    if any(isinstance(value, str) for value in values):
-        return string_labels(values)
-    names = getattr(rows.features[column], "names", None)
-    return integer_labels(text, [-1 if value is None else value for value in values], names)
+    return found_labels(text, list(rows[column]), getattr(rows.features[column], "names", None))

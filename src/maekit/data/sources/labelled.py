@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from maekit.data.sources.labels import as_label, composed
 from maekit.data.sources.source import Source
-from maekit.data.sources.subset import labels_of
+from maekit.data.sources.subset import SubsetSource, labels_of
 from maekit.errors import DataError
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
@@ -99,30 +99,17 @@ def is_numbered(classes: Sequence[str]) -> bool:
     return list(classes) == [str(number) for number in range(len(classes))]
 
 
-class RelabelledSource:
-    """Another source's images under the label numbers of `classes`."""
+class RelabelledSource(SubsetSource):
+    """All of another source's images under the label numbers of `classes`."""
 
     def __init__(self, source: Source, classes: tuple[str, ...], numbers: NDArray[np.int64]) -> None:
         """numbers: for each class of the source its number among `classes`."""
-        self._source, self.text, self.passed_over = source, source.text, source.passed_over
-        self.classes: tuple[str, ...] | None = classes
-        self._numbers = numbers
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def path(self, index: int) -> str:
-        return self._source.path(index)
+        super().__init__(source, np.arange(len(source)))
+        self.classes, self._numbers = classes, numbers
 
     def label(self, index: int) -> int | None:
-        label = self._source.label(index)
+        label = super().label(index)
         return None if label is None else as_label(self._numbers[label])
-
-    def read(self, index: int) -> bytes | NDArray[np.uint8]:
-        return self._source.read(index)
-
-    def size(self, index: int) -> int:
-        return self._source.size(index)
 
     def fingerprint(self) -> str:
         return self._source.fingerprint()

@@ -1,6 +1,7 @@
 """Labels as sources keep them: int64, -1 for none, with the classes' names in label order."""
 
 from collections.abc import Sequence
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -17,6 +18,29 @@ Classes = tuple[str, ...] | None
 def as_label(value: int) -> int | None:
     """A kept label as the protocol gives it."""
     return int(value) if value >= 0 else None
+
+
+class LabelledImages:
+    """Sources that keep the labels of all their images, one each, and do not know the images' sizes unless they say."""
+
+    classes: Classes
+    _labels: Labels
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def label(self, index: int) -> int | None:
+        return as_label(self._labels[index])
+
+    def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
+        return -1  # to know it, it would have to be read
+
+
+def found_labels(text: str, values: Sequence[Any], names: Sequence[str] | None = None) -> tuple[Labels, Classes]:
+    """Whatever a source has for labels, None for none: words as soon as one of them is a word, else numbers."""
+    if any(isinstance(value, str) for value in values):
+        return string_labels([None if value is None else str(value) for value in values])
+    return integer_labels(text, [-1 if value is None else value for value in values], names)
 
 
 def integer_labels(

@@ -5,38 +5,26 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from maekit.data.sources.labels import as_label, integer_labels, string_labels
+from maekit.data.sources.folder import FilesSource
+from maekit.data.sources.labels import found_labels
 from maekit.data.sources.list_lines import NUMBER, RULE, Line, read_lines
 from maekit.data.sources.passed_over import PassedOver
-from maekit.data.sources.source import Names, file_size, fingerprint, home_path, read_file
+from maekit.data.sources.source import home_path
 from maekit.data.sources.splits import Splits, chosen
 from maekit.errors import DataError
 
 _LOOKED_AT = 1 << 16  # bytes in which a file that is not text shows it, so that a huge one is not read
 _PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _UNREAD = (
-    ".heic",
-    ".heif",
-    ".dng",
-    ".cr2",
-    ".cr3",
-    ".nef",
-    ".arw",
-    ".raf",
-    ".orf",
-    ".psd",
-    ".svg",
-    ".jxl",
-    ".mov",
-    ".mp4",
-)
+    ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".psd", ".svg", ".jxl", ".mov", ".mp4",
+)  # fmt: skip
 _SAMPLED = 20  # first paths of which one has to be there
 _ADDRESS = re.compile(r"\w{2,}://")
 
 log = logging.getLogger("maekit")
 
 
-class ListSource:
+class ListSource(FilesSource):
     """Images by path, relative ones counting from `folder`; whether a file is there shows when it is read.
 
     Labels are numbers from 0, -1 for none, and the classes are named by them; or words, which become classes in sorted
@@ -51,34 +39,8 @@ class ListSource:
         labels: Sequence[int] | Sequence[str | None],
         passed_over: PassedOver | None = None,
     ) -> None:
-        self.text = text
-        self.passed_over = passed_over or PassedOver()
-        self._folder = folder
-        self._names = Names(names)
-        numbers = [label for label in labels if isinstance(label, int)]
-        if len(numbers) == len(labels):
-            self._labels, self.classes = integer_labels(text, numbers)
-        else:
-            self._labels, self.classes = string_labels([None if isinstance(word, int) else word for word in labels])
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def path(self, index: int) -> str:
-        return str(self._folder / self._names[index])
-
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
-
-    def read(self, index: int) -> bytes:
-        return read_file(self._folder / self._names[index])
-
-    def size(self, index: int) -> int:
-        return file_size(self._folder / self._names[index])
-
-    def fingerprint(self) -> str:
-        sizes = (file_size(self._folder / name) for name in self._names)
-        return fingerprint(self.classes, self._names, self._labels, sizes)
+        kept, classes = found_labels(text, [None if label == -1 else label for label in labels])
+        super().__init__(text, folder, names, kept, classes, passed_over or PassedOver())
 
 
 def open_list(text: str, file: Path, split: str | None = None) -> ListSource:

@@ -11,10 +11,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 from maekit.data.sources.contents import METADATA
-from maekit.data.sources.labels import Classes, Labels, integer_labels, string_labels
+from maekit.data.sources.labels import Classes, Labels, composed, found_labels
 from maekit.data.sources.list_lines import LABEL_COLUMNS, NUMBER, SPLIT_COLUMN
 from maekit.errors import DataError
 
@@ -34,7 +33,7 @@ def read_metadata(
 
     The labels are None where no file has any. Of two files on one image the one in the deeper folder counts.
     """
-    known = {_plain(image): place for place, image in enumerate(images)}
+    known = {composed(str(image)): place for place, image in enumerate(images)}
     labels: dict[int, Label] = {}
     notes: list[str] = []
     for file in _one_a_folder(files, notes):
@@ -54,13 +53,9 @@ def read_metadata(
         first = next(image for place, image in enumerate(images) if place not in labels)
         notes.append(f"{len(images) - len(labels):,} images have no label in the metadata, such as {first.name}")
     try:
-        return _as_labels(text, [labels.get(place) for place in range(len(images))]), notes
+        return found_labels(text, [labels.get(place) for place in range(len(images))]), notes
     except DataError as error:
         return None, [*notes, f"the metadata's labels are left out: {error}"]
-
-
-def _plain(path: Path) -> str:
-    return normalize("NFC", str(path))
 
 
 def _one_a_folder(files: Sequence[Path], notes: list[str]) -> list[Path]:
@@ -127,7 +122,7 @@ def _of_images(rows: Sequence[Any], file: Path, known: dict[str, int]) -> tuple[
 
 def _place(name: str, folder: Path, known: dict[str, int]) -> int | None:
     for spelt in (name, name.replace("\\", "/")):
-        place = known.get(_plain(folder / spelt.removeprefix("./")))
+        place = known.get(composed(str(folder / spelt.removeprefix("./"))))
         if place is not None:
             return place
     return None
@@ -144,10 +139,3 @@ def _label(value: Any, column: str) -> Label | None:
         return value
     number = NUMBER.fullmatch(value.strip())
     return int(number[1]) if number else value.strip()
-
-
-def _as_labels(text: str, labels: Sequence[Label | None]) -> tuple[Labels, Classes]:
-    there = [label for label in labels if label is not None]
-    if all(isinstance(label, int) for label in there):
-        return integer_labels(text, [-1 if label is None else int(label) for label in labels])
-    return string_labels([None if label is None else str(label) for label in labels])

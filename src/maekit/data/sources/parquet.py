@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maekit.data.sources.image_column import choose_column
-from maekit.data.sources.labels import Classes, Labels, as_label, integer_labels, string_labels
+from maekit.data.sources.labels import Classes, LabelledImages, Labels, integer_labels, string_labels
 from maekit.data.sources.list_lines import PATH_COLUMNS
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import file_size, fingerprint, home_path, read_file
@@ -22,7 +22,7 @@ _CACHE_BYTES = 256 * 2**20
 _LABEL_NAMES = ("label", "labels", "fine_label")
 
 
-class ParquetSource:
+class ParquetSource(LabelledImages):
     """The rows of one or several files, in the order given.
 
     Class names come from the hub's metadata in the schema, from the strings in the label column, or are the labels'
@@ -57,9 +57,6 @@ class ParquetSource:
         file, _ = self._groups[self._group(index)]
         return f"{self._files[file]}:{index - self._file_starts[file]}"
 
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
-
     def read(self, index: int) -> bytes:
         group = self._group(index)
         try:
@@ -72,9 +69,6 @@ class ParquetSource:
         if isinstance(path, str) and path:
             return read_file(self._files[self._groups[group][0]].parent / home_path(path))
         raise ImageError("the row holds no image")
-
-    def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
-        return -1  # a whole row group would have to be read
 
     def fingerprint(self) -> str:
         return fingerprint(

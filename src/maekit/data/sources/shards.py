@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from maekit.data.sources.labels import as_label, integer_labels, string_labels
+from maekit.data.sources.labels import LabelledImages, found_labels
 from maekit.data.sources.passed_over import PassedOver, is_beside, suffix_of
 from maekit.data.sources.source import Names, fingerprint, is_image_name
 from maekit.errors import DataError, ImageError
@@ -33,7 +33,7 @@ _LABELS = (".cls", ".json")
 _SECOND, _REPLACED, _ALONE = "second image in a sample", "image replaced by a later one of its name", "without an image"
 
 
-class ShardsSource:
+class ShardsSource(LabelledImages):
     """The samples of uncompressed tar files that hold an image, in the order given.
 
     Each shard's index lies beside it and is made anew when the shard's size or time changes; where the folder cannot be
@@ -49,21 +49,10 @@ class ShardsSource:
         self._names = Names(sample[1] for sample in indexed)
         self._offsets = np.array([sample[2] for sample in indexed], dtype=np.int64)
         self._sizes = np.array([sample[3] for sample in indexed], dtype=np.int64)
-        labels = [sample[4] for sample in indexed]
-        if any(isinstance(label, str) for label in labels):
-            self._labels, self.classes = string_labels([None if label is None else str(label) for label in labels])
-        else:
-            numbers = [label if isinstance(label, int) else -1 for label in labels]
-            self._labels, self.classes = integer_labels(text, numbers)
-
-    def __len__(self) -> int:
-        return len(self._names)
+        self._labels, self.classes = found_labels(text, [sample[4] for sample in indexed])
 
     def path(self, index: int) -> str:
         return f"{self._shards[self._shard[index]]}:{self._names[index]}"
-
-    def label(self, index: int) -> int | None:
-        return as_label(self._labels[index])
 
     def read(self, index: int) -> bytes:
         size = int(self._sizes[index])

@@ -1,0 +1,201 @@
+"""What the verbs answer: values for programs, text for a terminal, tables and pictures for a notebook."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from maekit.sections import Section, html, text
+
+Left = Sequence[Mapping[str, str]]
+"""{path, reason} of each image that could not be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What every answer is. `str` of it is what the command prints, `as_dict()` what it prints with --json."""
+
+    sections: Sequence[Section] = field(default=(), repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, without what does not apply, such as a difference where nothing was compared."""
+        said = {one: getattr(self, one.name) for one in fields(self) if one.repr}
+        return {one.name: value for one, value in said.items() if value is not None or one.default is not None}
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, map(text, self.sections)))
+
+    def _repr_html_(self) -> str:
+        return "\n".join(map(html, self.sections))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Result):
+    """A training: its run folder (None on all processes but the first), the step it ended at, images that could not be
+    read and what the source held beside them."""
+
+    run: str | None
+    steps: int
+    unreadable: int | None = None
+    passed_over: Mapping[str, Any] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """The last line of its history: loss, lr, val_top1, val_knn and the like; None for what is not finite."""
+    stopped: str | None = None
+    """The signal that ended it before its time, after saving: SIGINT, of Ctrl-C or an interrupted cell."""
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any], **more: Any) -> Self:
+        """A recipe's answer, {run, steps, unreadable, passed_over, loss, ...}, as one of these."""
+        own = {"run", "steps", "unreadable", "passed_over", "stopped"}
+        record = {name: value for name, value in answer.items() if name not in own}
+        return cls(**{name: answer[name] for name in own & answer.keys()}, record=record, **more)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it came to its end. `resume=True` goes on with what did not."""
+        return self.stopped is None
+
+    @property
+    def loss(self) -> float | None:
+        """The last one that was logged."""
+        return self.record.get("loss")
+
+    def as_dict(self) -> dict[str, Any]:
+        said = super().as_dict()
+        return said | said.pop("record")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Run):
+    """The whole story: top-1 by encoder and kind of probe, and by start, one number a draw of few labels."""
+
+    probe: Mapping[str, Mapping[str, float]]
+    few_labels: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed(Result):
+    """How good frozen features are, seen in a centre crop of `crop_share`; top-1 are shares of the val images."""
+
+    probes: Mapping[str, Mapping[str, Any]]
+    """By kind of probe its first row: {top1, features, blocks, ...}; knn also by_k, top-1 by number of neighbours."""
+    rows: Sequence[Mapping[str, Any]]
+    """One for each kind, choice of features and number of neighbours."""
+    rankme: float | None = None
+    """Effective rank of the features (arXiv 2210.02885), with kNN or the fast linear probe."""
+    train_images: int
+    val_images: int
+    crop_share: float
+
+    def as_dict(self) -> dict[str, Any]:
+        said = super().as_dict()
+        return said.pop("probes") | said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Result):
+    """How often a classifier is right, as shares, also by class ({top1, images}); loss is the mean cross-entropy."""
+
+    top1: float
+    top5: float
+    loss: float
+    images: int
+    classes: Mapping[str, Mapping[str, Any]]
+    skipped: Left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classified(Result):
+    """The most probable classes of each image: {path, top: [{label, probability}]}, in the order they were named."""
+
+    images: Sequence[Mapping[str, Any]]
+    skipped: Left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded(Result):
+    """A file of features: of how many images, how wide."""
+
+    out: str
+    images: int
+    width: int
+    skipped: Left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstructed(Result):
+    """A picture of reconstructions; masked: the share that was hidden."""
+
+    out: str
+    images: int
+    masked: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspected(Result):
+    """What weights hold: sizes as [height, width] in px, the verbs that take them (`can`) and those that do not, with
+    the reason; options that must be given (`needs`), what was taken for granted, what of the file is not used."""
+
+    file: str
+    layout: str
+    model: str
+    image_size: Sequence[int]
+    patch_size: Sequence[int] | None
+    channels: int
+    positions: str
+    decoder: str | None
+    target: str | None
+    parts: Sequence[str]
+    parameters: int
+    dtype: Sequence[str]
+    mean: Sequence[float]
+    std: Sequence[float]
+    crop_share: float | None
+    value_range: Sequence[float] | None
+    pooling: str | None
+    classes: Sequence[str]
+    can: Sequence[str]
+    cannot: Mapping[str, str]
+    needs: Sequence[str]
+    assumed: Sequence[str]
+    ignored: Sequence[str]
+    sha256: str | None = None
+    mismatches: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted(Result):
+    """Weights in another layout; difference: of a graph, the largest one from the model over several batches."""
+
+    out: str
+    to: str
+    part: str
+    difference: float | None = None
+    pushed: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined(Result):
+    """What a source holds: images, how many were examined, images by class (None where unlabelled); mean and std per
+    channel in [0, 1]; sizes in px. What no readable image can tell is None."""
+
+    images: int
+    passed_over: Mapping[str, Any]
+    """What was met and not taken: {images: {what: count}, beside: {what: count}, notes: [sentence]}."""
+    examined: int
+    classes: Mapping[str, int] | None
+    unreadable: Left
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    sizes: Mapping[str, Any] | None
+    """Smallest, median and largest width and height, and the most frequent sizes."""
+    values: Sequence[Mapping[str, Any]]
+    """{kept, low, high, share, images, narrow} of each kind of number: the least and the largest value as stored, the
+    share of its range between them, and how many images use less than an eighth of it."""
+    modes: Mapping[str, int]
+    duplicates: Sequence[Sequence[str]]
+    """Groups of paths with equal content."""
+    images_per_second: float | None
+    """That one process reads, decodes and crops to 224 px."""
+    workers_for_rate: int | None
+    range: tuple[float, float] | None
+    """The stored values that became black and white."""
