@@ -106,11 +106,7 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise ImageError(_reason(error)) from None
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
+        raise ImageError((getattr(error, "strerror", None) or str(error)).lower()) from None
 
 
 def file_size(path: Path) -> int:
