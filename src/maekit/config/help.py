@@ -33,6 +33,7 @@ _TRAINING = "--data --val --weights --out --image-size --epochs --batch-size --l
 COMMON: dict[str, str] = {
     "demo": "--out --overwrite --seed --seeds --per-class --steps --few-label-steps",
     "data": "--data --channels --images --picture --rate --workers",
+    "suggest": "--data --hours --device --image-column",
     "pretrain": _TRAINING.format("--mask-ratio"),
     "probe": (
         "--weights --data --val --kinds --features --blocks --per-class --linear --neighbours --image-size --workers "
@@ -54,6 +55,7 @@ COMMON: dict[str, str] = {
 EXAMPLES: dict[str, str] = {
     "demo": "maekit demo --out runs/demo",
     "data": "maekit data photos/train",
+    "suggest": "maekit suggest photos/train --hours 8",
     "pretrain": "maekit pretrain {preset} --data photos/train --out runs/photos --epochs 100",
     "probe": "maekit probe --weights runs/photos --data photos/train --val photos/val",
     "finetune": "maekit finetune {preset} --weights runs/photos --data photos/train --val photos/val --out runs/tuned",

@@ -74,6 +74,13 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("norm-pix-loss norm-pix", "--target.kind normalised"),
     **_all("drop-path drop-path-rate", "--classifier.drop-path"),
     **_all("global-pool", "--classifier.pooling mean"),
+    **_all("layerscale init-values layer-scale-init ls-init", "--model.layer-scale", otherwise=_OWN_MODEL),
+    **_all(
+        "registers reg-tokens num-reg-tokens num-registers num-register-tokens n-registers",
+        "--model.register-tokens",
+        otherwise=_OWN_MODEL,
+    ),
+    **_all("rope rotary use-rope use-rot-pos-emb", "--model.positions rotary", otherwise=_OWN_MODEL),
     **_all("cls-token", "--classifier.pooling class", "--model.class-token"),
     **_all("model-ema model-ema-decay ema-decay", "--run.ema"),
     # weights and runs

@@ -10,6 +10,7 @@ from maekit.config.options import Option, options_of
 VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
     "demo": (verbs.DemoOptions, None),
     "data": (verbs.DataOptions, None),
+    "suggest": (verbs.SuggestOptions, None),
     "pretrain": (PretrainConfig, presets.PRETRAIN),
     "probe": (ProbeOptions, None),
     "finetune": (ClassifyConfig, presets.FINETUNE),

@@ -68,5 +68,6 @@ def check_is_papers(tensors: Iterable[str], layout: str) -> None:
         raise WeightsError(
             f"--to {layout}: this model has {foreign}, for which that layout has no place; take --to maekit{other}"
         )
-    if "encoder.cls_token" not in names:
-        raise WeightsError(f"--to {layout}: its models have a class token, this one has none; take --to maekit")
+    for name, what in (("cls_token", "a class token"), ("pos_embed", "a table of positions")):
+        if f"encoder.{name}" not in names:
+            raise WeightsError(f"--to {layout}: its models have {what}, this one has none; take --to maekit")
