@@ -27,11 +27,7 @@ Channels = tuple[float, ...]
 
 
 def statistics(
-    source: Source,
-    channels: int,
-    *,
-    workers: int | None = None,
-    value_range: Range | None = None,
+    source: Source, channels: int, *, workers: int | None = None, value_range: Range | None = None
 ) -> tuple[Channels, Channels]:
     """Mean and standard deviation per channel, of pixels in [0, 1], in which every image weighs the same.
 

@@ -44,26 +44,21 @@ class Source(Protocol):
 
     def path(self, index: int) -> str:
         """A name by which a person finds the image."""
-        ...
 
     def label(self, index: int) -> int | None:
         """Its class; None where it has none."""
-        ...
 
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
         """The encoded image, or an array [H, W] or [H, W, C] where nothing is encoded.
 
         Raises ImageError where the bytes cannot be had.
         """
-        ...
 
     def size(self, index: int) -> int:
         """Bytes of what `read` gives, without reading it; -1 where that cannot be known."""
-        ...
 
     def fingerprint(self) -> str:
         """SHA-256 over classes, names, labels and sizes; no image is opened for it."""
-        ...
 
 
 class Names(Sequence[str]):
