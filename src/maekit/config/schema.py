@@ -2,36 +2,19 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from inspect import get_annotations
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated as Annotated
+from typing import Any, LiteralString, TypeVar, dataclass_transform
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
+from pydantic import Field as Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from tyro.constructors import PrimitiveConstructorSpec
 
 from maekit import parts
-
-__all__ = [
-    "CLIMBING",
-    "DEVICE",
-    "ENCODER",
-    "JITTER",
-    "POSITIVE",
-    "RISING",
-    "SIZE",
-    "WIDE",
-    "WORDS",
-    "Annotated",
-    "Field",
-    "MaybeSize",
-    "Size",
-    "config",
-    "part",
-    "size",
-    "verb",
-]
 
 T = TypeVar("T")
 
@@ -112,44 +95,37 @@ def size(value: Size) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-def _positive(value: Size | None) -> Size | None:
-    if value is not None and min(size(value)) < 1:
-        raise PydanticCustomError("size", "Input should be 1 or more")
-    return value
+def _bound(kind: LiteralString, says: LiteralString, holds: Callable[[Any], bool]) -> AfterValidator:
+    """A bound that a Field cannot say in one line."""
+
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise PydanticCustomError(kind, says)
+        return value
+
+    return AfterValidator(check)
 
 
-POSITIVE = AfterValidator(_positive)
-"""The bound of a Size, which a Field cannot say in one line for both its forms."""
+_RANGE: LiteralString = "Input should be a range, the smaller number first"
 
-
-def _rising(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise PydanticCustomError("range", "Input should be a range, the smaller number first")
-    return value
-
-
-def _wide(value: object) -> object:
-    if isinstance(value, tuple) and not value[0] < value[1]:
-        raise PydanticCustomError("range", "Input should be a range, the smaller number first")
-    return value
-
-
-WIDE = AfterValidator(_wide)
-"""The bound of a range that holds more than one value, or of a word in its place."""
-
-
-RISING = AfterValidator(_rising)
-"""The bound of a pair that is a range."""
-
-
-def _climbing(values: tuple[float, ...]) -> tuple[float, ...]:
-    if any(later <= earlier for earlier, later in pairwise(values)):
-        raise PydanticCustomError("climbing", "Input should be numbers that grow, each one once")
-    return values
-
-
-CLIMBING = AfterValidator(_climbing)
-"""The bound of a list of moments."""
+POSITIVE = _bound("size", "Input should be 1 or more", lambda value: value is None or min(size(value)) >= 1)
+"""Of a Size."""
+RISING = _bound("range", _RANGE, lambda pair: pair[0] <= pair[1])
+"""Of a pair that is a range."""
+WIDE = _bound("range", _RANGE, lambda value: not isinstance(value, tuple) or value[0] < value[1])
+"""Of a range that holds more than one value, or of a word in its place."""
+CLIMBING = _bound(
+    "climbing",
+    "Input should be numbers that grow, each one once",
+    lambda values: all(earlier < later for earlier, later in pairwise(values)),
+)
+"""Of a list of moments."""
+DEVICE = _bound(
+    "device",
+    "Input should be auto, cpu, cuda, cuda:N or mps",
+    lambda name: re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is not None,
+)
+"""Of a device's name."""
 
 
 def _jitter(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -162,16 +138,6 @@ def _jitter(values: tuple[float, ...]) -> tuple[float, ...]:
 
 JITTER = AfterValidator(_jitter)
 """The bound of colour jitter's strengths."""
-
-
-def _device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise PydanticCustomError("device", "Input should be auto, cpu, cuda, cuda:N or mps")
-    return name
-
-
-DEVICE = AfterValidator(_device)
-"""Of a device's name."""
 
 
 @dataclasses.dataclass(frozen=True)
