@@ -86,6 +86,9 @@ class ScheduleConfig:
     """step: what the rate is multiplied by at each milestone."""
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     """Learning rate at the end of a cosine."""
+    resolutions: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Smaller training images first (arXiv 2104.00298): pairs of the shorter side in pixels and the share of the run
+    until which it is that. 128 0.6 160 0.9 ends with a tenth at the model's own size."""
 
     @property
     def images_a_step(self) -> int:
@@ -121,6 +124,21 @@ class ScheduleConfig:
     def warmup_steps(self, images: int) -> int:
         """Steps of warmup: its share of the epochs, also where `steps` sets the length."""
         return self._steps_at(self.warmup_epochs, images) if self.warmup_epochs else 0
+
+    def sizes(self, image_hw: tuple[int, int], steps: int) -> list[tuple[int, tuple[int, int]]]:
+        """Until which step training images have which height and width; UsageError for resolutions that are no pairs.
+
+        image_hw: the model's own, which the last ones have and all have the proportions of.
+        """
+        sides, shares = self.resolutions[::2], self.resolutions[1::2]
+        if len(sides) != len(shares) or sorted({*shares, 0.0, 1.0}) != [0.0, *shares, 1.0]:
+            raise UsageError(
+                "schedule.resolutions: takes pairs of a size and a growing share of the run: 128 0.6 160 0.9"
+            )
+        height, width = (length / min(image_hw) for length in image_hw)
+        stages = zip(sides, shares, strict=True)
+        smaller = [(round(share * steps), (round(side * height), round(side * width))) for side, share in stages]
+        return [*smaller, (steps, image_hw)]
 
     def milestone_steps(self, images: int) -> tuple[int, ...]:
         """The steps at which the rate falls: as epochs, or as their share where `steps` sets the length.

@@ -61,6 +61,7 @@ class Training(ABC, Generic[Recipe, Model]):
         self.config = replace(self.config, validation=replace(config.validation, crop_share=share))
         self.model.crop_share, self.model.value_range = share, known_range(data.range)
         self.model.recompute_activations(run.checkpoint_activations)
+        self.stages = schedule.sizes(self.model.config.image_hw, self.plan.steps)
         self.task = self.make_task()
 
     @abstractmethod
@@ -159,22 +160,25 @@ class Training(ABC, Generic[Recipe, Model]):
 
     def _batches(self, start: int) -> Iterator[Batch]:
         """This process's micro-batches from step `start` on."""
-        config, model, plan = self.config, self.model.config, self.plan
-        return train_batches(
-            self.source,
-            config.data,
-            config.augment,
-            image_hw=model.image_hw,
-            channels=model.channels,
-            seed=config.run.seed,
-            batch_size=plan.batch_size,
-            micro_batch=plan.micro_batch,
-            start_step=start,
-            total_steps=plan.steps,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            bad=self.bad,
-        )
+        config, plan = self.config, self.plan
+        for until, image_hw in self.stages:
+            if start < until:
+                yield from train_batches(
+                    self.source,
+                    config.data,
+                    config.augment,
+                    image_hw=image_hw,
+                    channels=self.model.config.channels,
+                    seed=config.run.seed,
+                    batch_size=plan.batch_size,
+                    micro_batch=plan.micro_batch,
+                    start_step=start,
+                    total_steps=until,
+                    rank=self.world.rank,
+                    world_size=self.world.size,
+                    bad=self.bad,
+                )
+                start = until
 
     def _say_header(self, path: Path) -> None:
         """What is about to happen, before the first step."""
