@@ -27,8 +27,8 @@ class Teacher(nn.Module):
         super().__init__()
         patch: tuple[int, int] = cast(Any, timm.create_model(name, num_classes=0)).patch_embed.patch_size
         self.size = (geometry.grid[0] * patch[0], geometry.grid[1] * patch[1])
-        self.network: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=self.size).eval()
-        self.network.requires_grad_(False)
+        network = timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=self.size)
+        self.network = cast(Any, network.eval().requires_grad_(False))
         self.width = int(self.network.num_features)
         facts: dict[str, Any] = self.network.pretrained_cfg
         self.ours, self.theirs = Standardise(geometry.mean, geometry.std), Standardise(facts["mean"], facts["std"])

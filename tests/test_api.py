@@ -23,8 +23,8 @@ def run(tmp_path_factory):
         run=replace(preset.run, out=out, tensorboard=False),
     )
     answer = maekit.pretrain(config)
-    assert answer["run"] == out
-    assert answer["steps"] == 3
+    assert answer.run == out
+    assert answer.steps == 3
     return out
 
 

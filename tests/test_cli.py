@@ -11,6 +11,7 @@ import pytest
 from maekit import cli, presets
 from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, files, verbs
 from maekit.config.files import group_of
+from maekit.results import Run
 
 
 def run(capsys, *words):
@@ -79,6 +80,7 @@ CONFIGS = [PretrainConfig, ClassifyConfig, ProbeOptions] + [
 @pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)
 def test_every_option_is_documented(kind):
     for owner, field, path in _fields(kind):
+        owner = next(base for base in owner.__mro__ if field.name in inspect.get_annotations(base))
         lines = inspect.getsource(owner).splitlines()
         at = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{field.name}:"))
         assert lines[at + 1].strip().startswith('"""'), f"{path} has no help"
@@ -116,11 +118,11 @@ def test_config_files_explain_what_is_wrong(capsys, tmp_path, text, expected):
 
 
 def test_json_holds_no_number_that_json_does_not_know(monkeypatch, capsys):
-    answer = {"loss": float("inf"), "classes": {"a": {"top1": float("nan")}}, "rows": [(1.0, float("-inf"))]}
-    monkeypatch.setitem(cli.VERBS, "evaluate", lambda _: answer)
-    assert cli.main(["evaluate", "--json"]) == 0
+    answer = Run(run="r", steps=1, record={"loss": float("inf"), "rows": [(1.0, float("-inf")), {"a": float("nan")}]})
+    monkeypatch.setitem(cli.VERBS, "inspect", lambda **_: answer)
+    assert cli.main(["inspect", "w", "--json"]) == 0
     said = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
-    assert said == {"loss": None, "classes": {"a": {"top1": None}}, "rows": [[1.0, None]]}
+    assert said == {"run": "r", "steps": 1, "loss": None, "rows": [[1.0, None], {"a": None}]}
 
 
 def test_the_package_is_a_command_too():

@@ -42,17 +42,16 @@ def commands() -> list[list[str]]:
 def test_every_command_is_right_as_typed(words, monkeypatch):
     """Up to where images or weights are needed, which other tests go on from."""
     from maekit import cli
-    from maekit.config import arguments
 
-    parse = arguments.parse
+    parse = cli.parse
 
     def parsed(*given, **named):
         parse(*given, **named)
         raise _ParsedError
 
-    monkeypatch.setattr(arguments, "parse", parsed)
+    monkeypatch.setattr(cli, "parse", parsed)
     with pytest.raises(_ParsedError):
-        cli.VERBS[words[0]](words[1:])
+        cli.main(words)
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from maekit.sklearn import Embedder
 
 model = maekit.load("runs/photos")
 model.features(torch.rand(1, 3, 32, 32), "pooledd")  # no such kind
-MaskConfig(kind="blocks")  # no such mask
+MaskConfig(ratio="most")  # no number
 presets.PRETRAIN["digits"]().schedule.epoch  # no such option
 Embedder("runs/photos", blocks="2")  # no number
 width: str = model.width  # no text

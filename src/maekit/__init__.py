@@ -1,7 +1,8 @@
 """maekit: masked autoencoders, from a folder of images to a good encoder.
 
     import maekit
-    model = maekit.load("runs/flowers")                  # MaskedAutoencoder or Classifier, by what the file holds
+    run = maekit.pretrain("vit-tiny-small-data", data="photos", out="runs/photos")  # every verb is a function
+    model = maekit.load("runs/photos")                   # MaskedAutoencoder or Classifier, by what the file holds
     picture = maekit.reconstruct(model, images, masked)  # images [N, C, H, W] in [0, 1], masked [N, L] True = hidden
     features = model.features(images)                    # [N, D], those of `maekit embed`; model.encoder is timm's own
 
@@ -12,42 +13,82 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maekit import presets
     from maekit.config import ClassifyConfig, PretrainConfig
-    from maekit.errors import MaekitError
-    from maekit.inference.reconstruct import reconstruct
+    from maekit.errors import (
+        DataError,
+        ImageError,
+        MaekitError,
+        ModelError,
+        RunError,
+        Stopped,
+        StorageError,
+        TrainingError,
+        UsageError,
+        WeightsError,
+    )
     from maekit.models.classifier import Classifier
+    from maekit.models.encoder import ImageEncoder
     from maekit.models.mae import MaskedAutoencoder
-    from maekit.recipes.pretrain import run as pretrain
+    from maekit.results import (
+        Classified,
+        Converted,
+        Demo,
+        Embedded,
+        Evaluated,
+        Examined,
+        Inspected,
+        Probed,
+        Reconstructed,
+        Result,
+        Run,
+    )
+    from maekit.verbs import (
+        classify,
+        convert,
+        data,
+        demo,
+        embed,
+        evaluate,
+        finetune,
+        inspect,
+        pretrain,
+        probe,
+        reconstruct,
+        scratch,
+    )
     from maekit.weights.load import load
 
+# fmt: off
 __all__ = [
-    "Classifier",
-    "ClassifyConfig",
-    "MaekitError",
-    "MaskedAutoencoder",
-    "PretrainConfig",
-    "load",
-    "pretrain",
-    "reconstruct",
+    "Classified", "Classifier", "ClassifyConfig", "Converted", "DataError", "Demo", "Embedded", "Evaluated", "Examined",
+    "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "PretrainConfig",
+    "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped", "StorageError", "TrainingError", "UsageError",
+    "WeightsError", "classify", "convert", "data", "demo", "embed", "evaluate", "finetune", "inspect", "load",
+    "presets", "pretrain", "probe", "reconstruct", "scratch",
 ]
 
 _HOMES = {
-    "Classifier": ("maekit.models.classifier", "Classifier"),
-    "ClassifyConfig": ("maekit.config", "ClassifyConfig"),
-    "MaekitError": ("maekit.errors", "MaekitError"),
-    "MaskedAutoencoder": ("maekit.models.mae", "MaskedAutoencoder"),
-    "PretrainConfig": ("maekit.config", "PretrainConfig"),
-    "load": ("maekit.weights.load", "load"),
-    "pretrain": ("maekit.recipes.pretrain", "run"),
-    "reconstruct": ("maekit.inference.reconstruct", "reconstruct"),
+    "maekit": "data presets",
+    "maekit.config": "ClassifyConfig PretrainConfig",
+    "maekit.errors":
+"DataError ImageError MaekitError ModelError RunError Stopped StorageError TrainingError UsageError WeightsError",
+    "maekit.models.classifier": "Classifier",
+    "maekit.models.encoder": "ImageEncoder",
+    "maekit.models.mae": "MaskedAutoencoder",
+    "maekit.results":
+        "Classified Converted Demo Embedded Evaluated Examined Inspected Probed Reconstructed Result Run",
+    "maekit.verbs": "classify convert demo embed evaluate finetune inspect pretrain probe reconstruct scratch",
+    "maekit.weights.load": "load",
 }
+# fmt: on
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = next((home for home, names in _HOMES.items() if name in names.split()), None)
+    if home is None:
         raise AttributeError(f"module 'maekit' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    return import_module(f"maekit.{name}") if home == "maekit" else getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

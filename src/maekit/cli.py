@@ -1,18 +1,24 @@
-"""The command line: each verb parses, calls a recipe or an inference function, and prints."""
+"""The command line: parse, call the function of the verb, print what it answers."""
 
 import contextlib
+import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from difflib import get_close_matches
 from inspect import cleandoc
 from typing import Any, NoReturn
 
-from maekit import strict_json
+from maekit import presets, strict_json, verbs
+from maekit.config import help as short_help
+from maekit.config.arguments import parse
+from maekit.config.options import options_of
 from maekit.errors import MaekitError, Stopped, UsageError
-
-Answer = dict[str, Any]
+from maekit.presets.verbs import ALSO
+from maekit.presets.verbs import VERBS as OPTIONS
+from maekit.results import Result, Run
 
 
 def main(words: list[str] | None = None) -> int:
@@ -20,6 +26,7 @@ def main(words: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     as_json = _take(words, "--json")
     debug = _take(words, "--debug")
+    logging.getLogger("maekit").propagate = False  # a command's lines go to its terminal alone
     try:
         if words[:1] in (["-h"], ["--help"], ["help"]) and words[1:2] and words[1] in VERBS:
             words = [*words[1:], "--help"]  # as they say it who know git
@@ -29,17 +36,17 @@ def main(words: list[str] | None = None) -> int:
         if words[0] == "--version":
             print(_version())
             return 0
-        verb = _verb(words[0])
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            answer = verb(words[1:])
-        if as_json:
-            print(strict_json.dumps(answer))
+            result = _call(_check_verb(words[0]), words[1:])
+        if isinstance(result, Run) and not result.complete:
+            raise Stopped(str(result), result.run or "")
+        _tell(result, as_json=as_json)
         return 0
     except MaekitError as error:
         if debug:
             raise
-        if as_json and error.answer is not None:
-            print(strict_json.dumps(error.answer))
+        if error.answer is not None:
+            _tell(error.answer, as_json=as_json)
         print(f"maekit: {' '.join(str(error).split())}", file=sys.stderr)
         if isinstance(error, Stopped) and error.run:
             print(f"go on with: {_resuming(words, error.run)}", file=sys.stderr)
@@ -68,202 +75,37 @@ def _take(words: list[str], flag: str) -> bool:
     return found
 
 
-def demo(words: list[str]) -> Answer:
-    """The whole story on embedded data: pretrain, judge, fine-tune with few labels, report."""
-    from maekit.config.verbs import DemoOptions
+VERBS: dict[str, Callable[..., Result]] = {name: getattr(verbs, name) for name in OPTIONS}
 
-    options = _options("demo", words, DemoOptions)
 
-    from maekit.recipes import demo as recipe
+def _call(verb: str, words: list[str]) -> Result:
+    """What the verb's function answers to what the words say."""
+    kind, table = OPTIONS[verb]
+    if table is not None:
+        return VERBS[verb](_preset_config(verb, words, table, kind))
+    options: Any = parse(kind, words, verbs.command_of(verb, description=_summary(verb)))
+    values = {field.name: (getattr(options, field.name), field.default) for field in fields(options)}
+    return VERBS[verb](**{name: value for name, (value, default) in values.items() if value != default})
 
-    return recipe.run(options)
 
+def _tell(result: Result, *, as_json: bool) -> None:
+    """Print an answer: for a person, on standard error where standard output is a program's, and for that."""
+    if os.environ.get("RANK", "0") == "0" and (told := str(result)):
+        print(told, file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print(strict_json.dumps(result.as_dict()))
 
-def data(words: list[str]) -> Answer:
-    """Look at images before training: counts, sizes, unreadable files, duplicates, mean and std, speed."""
-    from maekit.config.verbs import DataOptions
 
-    options = _options("data", words, DataOptions)
-
-    from maekit.inference import doctor
-
-    return doctor.run(options)
-
-
-def pretrain(words: list[str]) -> Answer:
-    """Masked pretraining of an encoder, from nothing or continued from weights."""
-    from maekit import presets
-    from maekit.config import PretrainConfig
-
-    config = _preset_config("pretrain", words, presets.PRETRAIN, PretrainConfig)
-    _need(config.data.source, "--data", "the images to pretrain on")
-    _check(config)
-
-    from maekit.recipes import pretrain as recipe
-
-    return _done(recipe.run(config))
-
-
-def probe(words: list[str]) -> Answer:
-    """Frozen features judged: nearest neighbours, a linear layer, an attentive query."""
-    from maekit.config import ProbeOptions
-
-    options = _options("probe", words, ProbeOptions)
-    _need(options.val or options.val_split, "--val", _JUDGED_BY)
-
-    from maekit.recipes import probe as recipe
-
-    return recipe.run(options)
-
-
-def finetune(words: list[str]) -> Answer:
-    """Full or partial fine-tuning of a pretrained encoder as a classifier."""
-    from maekit import presets
-    from maekit.config import ClassifyConfig
-
-    config = _preset_config("finetune", words, presets.FINETUNE, ClassifyConfig)
-    _need(config.weights, "--weights", "the pretrained encoder")
-    _need_labelled(config)
-    _check(config)
-
-    from maekit.recipes import classify as recipe
-
-    return _done(recipe.finetune(config))
-
-
-def scratch(words: list[str]) -> Answer:
-    """Supervised training from nothing, to compare with."""
-    from maekit import presets
-    from maekit.config import ClassifyConfig
-
-    config = _preset_config("scratch", words, presets.SCRATCH, ClassifyConfig)
-    _need_labelled(config)
-    _check(config)
-
-    from maekit.recipes import classify as recipe
-
-    return _done(recipe.scratch(config))
-
-
-def evaluate(words: list[str]) -> Answer:
-    """Top-1, top-5, loss and a per-class table of a classifier."""
-    from maekit.config.verbs import EvaluateOptions
-
-    options = _options("evaluate", words, EvaluateOptions)
-
-    from maekit.inference.evaluate import evaluate
-    from maekit.report.figures import heat
-
-    return evaluate(options, heat=heat)
-
-
-def classify(words: list[str]) -> Answer:
-    """Predictions with probabilities."""
-    from maekit.config.verbs import ClassifyOptions
-
-    options = _options("classify", words, ClassifyOptions)
-
-    from maekit.inference.classify import classify
-
-    return classify(options)
-
-
-def reconstruct(words: list[str]) -> Answer:
-    """Masked, reconstruction and original, side by side."""
-    from maekit.config.verbs import ReconstructOptions
-
-    options = _options("reconstruct", words, ReconstructOptions)
-
-    from maekit.inference.reconstruct import reconstruct_files
-
-    return reconstruct_files(options)
-
-
-def embed(words: list[str]) -> Answer:
-    """Features of images, to a file."""
-    from maekit.config.verbs import EmbedOptions
-
-    options = _options("embed", words, EmbedOptions)
-
-    from maekit.inference.embed import embed
-
-    return embed(options)
-
-
-def inspect(words: list[str]) -> Answer:
-    """What a checkpoint holds, what it can do, and what it cannot and why."""
-    from maekit.config.verbs import InspectOptions
-
-    options = _options("inspect", words, InspectOptions)
-    if options.config:
-        from maekit import presets
-        from maekit.config import PretrainConfig
-
-        presets.find(presets.PRETRAIN, PretrainConfig, options.config)
-
-    from maekit.inference.inspect import inspect
-
-    return inspect(options)
-
-
-def convert(words: list[str]) -> Answer:
-    """Write weights in another layout."""
-    from maekit.config.verbs import ConvertOptions
-
-    options = _options("convert", words, ConvertOptions)
-
-    from maekit.inference.convert import convert
-
-    return convert(options)
-
-
-VERBS: dict[str, Callable[[list[str]], Answer]] = {
-    "demo": demo,
-    "data": data,
-    "pretrain": pretrain,
-    "probe": probe,
-    "finetune": finetune,
-    "scratch": scratch,
-    "evaluate": evaluate,
-    "classify": classify,
-    "reconstruct": reconstruct,
-    "embed": embed,
-    "inspect": inspect,
-    "convert": convert,
-}
-
-
-def _done(answer: Answer) -> Answer:
-    """Say in a line where a run is and how it ended."""
-    values = [
-        f"{name} {'not finite' if value is None else f'{value:.4g}'}"
-        for name, value in answer.items()
-        if name == "loss" or name.startswith("val_")
-    ]
-    if answer["run"] is not None:  # other ranks say nothing
-        print(f"done: {answer['run']}  {'  '.join(values)}  see {answer['run']}/report.html")
-    return answer
-
-
-def _verb(name: str) -> Callable[[list[str]], Answer]:
+def _check_verb(name: str) -> str:
     if name in VERBS:
-        return VERBS[name]
+        return name
     close = get_close_matches(name, list(VERBS), n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UsageError(f"no verb {name!r}: {hint}there are {', '.join(VERBS)}")
 
 
-def _options(verb: str, words: list[str], kind: type[Any]) -> Any:
-    from maekit.config.arguments import Command, parse
-
-    return parse(kind, words, Command(verb, f"maekit {verb}", VERBS[verb].__doc__ or "", others=_options_by_verb))
-
-
 def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], Any]], kind: type[Any]) -> Any:
     """The config of `maekit VERB PRESET --options`."""
-    from maekit import presets
-    from maekit.config.arguments import Command, parse
-
     helped = {"-h", "--help", "--help-all"} & set(words) if words and words[0].startswith("-") else set()
     if not words or helped:
         print(_presets_help(verb, table, kind))
@@ -277,52 +119,22 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
         rest = " ".join(word for word in words if word != preset)
         raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} {preset} {rest}")
     default = presets.find(table, kind, words[0])
-    description = cleandoc((table[words[0]] if words[0] in table else VERBS[verb]).__doc__ or "")
-    command = Command(verb, f"maekit {verb} {words[0]}", description, _ALSO.get(verb, {}), _options_by_verb)
-    return parse(kind, words[1:], command, default)
+    description = cleandoc(table[words[0]].__doc__ or "") if words[0] in table else _summary(verb)
+    return parse(kind, words[1:], verbs.command_of(verb, words[0], description), default)
 
 
 def _presets_help(verb: str, table: dict[str, Callable[[], Any]], kind: type[Any]) -> str:
-    from maekit import presets
-    from maekit.config import help as short_help
-    from maekit.config.options import options_of
-
     described = {name: presets.summary(preset) for name, preset in table.items()}
     options = options_of(kind, next(iter(table.values()))())
-    return short_help.of_presets(verb, VERBS[verb].__doc__ or "", described, options, _ALSO.get(verb, {}))
+    return short_help.of_presets(verb, _summary(verb), described, options, ALSO.get(verb, {}))
 
 
-_ALSO = {"finetune": {"--image-size": "--classifier.image-size"}}  # scratch has it in its model
-
-
-def _options_by_verb() -> dict[str, Any]:
-    from maekit.presets.verbs import options_by_verb
-
-    found = options_by_verb()
-    return {verb: found[verb] for verb in VERBS}
-
-
-_JUDGED_BY = "labelled images to judge by; or hold some out: --val-split 0.1"
-
-
-def _need_labelled(config: Any) -> None:
-    _need(config.data.source, "--data", "labelled images to train on")
-    _need(config.validation.source or config.validation.split, "--val", _JUDGED_BY)
-
-
-def _check(config: Any) -> None:
-    from maekit.config.beforehand import check_training
-
-    check_training(config, int(os.environ.get("WORLD_SIZE", "1")))
-
-
-def _need(value: str | float | None, option: str, meaning: str) -> None:
-    if not value:
-        raise UsageError(f"{option} is missing: {meaning}")
+def _summary(verb: str) -> str:
+    return str(VERBS[verb].__doc__).partition("\n")[0]
 
 
 def _overview() -> str:
-    lines = "\n".join(f"  {name:<13}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
+    lines = "\n".join(f"  {name:<13}{_summary(name)}" for name in VERBS)
     return (
         "usage: maekit VERB ...\n\nMasked autoencoders, from a folder of images to a good encoder.\n\n"
         "examples:\n  maekit demo\n  maekit data photos\n\n"

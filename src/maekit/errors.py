@@ -4,13 +4,15 @@ The command line prints any of these as one line and leaves with its exit code; 
 keeps its traceback. A message says what was wrong, where, and what to do.
 """
 
+from typing import Any
+
 
 class MaekitError(Exception):
     """Root of every error maekit raises on purpose."""
 
     exit_code = 1
-    answer: "dict[str, object] | None" = None
-    """What was found all the same, for `--json`."""
+    answer: Any = None
+    """What was found all the same."""
 
 
 class UsageError(MaekitError):
@@ -52,7 +54,7 @@ class Stopped(MaekitError):  # noqa: N818 - stopping when asked is no error
 
     exit_code = 75
 
-    def __init__(self, message: str, run: str = "") -> None:
-        """run: the run folder that was saved to."""
+    def __init__(self, message: str, run: str = "", step: int = 0, signal: str | None = None) -> None:
+        """run: the run folder that was saved to, at which step. signal: that came, None where to another process."""
         super().__init__(message)
-        self.run = run
+        self.run, self.step, self.signal = run, step, signal

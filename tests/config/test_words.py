@@ -35,7 +35,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def test_a_size_takes_no_image(words, size):
     options = flat(ReconstructOptions, f"--weights w --out o.png {words}")
     assert options.images == ("a.jpg",)
-    assert options.weights_options.image_size == size
+    assert options.image_size == size
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_size_takes_no_image(words, size):
 )
 def test_choices_take_no_source(words, kinds, data):
     options = flat(ProbeOptions, f"--weights w --val v {words}")
-    assert options.probe.kinds == kinds
+    assert options.kinds == kinds
     assert options.data == data
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
+
+from maekit.config.objects import given_images
 
 CLASSES = ("rough", "smooth")
 
@@ -65,5 +68,42 @@ def as_hub(files: list[Path], _: Path) -> str:
     return f"hf:{files[0].parent.parent}@train"
 
 
-MAKERS = {"list": as_list, "parquet": as_parquet, "shards": as_shards, "hub": as_hub}
+def as_split(files: list[Path], _: Path) -> str:
+    """What `datasets` gives, as an object."""
+    import datasets
+
+    return given_images(datasets.load_dataset(str(files[0].parent.parent), split="train"))
+
+
+def as_pairs(files: list[Path], _: Path) -> str:
+    return given_images([(file, CLASSES.index(file.parent.name)) for file in files])
+
+
+class Pictures:
+    """A map-style data set as people write them, of Pillow images, which are decoded when they are asked for."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.files, self.classes = files, list(CLASSES)
+        self.targets = [CLASSES.index(file.parent.name) for file in files]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.open(self.files[index]), self.targets[index]
+
+
+def as_pictures(files: list[Path], _: Path) -> str:
+    return given_images(Pictures(files))
+
+
+MAKERS = {
+    "list": as_list,
+    "parquet": as_parquet,
+    "shards": as_shards,
+    "hub": as_hub,
+    "split": as_split,
+    "pairs": as_pairs,
+    "pictures": as_pictures,
+}
 FORMS = ("folder", *MAKERS)

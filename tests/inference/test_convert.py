@@ -39,7 +39,7 @@ ROUND_TRIPS = [
 
 def converted(name, to, out, **options):
     weights = str(PARITY / f"{name}.pth")
-    return convert(ConvertOptions(weights=weights, to=to, out=str(out), weights_options=GIVEN, **options))
+    return convert(ConvertOptions(weights=weights, to=to, out=str(out), **vars(GIVEN), **options))
 
 
 @pytest.mark.parametrize(("name", "to", "out"), ROUND_TRIPS)
@@ -62,7 +62,7 @@ def test_facebook_files_come_back_as_they_were(name, tmp_path):
 
 def test_encoder_of_a_masked_autoencoder(tmp_path):
     answer = converted("facebook_mae_full", "maekit", tmp_path / "w.safetensors", part="encoder")
-    assert answer == {"out": str(tmp_path / "w.safetensors"), "to": "maekit", "part": "encoder"}
+    assert answer.as_dict() == {"out": str(tmp_path / "w.safetensors"), "to": "maekit", "part": "encoder"}
     assert type(load(tmp_path / "w.safetensors")) is ImageEncoder
 
 
@@ -126,15 +126,15 @@ def test_a_name_that_belies_its_content(to, name, reason, tmp_path):
         converted("facebook_mae_full", to, tmp_path / name)
 
 
-def test_what_was_written_is_said(tmp_path, capsys):
+def test_what_was_written_is_said(tmp_path):
     answer = converted("facebook_mae_full", "timm", tmp_path / "vit")
-    assert answer["part"] == "encoder"
-    assert capsys.readouterr().out == f"{tmp_path / 'vit'}: encoder in timm layout\n"
+    assert answer.part == "encoder"
+    assert str(answer) == f"{tmp_path / 'vit'}: encoder in timm layout"
 
 
-def test_what_timm_does_not_keep_is_said(tmp_path, capsys):
+def test_what_timm_does_not_keep_is_said(tmp_path, caplog):
     converted("flyegle_finetuned", "timm", tmp_path / "w.safetensors")
-    assert "norm_eps: this model adds 1e-05, timm's code 1e-06" in capsys.readouterr().err
+    assert "norm_eps: this model adds 1e-05, timm's code 1e-06" in caplog.text
 
 
 def test_pushing_names_a_repository(tmp_path):
@@ -158,4 +158,4 @@ def test_push(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     answer = converted("facebook_mae_full", "maekit", tmp_path / "model.safetensors", push="hf:someone/birds")
     assert calls == [("create", "someone/birds", True), ("someone/birds", "model.safetensors")]
-    assert answer["pushed"] == "where it is"
+    assert answer.pushed == "where it is"

@@ -13,7 +13,7 @@ from PIL import Image
 
 import maekit
 from maekit.config import ClassifierConfig, MaskConfig, TargetConfig
-from maekit.config.verbs import DeviceOptions, EmbedOptions
+from maekit.config.verbs import EmbedOptions
 from maekit.data.sources import open_source
 from maekit.errors import ModelError
 from maekit.inference import embed
@@ -147,7 +147,7 @@ def test_features_in_python_are_the_vectors_of_the_file(kind, photos, tmp_path):
         pictures.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
     options = EmbedOptions(
         weights=str(tmp_path / "w.safetensors"), data=str(tmp_path / "small"), out=str(tmp_path / "f.npz"),
-        crop_share=1.0, device=DeviceOptions(device="cpu"),
+        crop_share=1.0, device="cpu",
     )  # fmt: skip
     embed.embed(options)
     written = torch.from_numpy(np.load(tmp_path / "f.npz")["vector"])

@@ -83,7 +83,7 @@ def differences(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exports")
     for name, to in CONVERTED:
         weights, out = str(FIXTURES / f"{name}.pth"), str(folder / f"{name}.{to}")
-        convert(ConvertOptions(weights=weights, to=to, out=out, weights_options=GIVEN))
+        convert(ConvertOptions(weights=weights, to=to, out=out, **vars(GIVEN)))
     return json.loads(run_without_maekit(PROGRAM, folder, FIXTURES).splitlines()[-1])
 
 

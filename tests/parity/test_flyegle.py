@@ -39,8 +39,8 @@ def test_what_is_not_used_is_said(fixture_path):
     answer = inspect(InspectOptions(weights=str(fixture_path("flyegle_mae"))))
     unused = {"norm.weight", "norm.bias", "Decoder.norm.weight", "Decoder.norm.bias", "Decoder.cls_token"}
     unused |= {"Decoder.patch_embed.proj.weight", "Decoder.patch_embed.proj.bias"}
-    assert set(answer["ignored"]) == unused
-    assert "image size" in answer["assumed"][0]
+    assert set(answer.ignored) == unused
+    assert "image size" in answer.assumed[0]
 
 
 def test_one_further_tensor_is_refused(fixture_path, tmp_path):

@@ -53,7 +53,7 @@ def test_classifier_in_out_and_back(case, tmp_path):
     with torch.no_grad():
         assert torch.allclose(ours(images), theirs(images), atol=1e-4, rtol=0)
     out = tmp_path / "out"
-    convert(ConvertOptions(weights=str(tmp_path / "in.safetensors"), to="timm", out=str(out), weights_options=options))
+    convert(ConvertOptions(weights=str(tmp_path / "in.safetensors"), to="timm", out=str(out), **vars(options)))
     again = timm.create_model(f"local-dir:{out}", pretrained=True)
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in theirs.state_dict().items())
     back = load(out)
@@ -81,7 +81,7 @@ def test_one_file_says_what_it_is(tmp_path):
     theirs = random_model("vit_tiny_patch16_224", VIT, classes=3)
     save_file(theirs.state_dict(), tmp_path / "in.safetensors")
     out = tmp_path / "out.safetensors"
-    convert(ConvertOptions(weights=str(tmp_path / "in.safetensors"), to="timm", out=str(out), weights_options=GIVEN))
+    convert(ConvertOptions(weights=str(tmp_path / "in.safetensors"), to="timm", out=str(out), **vars(GIVEN)))
     with safe_open(out, framework="pt") as file:
         card = file.metadata()
     arguments = json.loads(card["model_args"])

@@ -22,7 +22,7 @@ SECTIONS: list[Section] = [
     Table(["features", "kNN"], [["pretrained", "0.86"], ["untrained", "0.41"]], "360 images"),
     FIGURE,
     PICTURE,
-    Facts({"seed": "0"}),
+    Facts([("seed", "0")]),
 ]
 VOID = {"meta", "img", "br", "link", "input"}
 
@@ -90,7 +90,7 @@ def test_no_word_is_taken_for_markup():
         Table([evil], [[evil]], evil),
         Figure("<svg></svg>", evil),
         Picture(PICTURE.image, evil),
-        Facts({evil: evil}),
+        Facts([(evil, evil)]),
     ]
     page = Reader(render(evil, sections))
     assert page.count("script") == 0
@@ -129,7 +129,7 @@ def captions(sections: list[Section]) -> str:
 
 
 def facts(sections: list[Section]) -> dict[str, str]:
-    return {name: value for section in sections if isinstance(section, Facts) for name, value in section.values.items()}
+    return {name: value for section in sections if isinstance(section, Facts) for name, value in section.values}
 
 
 def test_a_run_is_told_by_facts_loss_learning_rate_and_throughput(tmp_path: Path):

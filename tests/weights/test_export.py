@@ -85,8 +85,8 @@ def test_without_maekit_it_gives_what_the_model_gives(exported, kind, to, tmp_pa
             assert torch.allclose(other, values, atol=1e-4, rtol=0)
             assert torch.equal(other.argmax(-1), values.argmax(-1))
     assert json.loads(facts["mean"]) == pytest.approx([0.5, 0.4, 0.3])
-    assert answer["part"] == KINDS[kind]
-    assert answer["difference"] < 1e-4
+    assert answer.part == KINDS[kind]
+    assert answer.difference < 1e-4
     if kind == "classifier":
         assert json.loads(facts["classes"]) == ["jay", "kite", "owl"]
     if kind == "masked_autoencoder":
@@ -134,7 +134,7 @@ def test_other_architectures(model_of, config, kind, tmp_path):
     to, suffix = ("onnx", "onnx") if "encoder" in config else ("torch-export", "pt2")
     out = tmp_path / f"w.{suffix}"
     answer = convert(ConvertOptions(weights=str(tmp_path / "w.safetensors"), to=to, out=str(out)))
-    assert answer["difference"] < 1e-4
+    assert answer.difference < 1e-4
 
 
 def test_a_graph_that_differs_is_not_believed(model_of, monkeypatch, tmp_path):

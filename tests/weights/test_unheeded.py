@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 import tiny
-from maekit.config.verbs import DeviceOptions, ReconstructOptions, WeightsOptions
+from maekit.config.verbs import ReconstructOptions, WeightsOptions
 from maekit.errors import UsageError, WeightsError
 from maekit.inference.reconstruct import reconstruct_files
 from maekit.weights import native
@@ -56,7 +56,7 @@ def test_statistics_of_a_model_that_needs_none_are_refused(maekit_here, tmp_path
         weights=str(tmp_path / "run"),
         out=str(tmp_path / "o.png"),
         statistics="original",
-        device=DeviceOptions(device="cpu"),
+        device="cpu",
     )
     with pytest.raises(UsageError, match=r"--statistics: .*run predicts pixels as they are"):
         reconstruct_files(options)

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -16,11 +16,11 @@ from maekit.errors import UsageError
 T = TypeVar("T")
 
 # Naming the first clears the second: both would say how long, or how fast, the run learns.
-_RIVALS = {
-    "schedule.epochs": ("schedule.steps", "None"),
-    "optimizer.base_lr": ("optimizer.lr", "None"),
+RIVALS: dict[str, tuple[str, Any]] = {
+    "schedule.epochs": ("schedule.steps", None),
+    "optimizer.base_lr": ("optimizer.lr", None),
     "validation.split": ("validation.source", ""),
-    "validation.source": ("validation.split", "None"),
+    "validation.source": ("validation.split", None),
 }
 
 
@@ -45,39 +45,51 @@ def parse(kind: type[T], words: list[str], command: Command, default: T | None =
     `--help` prints the common options, `--help-all` every one; both leave through SystemExit(0). Raises UsageError, one
     line, for everything else.
     """
-    flat = default is None  # a verb's few options: groups only sort the help
-    options = options_of(kind, default, flat=flat)
+    options = options_of(kind, default)
     if "--help-all" in words:
         _tyro(kind, ["--help"], command, default)
     if {"-h", "--help"} & set(words):
         print(short_help.short(command.verb, command.prog, command.description, options, command.also))
         raise SystemExit(0)
     found = read(words, options, command.also)
-    if found.unknown:
-        known = together.offered(_with_further_names(options, command.also), kind if default is None else default)
-        asked = unknown.Asked(command.verb, command.prog, words, known, command.others)
-        raise UsageError(unknown.explain(found.unknown, asked))
-    for option in options:
-        if option.required and option.path not in found.values:
-            meaning = short_help.first_sentence(short_help.help_of(option))
-            raise UsageError(f"{option.name} is missing: {meaning}")
+    explain_unknown(found.unknown, options, command, kind if default is None else default, words)
+    require(options, found.values)
     try:
         config = _tyro(kind, _with_rivals_cleared(found, options), command, default)
     except UsageError as error:
-        raise UsageError(_named_as_typed(str(error), options) if flat else str(error)) from None
+        name, colon, rest = str(error).partition(":")
+        typed = {option.path: option.name for option in options if default is None}
+        raise UsageError(f"{typed.get(name, name)}{colon}{rest}") from None
     named = {path: name for path, (name, _) in found.values.items()}
     together.refuse_unheeded(config, named, lambda path: named[path])
     beforehand.check_files(config)
     return config
 
 
+def explain_unknown(
+    found: list[tuple[str, str | None]], options: list[Option], command: Command, config: Any, words: list[str]
+) -> None:
+    """Raises UsageError where any was found. config: one of the verb's, or its class."""
+    if found:
+        known = together.offered(_with_further_names(options, command.also), config)
+        raise UsageError(
+            unknown.explain(found, unknown.Asked(command.verb, command.prog, words, known, command.others))
+        )
+
+
+def require(options: list[Option], given: Collection[str]) -> None:
+    """Raises UsageError for an option that has to be given. given: paths of those that are."""
+    for option in options:
+        if option.required and option.path not in given:
+            meaning = short_help.first_sentence(short_help.help_of(option))
+            raise UsageError(f"{option.name} is missing: {meaning}")
+
+
 def _tyro(kind: type[T], words: list[str], command: Command, default: T | None) -> T:
     import tyro  # not needed for the list of verbs
 
     settings: dict[str, Any] = {"prog": command.prog, "description": command.description}
-    if default is None:
-        settings["config"] = (tyro.conf.OmitArgPrefixes,)
-    else:
+    if default is not None:
         settings["default"] = default
     complaint = io.StringIO()
     try:
@@ -97,21 +109,12 @@ def _with_further_names(options: list[Option], also: Mapping[str, str]) -> list[
     ]
 
 
-def _named_as_typed(message: str, options: list[Option]) -> str:
-    """Without the groups that stand before a name where options have no prefix."""
-    for option in options:
-        path = option.path.replace("_", "-") + ":"
-        if "." in path and message.replace("_", "-").startswith(path):
-            return f"{option.name}:{message[len(path) :]}"
-    return message
-
-
 def _with_rivals_cleared(found: Words, options: list[Option]) -> list[str]:
     cleared = found.for_tyro()
     names = {option.path: option.name for option in options}
-    for path, (rival, nothing) in _RIVALS.items():
+    for path, (rival, nothing) in RIVALS.items():
         if path in found.values and rival in names and rival not in found.values:
-            cleared += [names[rival], nothing]
+            cleared += [names[rival], str(nothing)]
     return cleared
 
 

@@ -6,6 +6,7 @@ from tyro.conf import AvoidSubcommands, arg
 
 from maekit.config.data import AugmentConfig, DataConfig, ValidationConfig
 from maekit.config.model import ModelConfig
+from maekit.config.objects import Weights, text
 from maekit.config.schema import POSITIVE, Annotated, Field, MaybeSize, config
 from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
 
@@ -74,5 +75,5 @@ class ClassifyConfig:
     """Run folder and execution."""
     per_class: Annotated[int | None, Field(ge=1)] = None
     """Few-shot: labelled training images used per class, drawn by the seed; None: all."""
-    weights: str = ""
+    weights: Weights = text("")
     """W to start from (finetune); empty: none (scratch)."""

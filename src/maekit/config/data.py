@@ -4,6 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
+from maekit.config.objects import Images, text
 from maekit.config.schema import JITTER, RISING, WIDE, WORDS, Annotated, Field, config, part
 
 _Share = Annotated[float, Field(gt=0, le=1)]
@@ -14,7 +15,7 @@ _Ratio = Annotated[float, Field(gt=0)]
 class DataConfig:
     """Training images."""
 
-    source: Annotated[str, arg(aliases=("--data",)), WORDS] = ""
+    source: Annotated[Images, arg(aliases=("--data",)), WORDS] = text("")
     """SOURCE: a folder (of class folders, or of images at any depth), a list file `path, label`, .parquet, tar shards
     (shard-{000..099}.tar), hf:REPO@split, digits:train. The option's name may be left out."""
     normalise: Annotated[Literal["imagenet", "half", "measured", "given"], arg(aliases=("--normalise",))] = "imagenet"
@@ -77,7 +78,7 @@ class AugmentConfig:
 class ValidationConfig:
     """Held-out images that tell, while training, whether it works."""
 
-    source: Annotated[str, arg(aliases=("--val",))] = ""
+    source: Annotated[Images, arg(aliases=("--val",))] = text("")
     """SOURCE of held-out images; empty: none."""
     split: Annotated[float | None, arg(aliases=("--val-split",)), Field(gt=0, lt=1)] = None
     """In place of a source: hold out this share of the training images, of each class alike, drawn by the seed."""

@@ -18,14 +18,17 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_dict(kind: type[T], values: Any, origin: str) -> T:
-    """A config of plain nested values. Raises UsageError: one line with the field's path and a suggestion."""
+def from_dict(kind: type[T], values: Any, origin: str = "") -> T:
+    """A config of plain nested values. Raises UsageError: one line with the field's path and a suggestion.
+
+    origin: where they come from, if that is to be said.
+    """
     if not isinstance(values, dict):
         raise UsageError(f"{origin}: holds {type(values).__name__} where a mapping of options belongs")
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        raise UsageError(f"{origin}: {explain(error, kind)}") from None
+        raise UsageError(f"{origin}: {explain(error, kind)}".removeprefix(": ")) from None
 
 
 def read(kind: type[T], path: Path) -> T:
@@ -70,7 +73,8 @@ def explain(error: ValidationError, kind: Any) -> str:
     elif first["type"] == "missing":
         text = f"{'.'.join(path)}: is missing"
     else:
-        text = f"{field}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+        said = first["msg"].removeprefix("Input ")
+        text = f"{field}: {said[0].lower()}{said[1:]}, got {first['input']!r}"
     return text + (f" (and {others} more)" if others else "")
 
 

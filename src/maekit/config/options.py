@@ -4,6 +4,7 @@ import dataclasses
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import get_annotations
 from typing import Any, Literal, Union, get_args, get_origin
 
 from maekit.config.files import group_of
@@ -58,12 +59,12 @@ class Option:
         return True
 
 
-def options_of(kind: type[Any], default: Any = None, *, flat: bool = False) -> list[Option]:
+def options_of(kind: type[Any], default: Any = None) -> list[Option]:
     """All options of a config class, in order.
 
-    default: a config whose groups that are None offer no options. flat: groups give no prefix to names.
+    default: a config whose groups that are None offer no options.
     """
-    return list(_walk(kind, default, "", flat))
+    return list(_walk(kind, default, ""))
 
 
 def by_name(options: list[Option]) -> dict[str, Option]:
@@ -71,14 +72,14 @@ def by_name(options: list[Option]) -> dict[str, Option]:
     return {name: option for option in options for name in (*option.names, *option.negative)}
 
 
-def _walk(kind: type[Any], default: Any, prefix: str, flat: bool) -> Iterator[Option]:
+def _walk(kind: type[Any], default: Any, prefix: str) -> Iterator[Option]:
     for field in dataclasses.fields(kind):
         value = getattr(default, field.name) if default is not None else _default(field)
         inner = group_of(field.type)
         if inner is None:
-            yield _option(kind, field, value, prefix, flat)
+            yield _option(kind, field, value, prefix)
         elif value is not None:
-            yield from _walk(inner, None if value is dataclasses.MISSING else value, f"{prefix}{field.name}.", flat)
+            yield from _walk(inner, None if value is dataclasses.MISSING else value, f"{prefix}{field.name}.")
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
@@ -87,12 +88,12 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     return field.default
 
 
-def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix: str, flat: bool) -> Option:
+def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix: str) -> Option:
     markers = _markers(field.type)
     settings = [marker for marker in markers if hasattr(marker, "aliases")]
     own = next((marker.name for marker in settings if marker.name), field.name)
     aliases = [alias for marker in settings for alias in marker.aliases or ()]
-    long = "--" + (own if flat else prefix + own).replace("_", "-")
+    long = "--" + (prefix + own).replace("_", "-")
     takes, count, item = _arity(field.type, value)
     return Option(
         path=prefix + field.name,
@@ -101,7 +102,7 @@ def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix
         count=count,
         item=item,
         words=WORDS in markers,
-        owner=kind,
+        owner=next(base for base in kind.__mro__ if field.name in get_annotations(base)),
         field=field.name,
         default=value,
         alone=_alone(field.type),

@@ -2,6 +2,7 @@
 
 from maekit.config.data import AugmentConfig, DataConfig, ValidationConfig
 from maekit.config.model import MaskConfig, ModelConfig, TargetConfig
+from maekit.config.objects import Weights, text
 from maekit.config.schema import config
 from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
 
@@ -30,5 +31,5 @@ class PretrainConfig:
     """Length, batches, learning rate."""
     run: RunConfig
     """Run folder and execution."""
-    weights: str = ""
+    weights: Weights = text("")
     """W to continue from: a run folder, .safetensors, Hugging Face folder, hf:REPO, or a known .pt/.pth layout."""

@@ -1,9 +1,11 @@
 """Everything `maekit probe` can be told."""
 
+from dataclasses import KW_ONLY
 from typing import Literal
 
-from maekit.config.schema import DEVICE, WORDS, Annotated, Field, config
-from maekit.config.verbs import WeightsOptions
+from maekit.config.objects import Images, Weights, text
+from maekit.config.schema import DEVICE, WORDS, Annotated, Field, config, verb
+from maekit.config.verbs import ColumnOptions, WeightsOptions
 
 ProbeKind = Literal["knn", "linear", "attentive"]
 
@@ -60,23 +62,18 @@ class ProbeConfig:
     """Share of a source's images that may prove unreadable. Above 0, ten always may, but never all."""
 
 
-@config
-class ProbeOptions:
+@verb
+class ProbeOptions(ProbeConfig, WeightsOptions, ColumnOptions):
     """Judge a frozen encoder: nearest neighbours, a linear layer, an attentive query."""
 
-    weights: str
+    weights: Weights
     """W with an encoder; a classifier's or a masked autoencoder's will do."""
-    data: Annotated[str, WORDS]
+    data: Annotated[Images, WORDS]
     """Labelled SOURCE to learn from. The option's name may be left out."""
-    val: str = ""
+    _: KW_ONLY
+    val: Images = text("")
     """Labelled SOURCE to be judged on, of the same classes."""
     val_split: Annotated[float | None, Field(gt=0, lt=1)] = None
     """In place of --val: hold out this share of the images, of each class alike, drawn by the seed."""
-    image_column: str | None = None
-    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
-    probe: ProbeConfig = ProbeConfig()
-    """How features are judged."""
     device: Annotated[str, DEVICE] = "auto"
     """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
-    weights_options: WeightsOptions = WeightsOptions()
-    """What foreign weights leave unsaid."""

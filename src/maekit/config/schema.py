@@ -1,6 +1,7 @@
 """How every config class is made: a frozen keyword-only pydantic dataclass that refuses unknown keys."""
 
 import re
+from inspect import get_annotations
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
@@ -28,9 +29,12 @@ __all__ = [
     "config",
     "part",
     "size",
+    "verb",
 ]
 
 T = TypeVar("T")
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -39,8 +43,20 @@ def config(cls: type[T]) -> type[T]:
 
     Bounds stand in the annotation, `Annotated[int, Field(ge=1)]`, so that defaults stay plain values, as tyro needs.
     """
-    options = ConfigDict(extra="forbid", allow_inf_nan=False)
-    return dataclass(cls, kw_only=True, frozen=True, config=options)  # type: ignore[return-value]
+    return dataclass(cls, kw_only=True, frozen=True, config=_STRICT)  # type: ignore[return-value]
+
+
+@dataclass_transform(frozen_default=True)
+def verb(cls: type[T]) -> type[T]:
+    """The same for the options of a verb, whose first ones may be given by their place, with groups as base classes.
+
+    Its own options come first, as in its help.
+    """
+    made: Any = dataclass(cls, frozen=True, config=_STRICT)
+    own = get_annotations(cls)
+    fields = made.__dataclass_fields__
+    made.__dataclass_fields__ = dict(sorted(fields.items(), key=lambda field: field[0] not in own))
+    return made
 
 
 class _Marker:

@@ -1,6 +1,5 @@
 """Options that go unheeded beside others. What was typed is refused rather than ignored."""
 
-import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ from maekit.config.classify import ClassifyConfig
 from maekit.config.options import Option
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import InspectOptions, ReconstructOptions
+from maekit.config.verbs import InspectOptions, ReconstructOptions, WeightsOptions
 from maekit.errors import UsageError
 
 
@@ -50,21 +49,20 @@ def _never(_: Any) -> bool:
 
 def _rules(config: Any) -> tuple[Rule, ...]:
     kind = config if isinstance(config, type) else type(config)
-    weights = _WEIGHTS if any(field.name == "weights_options" for field in dataclasses.fields(kind)) else ()
+    weights = _WEIGHTS if issubclass(kind, WeightsOptions) else ()
     if kind is ClassifyConfig:
         return (*_TRAINING, *_CLASSIFY, *(_SCRATCH if config.model is not None else ()))
     return (*_OF_KIND.get(kind, ()), *weights)
 
 
 def _trains_probe(options: ProbeOptions) -> bool:
-    probe = options.probe
-    return "attentive" in probe.kinds or ("linear" in probe.kinds and probe.linear == "paper")
+    return "attentive" in options.kinds or ("linear" in options.kinds and options.linear == "paper")
 
 
 _WEIGHTS = (
     Rule(
-        ("weights_options.resample_positions",),
-        lambda c: not c.weights_options.resample_positions or c.weights_options.image_size is not None,
+        ("resample_positions",),
+        lambda c: not c.resample_positions or c.image_size is not None,
         "to which size? give --image-size",
     ),
 )
@@ -74,26 +72,26 @@ _RECONSTRUCT = (
 )
 _PROBE = (
     Rule(("val_split",), lambda c: not c.val, "--val names the images to judge by; take one of them"),
-    Rule(("probe.features", "probe.blocks"), lambda c: not c.probe.sweep, "--sweep tries all; take one of them"),
+    Rule(("features", "blocks"), lambda c: not c.sweep, "--sweep tries all; take one of them"),
     Rule(
-        ("probe.neighbours", "probe.temperature"),
-        lambda c: "knn" in c.probe.kinds,
+        ("neighbours", "temperature"),
+        lambda c: "knn" in c.kinds,
         "belongs to knn, which --kinds leaves out",
     ),
-    Rule(("probe.linear",), lambda c: "linear" in c.probe.kinds, "belongs to linear, which --kinds leaves out"),
+    Rule(("linear",), lambda c: "linear" in c.kinds, "belongs to linear, which --kinds leaves out"),
     Rule(
-        ("probe.epochs", "probe.batch_size", "probe.base_lr"),
+        ("epochs", "batch_size", "base_lr"),
         _trains_probe,
         "belongs to the probes that are trained in steps: --kinds attentive, or --linear paper",
     ),
     Rule(
-        ("probe.trust_coefficient",),
-        lambda c: "linear" in c.probe.kinds and c.probe.linear == "paper",
+        ("trust_coefficient",),
+        lambda c: "linear" in c.kinds and c.linear == "paper",
         "belongs to LARS, by which --linear paper learns",
     ),
     Rule(
-        ("probe.token_memory",),
-        lambda c: "attentive" in c.probe.kinds,
+        ("token_memory",),
+        lambda c: "attentive" in c.kinds,
         "belongs to attentive, which --kinds leaves out",
     ),
 )
@@ -209,7 +207,7 @@ _SCRATCH = (
 )
 _INSPECT = (
     Rule(
-        ("weights_options.resample_positions", "weights_options.channels", "weights_options.window"),
+        ("resample_positions", "channels", "window"),
         _never,
         "weights are shown as they are; maekit convert changes them",
     ),

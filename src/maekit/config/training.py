@@ -4,6 +4,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
+from maekit.config.objects import PathText, text
 from maekit.config.schema import CLIMBING, DEVICE, Annotated, Field, config
 from maekit.errors import RunError, UsageError
 
@@ -178,7 +179,7 @@ class ScheduleConfig:
 class RunConfig:
     """Where a run goes and how it is executed; none of it changes what is learned, but for seed and precision."""
 
-    out: Annotated[str, arg(aliases=("--out",))] = ""
+    out: Annotated[PathText, arg(aliases=("--out",))] = text("")
     """Run folder. Empty: runs/NAME-DATE-TIME."""
     resume: Annotated[bool, arg(aliases=("--resume",))] = False
     """Continue from the newest sound checkpoint in the run folder, or start where there is none, and say which."""

@@ -139,7 +139,7 @@ def _without_torchrun(words: list[str]) -> tuple[list[str], dict[str, str]]:
 def _by_conversion(name: str, value: str, asked: Asked) -> str:
     """Where a verb keeps the model of its weights: what changes the weights beforehand."""
     paths = {option.path for option in asked.options}
-    if "weights" not in paths or "model.encoder" in paths or "weights_options.encoder" in paths:
+    if "weights" not in paths or "model.encoder" in paths or "encoder" in paths:
         return ""
     leaf = name.rpartition(".")[2]
     other = OTHER_NAMES.get(leaf)
@@ -150,7 +150,7 @@ def _by_conversion(name: str, value: str, asked: Asked) -> str:
         return f": {asked.verb} keeps the model of its weights, and those are given by --weights hf:timm/{plain}"
     for option in asked.others().get("convert", []):
         own = option.name.lstrip("-")
-        if option.path.startswith("weights_options.") and own in names:
+        if option.owner.__name__ == "WeightsOptions" and own in names:
             purpose = "to change them" if own in _CHANGING else "to say what they leave unsaid"
             return (
                 f": {asked.verb} keeps the model of its weights; {purpose} beforehand: maekit convert W --to maekit "

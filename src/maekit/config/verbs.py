@@ -1,54 +1,12 @@
-"""Options of the verbs that use a model rather than train one."""
+"""Options of the verbs that use a model rather than train one. A verb's function has them as its parameters."""
 
+from dataclasses import KW_ONLY
 from typing import Literal
 
 from tyro.conf import arg
 
-from maekit.config.schema import DEVICE, ENCODER, POSITIVE, WIDE, WORDS, Annotated, Field, MaybeSize, config
-
-
-@config
-class DemoOptions:
-    """The whole story on scikit-learn's digits."""
-
-    out: str = "runs/demo"
-    """Run folder."""
-    overwrite: bool = False
-    """Start anew in a folder that holds a run; what that run wrote is removed."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of pretraining, and the first of the few-label draws."""
-    seeds: Annotated[int, Field(ge=1)] = 3
-    """Draws of few labels."""
-    per_class: Annotated[int, Field(ge=1)] = 5
-    """Labels per class in the comparison with training from scratch."""
-    steps: Annotated[int, Field(ge=1)] = 2400
-    """Pretraining steps; with the default the whole demo takes about three minutes on two cores. The preset itself has
-    3,818."""
-    few_label_steps: Annotated[int | None, Field(ge=1)] = None
-    """Steps of each training with few labels; None: the preset's."""
-
-
-@config
-class DataOptions:
-    """Look at images before training on them."""
-
-    source: Annotated[str, arg(name="data"), WORDS]
-    """SOURCE to examine. The option's name may be left out."""
-    channels: Annotated[int, Field(ge=1)] = 3
-    """Channels the images are decoded to."""
-    image_column: str | None = None
-    """Column of parquet, or of the hub's datasets, that holds the images, where several do. None: the only one, or the
-    one called image."""
-    range: Annotated[Literal["measured"] | tuple[float, float] | None, WIDE] = None
-    """The stored values that become black and white, as --data.range in training; measured: of this source."""
-    images: Annotated[int | None, Field(ge=1)] = None
-    """Examine this many images, evenly spread; None: all."""
-    picture: str = ""
-    """Write a picture of the spread of sizes and modes to this path."""
-    rate: Annotated[float, Field(gt=0)] = 1000.0
-    """Images per second that training would want; the answer says how many workers feed it."""
-    workers: Annotated[int | None, Field(ge=0)] = None
-    """Processes that examine; None: one less than the cores."""
+from maekit.config.objects import Images, PathText, SeveralImages, Weights, text
+from maekit.config.schema import DEVICE, ENCODER, POSITIVE, WIDE, WORDS, Annotated, Field, MaybeSize, config, verb
 
 
 @config
@@ -89,18 +47,82 @@ class WeightsOptions:
 
 
 @config
-class ReconstructOptions:
+class ColumnOptions:
+    """Where the images of a table are."""
+
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
+
+
+@config
+class SeenOptions(WeightsOptions, DeviceOptions, ColumnOptions):
+    """How a model sees whole images."""
+
+    crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
+    """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
+    W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
+
+
+@verb
+class DemoOptions:
+    """The whole story on scikit-learn's digits."""
+
+    _: KW_ONLY
+    out: PathText = text("runs/demo")
+    """Run folder."""
+    overwrite: bool = False
+    """Start anew in a folder that holds a run; what that run wrote is removed."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of pretraining, and the first of the few-label draws."""
+    seeds: Annotated[int, Field(ge=1)] = 3
+    """Draws of few labels."""
+    per_class: Annotated[int, Field(ge=1)] = 5
+    """Labels per class in the comparison with training from scratch."""
+    steps: Annotated[int, Field(ge=1)] = 2400
+    """Pretraining steps; with the default the whole demo takes about three minutes on two cores. The preset itself has
+    3,818."""
+    few_label_steps: Annotated[int | None, Field(ge=1)] = None
+    """Steps of each training with few labels; None: the preset's."""
+
+
+@verb
+class DataOptions:
+    """Look at images before training on them."""
+
+    source: Annotated[Images, arg(name="data"), WORDS]
+    """SOURCE to examine. The option's name may be left out."""
+    _: KW_ONLY
+    channels: Annotated[int, Field(ge=1)] = 3
+    """Channels the images are decoded to."""
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do. None: the only one, or the
+    one called image."""
+    range: Annotated[Literal["measured"] | tuple[float, float] | None, WIDE] = None
+    """The stored values that become black and white, as --data.range in training; measured: of this source."""
+    images: Annotated[int | None, Field(ge=1)] = None
+    """Examine this many images, evenly spread; None: all."""
+    picture: PathText = text("")
+    """Write a picture of the spread of sizes and modes to this path."""
+    rate: Annotated[float, Field(gt=0)] = 1000.0
+    """Images per second that training would want; the answer says how many workers feed it."""
+    workers: Annotated[int | None, Field(ge=0)] = None
+    """Processes that examine; None: one less than the cores."""
+
+
+@verb
+class ReconstructOptions(WeightsOptions, DeviceOptions, ColumnOptions):
     """Masked, reconstruction and original, side by side."""
 
-    images: Annotated[tuple[str, ...], arg(name="data"), WORDS, Field(min_length=1)]
-    """Image files, a row each; or a SOURCE, of which --rows are shown. The option's name may be left out."""
-    weights: str
+    weights: Weights
     """W with a decoder."""
-    out: str
+    images: Annotated[SeveralImages, arg(name="data"), WORDS, Field(min_length=1)]
+    """Image files, a row each; or a SOURCE, of which --rows are shown. The option's name may be left out."""
+    _: KW_ONLY
+    out: PathText
     """Picture to write (.png or .jpg)."""
     mask_ratio: Annotated[float | None, Field(gt=0, lt=1)] = None
     """Share that is hidden; None: as in pretraining."""
-    mask: str = ""
+    mask: PathText = text("")
     """A small black and white picture: white is hidden. Replaces the random mask."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the random mask."""
@@ -109,109 +131,77 @@ class ReconstructOptions:
     statistics: Literal["original", "visible"] = "visible"
     """Normalised-pixel models: where each hidden patch's mean and spread come from. original: the hidden pixels
     themselves, a leak. visible: the visible neighbours."""
-    image_column: str | None = None
-    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
-    weights_options: WeightsOptions = WeightsOptions()
-    """What foreign weights leave unsaid."""
-    device: DeviceOptions = DeviceOptions()
-    """Where it runs."""
 
 
-@config
-class EvaluateOptions:
+@verb
+class EvaluateOptions(SeenOptions):
     """Top-1, top-5, loss and a per-class table of a classifier."""
 
-    weights: str
+    weights: Weights
     """W of a classifier."""
-    data: Annotated[str, WORDS]
+    data: Annotated[Images, WORDS]
     """Labelled SOURCE. The option's name may be left out."""
-    confusion: str = ""
+    _: KW_ONLY
+    confusion: PathText = text("")
     """Write the confusion picture to this path (.svg; up to 30 classes)."""
-    crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
-    """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
-    W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
-    image_column: str | None = None
-    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
-    weights_options: WeightsOptions = WeightsOptions()
-    """What foreign weights leave unsaid."""
-    device: DeviceOptions = DeviceOptions()
-    """Where it runs."""
 
 
-@config
-class ClassifyOptions:
+@verb
+class ClassifyOptions(SeenOptions):
     """Predictions with probabilities."""
 
-    images: Annotated[tuple[str, ...], arg(name="data"), WORDS, Field(min_length=1)]
-    """Image files and SOURCEs, any number of either. The option's name may be left out."""
-    weights: str
+    weights: Weights
     """W of a classifier."""
+    images: Annotated[SeveralImages, arg(name="data"), WORDS, Field(min_length=1)]
+    """Image files and SOURCEs, any number of either. The option's name may be left out."""
+    _: KW_ONLY
     top: Annotated[int, Field(ge=1)] = 5
     """Labels per image."""
-    crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
-    """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
-    W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
-    image_column: str | None = None
-    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
-    weights_options: WeightsOptions = WeightsOptions()
-    """What foreign weights leave unsaid."""
-    device: DeviceOptions = DeviceOptions()
-    """Where it runs."""
 
 
-@config
-class EmbedOptions:
+@verb
+class EmbedOptions(SeenOptions):
     """Features of images, to a file."""
 
-    weights: str
+    weights: Weights
     """W with an encoder."""
-    data: Annotated[str, WORDS]
+    data: Annotated[Images, WORDS]
     """SOURCE. The option's name may be left out."""
-    out: str
+    _: KW_ONLY
+    out: PathText
     """File to write: .npz or .parquet with path, label and vector."""
     tokens: Literal["pooled", "class", "patches"] = "pooled"
     """pooled: the mean of the patch tokens; of a classifier with mean pooling, what its head sees. class: the class
     token. patches: all patch tokens."""
     blocks: Annotated[int, Field(ge=1)] = 1
     """Mean over the outputs of so many last blocks."""
-    crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
-    """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
-    W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
-    image_column: str | None = None
-    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
-    weights_options: WeightsOptions = WeightsOptions()
-    """What foreign weights leave unsaid."""
-    device: DeviceOptions = DeviceOptions()
-    """Where it runs."""
 
 
-@config
-class InspectOptions:
+@verb
+class InspectOptions(WeightsOptions):
     """What a checkpoint holds and what it can do."""
 
-    weights: Annotated[str, WORDS]
+    weights: Annotated[Weights, WORDS]
     """W to read. The option's name may be left out."""
+    _: KW_ONLY
     hash: bool = False
     """Also the file's SHA-256."""
-    config: str = ""
+    config: PathText = text("")
     """A preset or saved config to compare with: the first mismatches are listed."""
-    weights_options: WeightsOptions = WeightsOptions()
-    """What foreign weights leave unsaid."""
 
 
-@config
-class ConvertOptions:
+@verb
+class ConvertOptions(WeightsOptions):
     """Write weights in another layout."""
 
-    weights: Annotated[str, WORDS]
+    weights: Annotated[Weights, WORDS]
     """W to read. The option's name may be left out."""
+    _: KW_ONLY
     to: Literal["maekit", "timm", "huggingface", "facebook", "onnx", "torch-export"]
     """Layout to write."""
-    out: str
+    out: PathText
     """File; a folder for huggingface, and for maekit and timm where it does not end in .safetensors."""
     part: Literal["auto", "encoder", "classifier", "reconstructor"] = "auto"
     """What is written. auto: all that the weights hold, or, to timm, all but the decoder."""
     push: str = ""
     """Also upload what was written to this hub repository (hf:REPO)."""
-    weights_options: WeightsOptions = WeightsOptions()
-    """What foreign weights leave unsaid."""

@@ -16,6 +16,8 @@ Pixels = NDArray[Any]
 Range = tuple[float, float]
 """The stored values that become 0 and 1; what lies beyond is clipped."""
 Colours = Literal["grey", "rgb", "cmyk"]
+SAMPLES: dict[Colours, int] = {"grey": 1, "rgb": 3, "cmyk": 4}
+"""How many samples a pixel's colour takes."""
 
 
 class Stored(NamedTuple):
@@ -32,7 +34,6 @@ MAX_VALUES = 4 * MAX_PIXELS
 """Height times width times channels of an array that is decoded at most."""
 NPY = b"\x93NUMPY"
 
-_SAMPLES = {"grey": 1, "rgb": 3, "cmyk": 4}
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
 _WHAT_TO_DO = "say what is black and what is white: --data.range LOW HIGH, or --data.range measured"
 
@@ -74,21 +75,18 @@ def from_array(values: Pixels, channels: int, value_range: Range | None = None) 
         values = values[:, :, None]
     if values.ndim != 3 or not values.size:
         raise ImageError(f"an array of shape {values.shape}; [H, W], [H, W, C] or [C, H, W] are understood")
-    grey = False
     if values.shape[-1] != channels:
         if values.shape[0] == channels:
             values = values.transpose(1, 2, 0)
         elif channels == 3 and values.shape[-1] == 1:
             values = values.repeat(3, axis=2)
         elif channels == 1 and values.shape[-1] == 3 and values.dtype == np.uint8:
-            grey = True
+            values = np.asarray(Image.fromarray(np.ascontiguousarray(values)).convert("L"))[:, :, None]
         else:
             raise ImageError(
                 f"an array of shape {values.shape}, where {channels} channels are asked for (--model.channels; "
                 "maekit data --channels)"
             )
-    if grey:
-        values = np.asarray(Image.fromarray(np.ascontiguousarray(values)).convert("L"))[:, :, None]
     return scaled(values, value_range)
 
 
@@ -172,8 +170,3 @@ def coloured(
 
 def _unit(values: Pixels) -> NDArray[np.float32]:
     return values.astype(np.float32) / np.float32(255) if values.dtype == np.uint8 else values
-
-
-def samples_of(colours: Colours) -> int:
-    """How many samples a pixel's colour takes."""
-    return _SAMPLES[colours]

@@ -89,25 +89,25 @@ def stored_mode(data: bytes | Pixels) -> str:
         return f"{image.format} {image.mode}" + (" 16-bit" if png.deep_colours(data) else "")
 
 
-def stored_values(data: bytes | Pixels, channels: int, *, max_pixels: int = MAX_PIXELS) -> Stored:
+def stored_values(data: bytes | Pixels, channels: int) -> Stored:
     """An image's values as it is kept, for which a range can be given; alpha is left out. Raises as `decode`."""
     try:
-        return _stored(data, channels, max_pixels)
+        return _stored(data, channels)
     except ImageError:
         raise
     except Exception as error:  # as in decode
         raise ImageError(_reason(error)) from error
 
 
-def _stored(data: bytes | Pixels, channels: int, max_pixels: int) -> Stored:
+def _stored(data: bytes | Pixels, channels: int) -> Stored:
     if isinstance(data, np.ndarray):
         return stored(data)
     if data.startswith(NPY):
-        return stored(read_npy(data, max_pixels))
-    beyond_pillow = tiff.read_stored(data, channels, max_pixels) if data.startswith(tiff.MAGIC) else None
+        return stored(read_npy(data, MAX_PIXELS))
+    beyond_pillow = tiff.read_stored(data, channels, MAX_PIXELS) if data.startswith(tiff.MAGIC) else None
     if beyond_pillow is not None:
         return beyond_pillow
-    pixels = decode(data, channels, max_pixels=max_pixels)
+    pixels = decode(data, channels)
     if pixels.dtype == torch.uint8:
         return stored(pixels[:3].numpy())
     return stored((pixels[:3] * 65535).round().numpy().astype(np.uint16))  # a picture of 16 bits

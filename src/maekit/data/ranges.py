@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -53,7 +53,7 @@ def resolved(choice: Choice, source: Source, channels: int, *, workers: int | No
     if choice != "measured":
         return choice
     indices = evenly_spread(len(source), MEASURED_IMAGES).tolist()
-    found = map_in_order(_Values(source, channels), indices, worker_count(workers))
+    found = map_in_order(partial(_some_values, source, channels), indices, worker_count(workers))
     sampled = [values for values in found if values is not None]
     if not sampled:
         raise DataError(f"{source.text}: no image can be read, so there is no range to measure")
@@ -110,20 +110,14 @@ def use_of_range(found: Iterable[tuple[float, float, float]]) -> list[dict[str, 
     ]  # fmt: skip
 
 
-@dataclass
-class _Values:
-    """Index to some of an image's stored values; None where it cannot be read."""
-
-    source: Source
-    channels: int
-
-    def __call__(self, index: int) -> NDArray[np.generic] | None:
-        try:
-            values = stored_values(self.source.read(index), self.channels).values.reshape(-1)
-        except ImageError:
-            return None
-        if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
-        if len(values) > _VALUES:
-            values = values[numpy_generator(_DRAW, index).integers(len(values), size=_VALUES)]
-        return values if len(values) else None
+def _some_values(source: Source, channels: int, index: int) -> NDArray[np.generic] | None:
+    """Some of an image's stored values; None where it cannot be read."""
+    try:
+        values = stored_values(source.read(index), channels).values.reshape(-1)
+    except ImageError:
+        return None
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    if len(values) > _VALUES:
+        values = values[numpy_generator(_DRAW, index).integers(len(values), size=_VALUES)]
+    return values if len(values) else None

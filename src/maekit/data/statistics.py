@@ -1,6 +1,6 @@
 """Per-channel mean and spread of a source's pixels, and which of them standardise the model's input."""
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,16 +30,15 @@ def statistics(
     channels: int,
     *,
     workers: int | None = None,
-    images: int = MEASURED_IMAGES,
     value_range: Range | None = None,
 ) -> tuple[Channels, Channels]:
     """Mean and standard deviation per channel, of pixels in [0, 1], in which every image weighs the same.
 
     Images that cannot be read are left out. Raises DataError where none can.
     """
-    indices = evenly_spread(len(source), images).tolist()
-    results = map_in_order(_Measure(source, channels, value_range), indices, worker_count(workers))
-    measured = [result for result in results if result is not None]
+    indices = evenly_spread(len(source), MEASURED_IMAGES).tolist()
+    measure = partial(_moments_of, source, channels, value_range)
+    measured = [found for found in map_in_order(measure, indices, worker_count(workers)) if found is not None]
     if not measured:
         raise DataError(f"{source.text}: no image can be read, so there is nothing to measure")
     return mean_and_std(np.array(measured))
@@ -90,16 +89,9 @@ def mean_and_std(measured: NDArray[np.float64]) -> tuple[Channels, Channels]:
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-@dataclass
-class _Measure:
-    """Index to moments; None where the image cannot be read."""
-
-    source: Source
-    channels: int
-    value_range: Range | None
-
-    def __call__(self, index: int) -> NDArray[np.float64] | None:
-        try:
-            return moments(decode(self.source.read(index), self.channels, value_range=self.value_range))
-        except ImageError:
-            return None
+def _moments_of(source: Source, channels: int, value_range: Range | None, index: int) -> NDArray[np.float64] | None:
+    """None where the image cannot be read."""
+    try:
+        return moments(decode(source.read(index), channels, value_range=value_range))
+    except ImageError:
+        return None

@@ -22,7 +22,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from maekit.data.arrays import Colours, Pixels, Range, Stored, coloured, guard, samples_of, scaled, stored
+from maekit.data.arrays import SAMPLES, Colours, Pixels, Range, Stored, coloured, guard, scaled, stored
 from maekit.errors import ImageError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -60,7 +60,7 @@ def read_stored(data: bytes, channels: int, max_pixels: int) -> Stored | None:
         return None
     (values, bits), page = _looked_up(*found), found[1]
     colours, extra = _COLOURS.get(_photometric(page)), tuple(map(int, page.extrasamples))[:1]
-    own = samples_of(colours) if colours else values.shape[2]
+    own = SAMPLES[colours] if colours else values.shape[2]
     alpha = values.shape[2] == own + 1 and extra in ((_PREMULTIPLIED,), (_ALPHA,))
     return stored(values[..., :own] if alpha else values, bits=bits)
 
@@ -180,7 +180,7 @@ def _pixels(values: Pixels, page: Any, channels: int, value_range: Range | None)
     photometric = _photometric(page)
     values, bits = _looked_up(values, page)
     samples, colours = values.shape[2], _COLOURS.get(photometric)
-    own = samples_of(colours) if colours else samples
+    own = SAMPLES[colours] if colours else samples
     extra = tuple(map(int, page.extrasamples))[:1]
     is_alpha = samples == own + 1 and extra in ((_PREMULTIPLIED,), (_ALPHA,))
     colour = scaled(values[..., :own], value_range, bits=bits)

@@ -44,7 +44,7 @@ def map_in_order(work: Callable[[T], U], items: Iterable[T], workers: int) -> It
         loader: DataLoader[Any] = DataLoader(
             _Items(work),
             batch_size=None,
-            sampler=_Once(items),
+            sampler=items,
             num_workers=workers,
             collate_fn=_unchanged,
             worker_init_fn=_Start(stop),
@@ -101,16 +101,6 @@ class _Items(Dataset[Any], Generic[T, U]):
 
     def __getitem__(self, item: T) -> U:
         return self._work(item)
-
-
-class _Once(Generic[T]):
-    """A sampler over any iterable."""
-
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items = items
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._items)
 
 
 def _unchanged(result: T) -> T:

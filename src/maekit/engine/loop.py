@@ -73,6 +73,8 @@ def train(
     if start >= plan.steps:
         return loop.complete(start)
     with contextlib.ExitStack() as open_now:
+        cards = range(torch.cuda.device_count()) if world.device.type == "cuda" else ()
+        open_now.enter_context(torch.random.fork_rng(cards))  # the caller's draws go on as if there had been no run
         history = None
         if folder is not None:
             history = History(folder.path, tensorboard=config.tensorboard, after_step=start)
@@ -201,7 +203,7 @@ class _Loop:
         if self.saved != done:
             self.save(done)
         run = "" if self.folder is None else str(self.folder.path)
-        raise Stopped(f"stopped by {by} after saving step {done}", run)
+        raise Stopped(f"stopped by {by} after saving step {done}", run, done, request.signal)
 
     def _update(self, step: int) -> None:
         scaler = self.precision.scaler

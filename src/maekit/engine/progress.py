@@ -1,10 +1,12 @@
 """What a person sees of a run: a bar with rate and time left on a terminal, plain lines elsewhere."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -84,7 +86,7 @@ def meter(steps: int, step: int, *, visible: bool) -> Iterator[Meter]:
     """A meter for steps `step` to `steps`; a silent one where not visible (other ranks)."""
     if not visible:
         yield _Silent()
-    elif sys.stderr.isatty():
+    elif _shows_bars():
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
         with Progress(*columns, console=console(), refresh_per_second=4) as progress:
             yield _Bar(progress, steps, step)
@@ -100,7 +102,7 @@ def counter(total: int, things: str) -> Iterator[Callable[[int], None]]:
     def rate(done: int) -> float:
         return done / max(time.monotonic() - began, 1e-9)
 
-    if sys.stderr.isatty():
+    if _shows_bars():
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
         with Progress(*columns, console=console(), refresh_per_second=4, transient=True) as progress:
             task = progress.add_task("", total=total, words="")
@@ -146,18 +148,35 @@ def console() -> Console:
     return _console
 
 
-def log_to_terminal(*, visible: bool = True) -> None:
-    """Send the `maekit` logger's lines to standard error, once; rich on a terminal, plain elsewhere."""
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    if not visible or any(handler.get_name() == _TERMINAL for handler in log.handlers):
-        return
+def _shows_bars() -> bool:
+    """On a terminal, and in a notebook that has what rich draws its bars with."""
+    return sys.stderr.isatty() or (_console.is_jupyter and find_spec("ipywidgets") is not None)
+
+
+@contextmanager
+def log_to_terminal() -> Iterator[None]:
+    """Inside the block the `maekit` logger's lines go to standard error: rich on a terminal, plain elsewhere.
+
+    Not where the program has handlers of its own, which get them as ever, nor from any process but the first.
+    """
+    level, handler = log.level, _handler()
+    if not log.hasHandlers() and os.environ.get("RANK", "0") == "0":
+        log.addHandler(handler)
+    log.setLevel(level or logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+
+
+def _handler() -> logging.Handler:
     handler: logging.Handler = logging.StreamHandler()
     if sys.stderr.isatty():
         handler = RichHandler(console=_console, show_time=False, show_path=False, show_level=False, markup=False)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.set_name(_TERMINAL)
-    log.addHandler(handler)
+    return handler
 
 
 @contextmanager

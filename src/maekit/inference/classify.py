@@ -1,41 +1,35 @@
 """What a classifier takes images for."""
 
-import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from maekit.config.verbs import ClassifyOptions
 from maekit.data.sources import Source, open_images, open_source
 from maekit.data.sources.joined import JoinedSource
 from maekit.data.sources.source import is_image_name
 from maekit.engine.distributed import choose_device
-from maekit.engine.progress import log_to_terminal
 from maekit.errors import UsageError
 from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
+from maekit.results import Classified
+from maekit.sections import Table
 from maekit.weights.load import classifier
 
-_WIDE = 1000  # columns of a table that goes to a file, where nothing should be wrapped
 
+def classify(options: ClassifyOptions) -> Classified:
+    """`maekit classify`: the most probable classes of each image, in the order of the options.
 
-def classify(options: ClassifyOptions) -> dict[str, Any]:
-    """`maekit classify`: print the most probable classes of each image, and return them.
-
-    Returns {images: [{path, top: [{label, probability}]}], skipped: [{path, reason}]}, in the order of the options.
     Unreadable images are skipped; DataError where none can be read.
     """
-    log_to_terminal()
     source = _all_of(options.images, options.image_column)
-    model = classifier(options.weights, options.weights_options).to(choose_device(options.device.device))
+    model = classifier(options.weights, options).to(choose_device(options.device))
     bad = any_unreadable(source)
     count = min(options.top, len(model.classes))
-    images = []
-    for batch in one_pass(source, model, crop_share=options.crop_share, options=options.device, bad=bad):
+    images: list[dict[str, Any]] = []
+    for batch in one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad):
         with torch.no_grad():
             logits = model(model.standardise(batch.images.to(model.device)))
         require_finite(logits, options.weights)
@@ -46,8 +40,12 @@ def classify(options: ClassifyOptions) -> dict[str, Any]:
                 for label, value in zip(labels, values, strict=True)
             ]
             images.append({"path": source.path(index), "top": top})
-    _print(images)
-    return {"images": images, "skipped": skipped(bad)}
+    rows = [(printable(image["path"]), "  ".join(map(_guess, image["top"]))) for image in images]
+    return Classified(images=images, skipped=skipped(bad), sections=[Table(["image", "class"], rows, align="<")])
+
+
+def _guess(guess: dict[str, Any]) -> str:
+    return f"{guess['label']} {guess['probability']:.1%}"
 
 
 def _all_of(words: Sequence[str], image_column: str | None) -> Source:
@@ -66,12 +64,3 @@ def _all_of(words: Sequence[str], image_column: str | None) -> Source:
 def _is_image_file(word: str) -> bool:
     path = Path(word).expanduser()
     return is_image_name(path.name) and not path.is_dir() and not word.startswith("hf:")
-
-
-def _print(images: list[dict[str, Any]]) -> None:
-    table = Table("image", "class", box=None, pad_edge=False)
-    for image in images:
-        guesses = (f"{guess['label']} {guess['probability']:.1%}" for guess in image["top"])
-        table.add_row(printable(image["path"]), "  ".join(guesses))
-    width = None if sys.stdout.isatty() else _WIDE
-    Console(markup=False, highlight=False, emoji=False, width=width).print(table)

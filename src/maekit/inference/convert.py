@@ -11,10 +11,11 @@ import torch
 
 from maekit.config.beforehand import check_conversion
 from maekit.config.verbs import ConvertOptions
-from maekit.engine.progress import log_to_terminal
 from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
+from maekit.results import Converted
+from maekit.sections import Text
 from maekit.targets import Pixels
 from maekit.weights import export, native
 from maekit.weights.export import Graph
@@ -43,30 +44,31 @@ _TOLERANCE = 1e-4
 _PAPER_EPS = 1e-6
 
 
-def convert(options: ConvertOptions) -> dict[str, Any]:
-    """Read W, write it as the options say: {out, to, part, ...}, and for graphs the largest difference from the model.
+def convert(options: ConvertOptions) -> Converted:
+    """`maekit convert`: read W, write it as the options say; graphs are compared with the model.
 
     Raises UsageError for a name that belies its content, WeightsError where W cannot be read or the layout has no place
     for what it holds, StorageError.
     """
-    log_to_terminal()
     path = Path(options.out).expanduser()
     check_conversion(options)
-    model = _part(load(options.weights, options.weights_options, decoder=_decoder(options)), options)
-    answer: dict[str, Any] = {"out": str(path), "to": options.to, "part": _name(model)}
+    model = _part(load(options.weights, options, decoder=_decoder(options)), options)
+    difference = None
     if options.to in _GRAPHS:
         graph = export.graph_of(model)
         _GRAPHS[options.to](graph, path)
         with _removed_on_error(path):
-            answer["difference"] = _compare(graph, path, options.to)
+            difference = _compare(graph, path, options.to)
     else:
         _require_pixels(model, options.to)
         _WRITERS[options.to](model, path)
         _say_what_is_lost(model, options.to)
-    if options.push:
-        answer["pushed"] = push(path, options.push)
-    _print(answer)
-    return answer
+    pushed = push(path, options.push) if options.push else None
+    said = f"{path}: {_name(model)} in {options.to} layout"
+    said += "" if difference is None else f", checked: {difference:.1g} at most from the model"
+    said += "" if pushed is None else f", pushed to {pushed}"
+    told = {"out": str(path), "to": options.to, "part": _name(model)}
+    return Converted(**told, difference=difference, pushed=pushed, sections=[Text(said)])
 
 
 def _require_pixels(model: Model, layout: str) -> None:
@@ -81,12 +83,6 @@ def _say_what_is_lost(model: Model, layout: str) -> None:
     eps = model.config.norm_eps
     if layout in ("timm", "facebook") and eps not in (None, _PAPER_EPS):
         log.warning("norm_eps: this model adds %g, %s's code %g; outputs will differ a little", eps, layout, _PAPER_EPS)
-
-
-def _print(answer: dict[str, Any]) -> None:
-    checked = f", checked: {answer['difference']:.1g} at most from the model" if "difference" in answer else ""
-    pushed = f", pushed to {answer['pushed']}" if "pushed" in answer else ""
-    print(f"{answer['out']}: {answer['part']} in {answer['to']} layout{checked}{pushed}")
 
 
 def _decoder(options: ConvertOptions) -> bool:

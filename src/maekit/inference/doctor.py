@@ -18,7 +18,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
 
 from maekit.config import AugmentConfig
 from maekit.config.verbs import DataOptions
@@ -29,10 +28,12 @@ from maekit.data.sources.passed_over import PassedOver
 from maekit.data.statistics import evenly_spread, mean_and_std, moments
 from maekit.data.transforms import TrainTransform, train_transform
 from maekit.data.workers import map_in_order, worker_count
-from maekit.engine.progress import counter, log_to_terminal
+from maekit.engine.progress import counter
 from maekit.errors import DataError, ImageError
 from maekit.inference.one_pass import printable
 from maekit.inference.picture import check_writable, save
+from maekit.results import Examined
+from maekit.sections import Facts, Picture, Section, Text
 
 _TRAINING_SIZE = (224, 224)  # of the crop that is timed
 _CHUNK = 16  # images a worker examines before it reports
@@ -58,30 +59,19 @@ class _Finding:
     """From reading to a crop that can be trained on, in one process."""
 
 
-def run(options: DataOptions) -> dict[str, Any]:
+def run(options: DataOptions) -> Examined:
     """`maekit data`: `examine`. Raises DataError, its `answer` filled, where no image can be read."""
     answer = examine(options)
-    if len(answer["unreadable"]) == answer["examined"]:
-        reason = answer["unreadable"][0]["reason"]
-        failure = DataError(f"{options.source}: none of its {answer['examined']:,} images can be read: {reason}")
+    if len(answer.unreadable) == answer.examined:
+        reason = answer.unreadable[0]["reason"]
+        failure = DataError(f"{options.source}: none of its {answer.examined:,} images can be read: {reason}")
         failure.answer = answer
         raise failure
     return answer
 
 
-def examine(options: DataOptions) -> dict[str, Any]:
-    """Print what the source holds, and return it.
-
-    images, examined; classes: name → images, None where unlabelled; unreadable: [{path, reason}]; mean and std per
-    channel in [0, 1]; sizes: smallest, median and largest width and height, and the most frequent sizes; modes: how
-    the images are kept → images; values: [{kept, low, high, share, images, narrow}], of each kind of number the least
-    and the largest value as stored and the share of its range between them, and how many images use less than an
-    eighth of it; range: what --range stands for; duplicates: groups of paths with equal content; images_per_second
-    that one process reads, decodes and crops to 224 px; workers_for_rate: how many of these `rate` takes. What no
-    readable image can tell is None. passed_over: what was met and not taken, {images: {what: count}, beside: {what:
-    count}, notes: [sentence]}. Raises DataError where there is no such source.
-    """
-    log_to_terminal()
+def examine(options: DataOptions) -> Examined:
+    """What the source holds. Raises DataError where there is no such source."""
     picture = Path(options.picture) if options.picture else None
     if picture is not None:
         check_writable(picture)
@@ -90,10 +80,12 @@ def examine(options: DataOptions) -> dict[str, Any]:
     value_range = resolved(options.range, source, options.channels, workers=options.workers)
     findings = list(_findings(source, indices, options, value_range))
     answer = _answer(source, findings, options.rate) | {"range": value_range}
-    _print(answer, options, source.passed_over)
+    said = _told(answer, options, source.passed_over)
     if picture is not None:
-        save(_spread(findings), picture)
-    return answer
+        shown = _spread(findings)
+        save(shown, picture)
+        said.append(Picture(shown, ""))
+    return Examined(**answer, sections=said)
 
 
 def _findings(
@@ -193,14 +185,11 @@ def _duplicates(source: Source, sound: list[_Finding]) -> list[list[str]]:
     return [[printable(source.path(index)) for index in group] for group in sorted(groups) if len(group) > 1]
 
 
-def _print(answer: dict[str, Any], options: DataOptions, passed_over: PassedOver) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    for name, text in _lines(answer, options):
-        console.print(f"{name:<12}{text}")
-    for line in passed_over.lines():
-        console.print(line)
-    _print_some(console, "Unreadable", [f"{bad['path']}: {bad['reason']}" for bad in answer["unreadable"]])
-    _print_some(console, "Same content", [" = ".join(group) for group in answer["duplicates"]])
+def _told(answer: dict[str, Any], options: DataOptions, passed_over: PassedOver) -> list[Section]:
+    bad = [f"{bad['path']}: {bad['reason']}" for bad in answer["unreadable"]]
+    same = [" = ".join(group) for group in answer["duplicates"]]
+    listed = (*_some("Unreadable", bad), *_some("Same content", same))
+    return [Facts([*_lines(answer, options)]), *map(Text, (*passed_over.lines(), *listed))]
 
 
 def _lines(answer: dict[str, Any], options: DataOptions) -> Iterator[tuple[str, str]]:
@@ -247,11 +236,11 @@ def _uses(answer: dict[str, Any]) -> Iterator[str]:
         yield line
 
 
-def _print_some(console: Console, title: str, lines: list[str]) -> None:
+def _some(title: str, lines: list[str]) -> Iterator[str]:
     if lines:
-        console.print(f"\n{title}:", *(f"  {line}" for line in lines[:_NAMED]), sep="\n")
+        yield "\n".join([f"\n{title}:", *(f"  {line}" for line in lines[:_NAMED])])
     if len(lines) > _NAMED:
-        console.print(f"  and {len(lines) - _NAMED:,} more; --json has them all")
+        yield f"  and {len(lines) - _NAMED:,} more; --json has them all"
 
 
 def _spread(findings: list[_Finding]) -> Image.Image:

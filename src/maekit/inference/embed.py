@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +21,11 @@ from maekit import storage
 from maekit.config.verbs import EmbedOptions
 from maekit.data.sources import Source, open_source
 from maekit.engine.distributed import choose_device
-from maekit.engine.progress import log_to_terminal
 from maekit.errors import UsageError
 from maekit.inference.features import Features, stream
 from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
+from maekit.results import Embedded
+from maekit.sections import Text
 from maekit.weights.load import load
 
 _ROW_GROUP_BYTES = 1 << 25
@@ -38,30 +39,29 @@ class Writer(Protocol):
     def add(self, features: Features) -> None: ...
 
 
-def embed(options: EmbedOptions) -> dict[str, Any]:
-    """`maekit embed`: write path, label and vector of every readable image; returns {out, images, width, skipped}.
+def embed(options: EmbedOptions) -> Embedded:
+    """`maekit embed`: write path, label and vector of every readable image.
 
     vector: [D] float32, or [T, D] for patches; label: -1 in .npz and null in .parquet where there is none. The classes'
     names, in label order, are the array `classes` of the .npz and JSON under `classes` in the metadata of the .parquet.
     The file is whole or not there. Raises ModelError for a class token that the encoder lacks.
     """
-    log_to_terminal()
     out = Path(options.out)
     writing = _writing(out)
     storage.check_writable(out)
     source = open_source(options.data, options.image_column)
-    model = load(options.weights, options.weights_options, decoder=False).to(choose_device(options.device.device))
+    model = load(options.weights, options, decoder=False).to(choose_device(options.device))
     bad = any_unreadable(source)
     images = width = 0
     with storage.replacing(out) as temporary, writing(temporary, source) as writer:
-        batches = one_pass(source, model, crop_share=options.crop_share, options=options.device, bad=bad)
+        batches = one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad)
         for features in stream(model, batches, options.tokens, blocks=options.blocks):
             require_finite(features.vectors, options.weights)
             writer.add(features)
             images, width = images + len(features.labels), features.vectors.shape[-1]
     left_out = f", {len(bad)} unreadable left out" if len(bad) else ""
-    print(f"{out}: {options.tokens} features of {images} images, {width} wide{left_out}")
-    return {"out": str(out), "images": images, "width": width, "skipped": skipped(bad)}
+    said = Text(f"{out}: {options.tokens} features of {images} images, {width} wide{left_out}")
+    return Embedded(out=str(out), images=images, width=width, skipped=skipped(bad), sections=[said])
 
 
 def _writing(out: Path) -> Callable[[Path, Source], AbstractContextManager[Writer]]:

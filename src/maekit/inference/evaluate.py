@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,10 +21,11 @@ from maekit.data.loader import Batch
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.labelled import is_numbered, matching_classes, say_matching, used_labels
 from maekit.engine.distributed import World, choose_device
-from maekit.engine.progress import log_to_terminal
 from maekit.errors import DataError, UsageError
 from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
 from maekit.models.classifier import Classifier
+from maekit.results import Evaluated
+from maekit.sections import Section, Table, Text
 from maekit.weights.load import classifier
 
 log = logging.getLogger("maekit")
@@ -125,39 +124,36 @@ def judge(model: Classifier, batches: Iterable[Batch], world: World | None = Non
     return Evaluation(every_guess[known], every_label[known], every_loss[known], model.classes)
 
 
-def evaluate(options: EvaluateOptions, *, heat: Heat) -> dict[str, Any]:
-    """`maekit evaluate`: print how often W is right; returns {top1, top5, loss, images, classes, skipped}.
-
-    classes: name → {top1, images}, top1 None for a class without images. heat: what draws the confusion picture.
-    """
-    log_to_terminal()
+def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
+    """`maekit evaluate`: how often W is right. heat: what draws the confusion picture."""
     picture = Path(options.confusion) if options.confusion else None
     if picture is not None:
         _check_picture(picture)
-    model = classifier(options.weights, options.weights_options)
+    model = classifier(options.weights, options)
     if picture is not None and len(model.classes) > DRAWN_CLASSES:
         raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows "
                          f"{len(model.classes)}")  # fmt: skip
     source = open_source(options.data, options.image_column)
     numbers = class_numbers(source, model.classes, options.weights)
-    model.to(choose_device(options.device.device))
+    model.to(choose_device(options.device))
     bad = any_unreadable(source)
-    batches = one_pass(source, model, crop_share=options.crop_share, options=options.device, bad=bad)
+    batches = one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad)
     evaluation = judge(model, _renumbered(batches, numbers))
     require_finite(evaluation.losses, options.weights)
     table = evaluation.table()
-    _print(evaluation, table, unlabelled=len(source) - len(bad) - evaluation.images, unreadable=len(bad))
+    said = _told(evaluation, table, unlabelled=len(source) - len(bad) - evaluation.images, unreadable=len(bad))
     if picture is not None:
         storage.write_text(picture, heat(evaluation.confusion().numpy(), [printable(name) for name in model.classes]))
-        print(f"confusion: {picture}")
-    return {
-        "top1": evaluation.top1,
-        "top5": evaluation.top5,
-        "loss": evaluation.loss,
-        "images": evaluation.images,
-        "classes": table,
-        "skipped": skipped(bad),
-    }
+        said.append(Text(f"confusion: {picture}"))
+    return Evaluated(
+        top1=evaluation.top1,
+        top5=evaluation.top5,
+        loss=evaluation.loss,
+        images=evaluation.images,
+        classes=table,
+        skipped=skipped(bad),
+        sections=said,
+    )
 
 
 def class_numbers(source: Source, classes: Sequence[str], weights: str) -> Tensor:
@@ -217,19 +213,18 @@ def shown_classes(classes: dict[str, dict[str, Any]]) -> list[tuple[str, dict[st
     return sorted(seen, key=lambda row: (row[1]["top1"], -row[1]["images"]))[:_WORST]
 
 
-def _print(evaluation: Evaluation, classes: dict[str, dict[str, Any]], *, unlabelled: int, unreadable: int) -> None:
+def _told(
+    evaluation: Evaluation, classes: dict[str, dict[str, Any]], *, unlabelled: int, unreadable: int
+) -> list[Section]:
     counts = {"unlabelled": unlabelled, "unreadable": unreadable}
     left_out = "".join(f", {count} {what} left out" for what, count in counts.items() if count)
     shares = f"top-1 {evaluation.top1:.2%}  top-5 {evaluation.top5:.2%}  loss {evaluation.loss:.4f}"
-    print(f"{shares}  {evaluation.images} images{left_out}")
+    said: list[Section] = [Text(f"{shares}  {evaluation.images} images{left_out}")]
     rows = shown_classes(classes)
     if len(rows) < len(classes):
-        print(f"the worst {len(rows)} of {len(classes)} classes; --json has all:")
-    table = Table("class", box=None, pad_edge=False)
-    table.add_column("top-1", justify="right")
-    table.add_column("images", justify="right")
-    for name, values in rows:
-        table.add_row(
-            printable(name), "-" if values["top1"] is None else f"{values['top1']:.2%}", str(values["images"])
-        )
-    Console(markup=False, highlight=False, emoji=False).print(table)
+        said.append(Text(f"the worst {len(rows)} of {len(classes)} classes; --json has all:"))
+    return [*said, Table(["class", "top-1", "images"], [(printable(name), *_cells(values)) for name, values in rows])]
+
+
+def _cells(values: dict[str, Any]) -> tuple[str, str]:
+    return "-" if values["top1"] is None else f"{values['top1']:.2%}", str(values["images"])

@@ -7,9 +7,10 @@ from maekit import parts
 from maekit.config.schema import size
 from maekit.config.verbs import InspectOptions
 from maekit.errors import WeightsError
-from maekit.weights import stored
+from maekit.results import Inspected
+from maekit.sections import Facts
 from maekit.weights.blueprint import Blueprint, standardisation
-from maekit.weights.find import find
+from maekit.weights.find import read
 from maekit.weights.layout import Layout
 from maekit.weights.layouts import identify
 from maekit.weights.stored import Stored
@@ -34,27 +35,27 @@ _PARTS = {
 _NAMED_CLASSES = 5
 
 
-def inspect(options: InspectOptions) -> dict[str, Any]:
-    """What W holds: {layout, model, parameters, can, cannot, ...}; printed as well.
+def inspect(options: InspectOptions) -> Inspected:
+    """`maekit inspect`: what W holds.
 
     Of a .safetensors file the header alone is read. Raises WeightsError where it is in no known layout, or damaged.
     """
-    parts.say(*options.weights_options.parts)
-    source = stored.read(find(options.weights))
-    layout, blueprint = identify(source, options.weights_options)
-    wanted, own = options.weights_options.image_size, blueprint.model.image_hw
+    parts.say(*options.parts)
+    source = read(options.weights)
+    layout, blueprint = identify(source, options)
+    wanted, own = options.image_size, blueprint.model.image_hw
     if wanted is not None and size(wanted) != own:
         sides = "x".join(map(str, own))
         raise WeightsError(
             f"{options.weights}: is for images of {sides} px, so --image-size goes unheeded; maekit convert changes it"
         )
     answer = _answer(source, layout, blueprint)
-    if options.hash:
+    if options.hash and source.files:
         answer["sha256"] = ", ".join(map(_hash, source.files))
     if options.config:
         answer["mismatches"] = _mismatches(source, layout, blueprint, options)
-    _print(answer)
-    return answer
+    told = ((name.replace("_", " "), _text(name, value)) for name, value in answer.items())
+    return Inspected(**answer, sections=[Facts([fact for fact in told if fact[1]])])
 
 
 def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, Any]:
@@ -146,13 +147,6 @@ def _mismatches(source: Stored, layout: Layout, blueprint: Blueprint, options: I
     tensors = layout.tensors(source, blueprint)
     found = mismatch.compare(mismatch.shapes(tensors), mismatch.shapes(wanted.state_dict()))
     return found.lines() if found else []
-
-
-def _print(answer: dict[str, Any]) -> None:
-    for name, value in answer.items():
-        text = _text(name, value)
-        if text:
-            print(f"{name.replace('_', ' '):<12}{text}")
 
 
 def _text(name: str, value: Any) -> str:

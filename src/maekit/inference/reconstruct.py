@@ -6,7 +6,6 @@ Legend: N images, C channels, H W pixels, L patches, V visible, Q hidden, P valu
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,8 @@ from maekit.errors import DataError, ImageError, ModelError, UsageError
 from maekit.inference import picture
 from maekit.models.mae import MaskedAutoencoder
 from maekit.randomness import keys_tensor
+from maekit.results import Reconstructed
+from maekit.sections import Picture, Text
 from maekit.targets import Statistics
 from maekit.weights.load import reconstructor
 
@@ -116,21 +117,23 @@ def _bytes(images: Tensor, shown: tuple[float, float] | None) -> list[NDArray[np
     return list(pixels)
 
 
-def reconstruct_files(options: ReconstructOptions) -> dict[str, Any]:
-    """`maekit reconstruct`: write one picture with a row for each image file; returns {out, images, masked}."""
+def reconstruct_files(options: ReconstructOptions) -> Reconstructed:
+    """`maekit reconstruct`: write one picture with a row for each image file."""
     out = Path(options.out)
     if options.rows is not None and all(map(_is_image, options.images)):
         raise UsageError("--rows: image files are all shown; it belongs to a SOURCE")
     picture.check_writable(out)
-    model = reconstructor(options.weights, options.weights_options).to(choose_device(options.device.device))
+    model = reconstructor(options.weights, options).to(choose_device(options.device))
     if options.statistics == "original" and model.target.kind == "raw":
         raise UsageError(f"--statistics: {options.weights} predicts pixels as they are, which need none; leave it out")
     images = stack([image for text in options.images for image in _read(text, model, options)])
     masked = _masks(model, len(images), options)
     pictured = rows(model, images, masked, statistics=options.statistics)
-    picture.save(picture.grid(pictured, caption=caption(model, options.statistics, images)), out)
-    print(f"{out}: {len(images)} images, {int(masked[0].sum())} of {masked.shape[1]} patches hidden")
-    return {"out": str(out), "images": len(images), "masked": float(masked.float().mean())}
+    shown = picture.grid(pictured, caption=caption(model, options.statistics, images))
+    picture.save(shown, out)
+    said = f"{out}: {len(images)} images, {int(masked[0].sum())} of {masked.shape[1]} patches hidden"
+    share = float(masked.float().mean())
+    return Reconstructed(out=str(out), images=len(images), masked=share, sections=[Text(said), Picture(shown, "")])
 
 
 def _is_image(text: str) -> bool:

@@ -1,33 +1,41 @@
-"""The options of every verb, to tell where one belongs that was typed elsewhere."""
+"""What every verb can be told, by the verb's name."""
 
 from typing import Any
 
 from maekit import presets
 from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, together, verbs
+from maekit.config.help import help_of
 from maekit.config.options import Option, options_of
 
-_FLAT: dict[str, Any] = {
-    "demo": verbs.DemoOptions,
-    "data": verbs.DataOptions,
-    "probe": ProbeOptions,
-    "evaluate": verbs.EvaluateOptions,
-    "classify": verbs.ClassifyOptions,
-    "reconstruct": verbs.ReconstructOptions,
-    "embed": verbs.EmbedOptions,
-    "inspect": verbs.InspectOptions,
-    "convert": verbs.ConvertOptions,
-}
-_NESTED: dict[str, Any] = {
+VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
+    "demo": (verbs.DemoOptions, None),
+    "data": (verbs.DataOptions, None),
     "pretrain": (PretrainConfig, presets.PRETRAIN),
+    "probe": (ProbeOptions, None),
     "finetune": (ClassifyConfig, presets.FINETUNE),
     "scratch": (ClassifyConfig, presets.SCRATCH),
+    "evaluate": (verbs.EvaluateOptions, None),
+    "classify": (verbs.ClassifyOptions, None),
+    "reconstruct": (verbs.ReconstructOptions, None),
+    "embed": (verbs.EmbedOptions, None),
+    "inspect": (verbs.InspectOptions, None),
+    "convert": (verbs.ConvertOptions, None),
 }
+"""The class of each one's options, and of a training the presets."""
+ALSO = {"finetune": {"--image-size": "--classifier.image-size"}}  # scratch has it in its model
+"""Further names of options, by the name they stand for."""
 
 
 def options_by_verb() -> dict[str, list[Option]]:
     """Those that serve in each verb, whose presets all offer the same."""
-    found = {verb: together.offered(options_of(kind, flat=True), kind) for verb, kind in _FLAT.items()}
-    for verb, (kind, table) in _NESTED.items():
-        preset = next(iter(table.values()))()
-        found[verb] = together.offered(options_of(kind, preset), preset)
+    found = {}
+    for verb, (kind, table) in VERBS.items():
+        preset = next(iter(table.values()))() if table else None
+        found[verb] = together.offered(options_of(kind, preset), preset or kind)
     return found
+
+
+def documented(kind: type[Any]) -> str:
+    """The options of a class, as part of the docstring of the function that takes them."""
+    lines = (f"        {option.path}: {help_of(option)}" for option in options_of(kind))
+    return "\n".join(["    Options:", *lines, ""])

@@ -12,7 +12,7 @@ from maekit.config.verbs import DemoOptions
 from maekit.data.loader import BadImages, eval_batches
 from maekit.data.sources import Source, open_source
 from maekit.engine.evaluate import collapse
-from maekit.engine.progress import duration, log_to_terminal, quiet
+from maekit.engine.progress import duration, quiet
 from maekit.inference.features import Features, extract
 from maekit.models import mae
 from maekit.models.mae import MaskedAutoencoder
@@ -20,6 +20,8 @@ from maekit.presets import FINETUNE, PRETRAIN, SCRATCH
 from maekit.recipes import classify, pretrain
 from maekit.recipes.probe import probe_features
 from maekit.report import figures, page
+from maekit.results import Demo
+from maekit.sections import Section, Table, Text
 from maekit.weights.load import reconstructor
 
 log = logging.getLogger("maekit")
@@ -31,13 +33,12 @@ Judged = dict[str, dict[str, float]]
 """Top-1 by kind of probe, by encoder."""
 
 
-def run(options: DemoOptions) -> dict[str, Any]:
-    """Tell the story in a run folder; returns {run, steps, loss, probe, few_labels}.
+def run(options: DemoOptions) -> Demo:
+    """Tell the story in a run folder.
 
     The test digits are looked at for the numbers that are shown, and for nothing else.
     """
     config = _pretraining(options)
-    log_to_terminal()
     log.info("part 1 of 3, about two thirds of the time: pretraining, %d steps", config.schedule.steps)
     began = time.monotonic()
     answer = pretrain.run(config)
@@ -55,10 +56,9 @@ def run(options: DemoOptions) -> dict[str, Any]:
     }
     few = {name: _few_labels(options, verb, draws) for name, verb in _STARTS.items()}
     _report(config, options, model, judged, few)
-    print(_summary(options, judged, few, out))
     if warning := collapse(answer["val_rankme"], len(test)):
         log.warning("%s", warning)
-    return {**answer, "probe": judged, "few_labels": few}
+    return Demo.of(answer, probe=judged, few_labels=few, sections=_summary(options, judged, few, out))
 
 
 def _pretraining(options: DemoOptions) -> PretrainConfig:
@@ -171,12 +171,14 @@ def _report(
     page.write(out / "report.html", "maekit demo: digits without labels", sections)
 
 
-def _summary(options: DemoOptions, judged: Judged, few: dict[str, list[float]], out: Path) -> str:
-    lines = [f"{'frozen features, top-1':<32}{'kNN':>8}{'linear':>10}"]
-    lines += [f"  {name:<30}{values['knn']:>8.3f}{values['linear']:>10.3f}" for name, values in judged.items()]
-    lines += [f"{options.per_class} labels per class, top-1"]
-    lines += [f"  {name:<30}{_spread(values):>18}" for name, values in few.items()]
-    return "\n".join([*lines, f"report: {out / 'report.html'}"])
+def _summary(options: DemoOptions, judged: Judged, few: dict[str, list[float]], out: Path) -> list[Section]:
+    rows = [[f"  {name}", *(f"{values[kind]:.3f}" for kind in _KINDS)] for name, values in judged.items()]
+    drawn = [[f"  {name}", _spread(values)] for name, values in few.items()]
+    return [
+        Table(["frozen features, top-1", *_KINDS.values()], rows),
+        Table([f"{options.per_class} labels per class, top-1", ""], drawn),
+        Text(f"report: {out / 'report.html'}"),
+    ]
 
 
 def _spread(values: list[float]) -> str:

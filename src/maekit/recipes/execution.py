@@ -19,7 +19,6 @@ from maekit.config import RunConfig, ScheduleConfig
 from maekit.data.loader import BadImages
 from maekit.data.sources import Source
 from maekit.engine.distributed import World, join
-from maekit.engine.progress import log_to_terminal
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
 from maekit.engine.task import Task
@@ -31,9 +30,8 @@ _RECORDED = ("maekit", "torch", "torchvision", "timm", "numpy", "pillow", "simpl
 
 @contextmanager
 def join_world(config: RunConfig) -> Iterator[World]:
-    """The processes that train together, with the log going to the first one's terminal."""
+    """The processes that train together."""
     with join(config.device, config.hang_timeout) as world:
-        log_to_terminal(visible=world.is_first)
         yield world
 
 

@@ -5,11 +5,10 @@ Legend: N images, D feature width.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from maekit.config import ProbeConfig, ProbeOptions, RunConfig
 from maekit.data.loader import Batch
@@ -28,6 +27,8 @@ from maekit.inference.one_pass import crop_share_of
 from maekit.models.encoder import ImageEncoder, eval_mode
 from maekit.recipes.execution import join_world
 from maekit.recipes.probe_training import Choice, Trial, train_attentive, train_linear
+from maekit.results import Probed
+from maekit.sections import Table
 from maekit.weights.load import load
 
 log = logging.getLogger("maekit")
@@ -41,24 +42,24 @@ _SWEPT_BLOCKS = (1, 2, 4)
 Row = dict[str, Any]
 
 
-def run(options: ProbeOptions) -> dict[str, Any]:
-    """`maekit probe`: print one table; returns what `judge` returns. Nothing is written."""
-    config = options.probe
-    with join_world(RunConfig(device=options.device, seed=config.seed)) as world:
+def run(options: ProbeOptions) -> Probed:
+    """`maekit probe`: what `judge` returns. Nothing is written."""
+    with join_world(RunConfig(device=options.device, seed=options.seed)) as world:
         train, val = world.patiently(lambda: _opened(options))
-        model = load(options.weights, options.weights_options, decoder=False).to(world.device)
-        answer = judge(model, train, val, config, world)
-        if world.is_first:
-            print_table(answer["rows"])
-            if "rankme" in answer and (warning := collapse(answer["rankme"], answer["val_images"])):
-                log.warning("%s", warning)
-        return answer
+        model = load(options.weights, options, decoder=False).to(world.device)
+        answer = judge(model, train, val, options, world)
+        if world.is_first and "rankme" in answer and (warning := collapse(answer["rankme"], answer["val_images"])):
+            log.warning("%s", warning)
+        known = {one.name for one in fields(Probed)}
+        probes = {kind: row for kind, row in answer.items() if kind not in known}
+        rest = {name: value for name, value in answer.items() if name in known}
+        return Probed(probes=probes, **rest, sections=[table(answer["rows"])])
 
 
 def _opened(options: ProbeOptions) -> tuple[Source, Source]:
     train = open_source(options.data, options.image_column)
     if options.val_split is not None:
-        return hold_out(train, options.val_split, options.probe.seed)
+        return hold_out(train, options.val_split, options.seed)
     val = open_source(options.val, options.image_column)
     say_shared(train, val)
     return train, val
@@ -148,17 +149,14 @@ def neighbour_counts(config: ProbeConfig, images: int) -> tuple[int, ...]:
     return tuple(k for k in _NEIGHBOURS if k <= images) or (images,)
 
 
-def print_table(rows: Sequence[Row]) -> None:
+def table(rows: Sequence[Row]) -> Table:
     """One line a row: kind, features, last blocks, top-1, and what was chosen."""
-    table = Table("probe", "features", "last blocks", box=None)
-    table.add_column("top-1", justify="right")
-    table.add_column("")
+    cells = []
     for row in rows:
         chosen = "  ".join(f"{name.replace('_', ' ')} {row[name]}" for name in ("k", "weight_decay") if name in row)
-        table.add_row(
-            row["kind"], row["features"], str(row["blocks"]), f"{row['top1']:.2%}", chosen or row.get("probe")
-        )
-    Console(markup=False, highlight=False, emoji=False).print(table)
+        judged = row["kind"], row["features"], str(row["blocks"]), f"{row['top1']:.2%}"
+        cells.append((*judged, chosen or row.get("probe", "")))
+    return Table(["probe", "features", "last blocks", "top-1", ""], cells, align="<<<><")
 
 
 def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> tuple[list[Row], dict[str, float]]:

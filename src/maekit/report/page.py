@@ -1,15 +1,10 @@
 """A report as one HTML file that needs nothing else: no script, no request, readable on a phone and in the dark."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from maekit import storage
 from maekit.engine import metrics
@@ -17,55 +12,9 @@ from maekit.engine.metrics import Record
 from maekit.engine.progress import duration
 from maekit.errors import RunError
 from maekit.report import figures
+from maekit.sections import Facts, Figure, Heading, Picture, Section, Table, Text, html
 
-
-@dataclass(frozen=True)
-class Heading:
-    """Opens a part of the page."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Text:
-    """Paragraphs, parted by blank lines."""
-
-    body: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells as they are to be read; cells that are numbers stand to the right. The first names the row."""
-
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """An `<svg>` element from `maekit.report.figures`; it is inserted as it is."""
-
-    svg: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture, embedded as PNG."""
-
-    image: Image.Image
-    caption: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names and values."""
-
-    values: Mapping[str, str]
-
-
-Section = Heading | Text | Table | Figure | Picture | Facts
+__all__ = ["Facts", "Figure", "Heading", "Picture", "Section", "Table", "Text", "render", "run_sections", "write"]
 
 
 def write(path: Path, title: str, sections: Sequence[Section]) -> None:
@@ -75,7 +24,7 @@ def write(path: Path, title: str, sections: Sequence[Section]) -> None:
 
 def render(title: str, sections: Sequence[Section]) -> str:
     """The page as text. All words are escaped; only a Figure's svg is trusted."""
-    body = "\n".join(_html(section) for section in sections)
+    body = "\n".join(map(html, sections))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -93,49 +42,6 @@ def render(title: str, sections: Sequence[Section]) -> str:
 </body>
 </html>
 """
-
-
-def _html(section: Section) -> str:
-    match section:
-        case Heading(text):
-            return f"<h2>{escape(text)}</h2>"
-        case Text(body):
-            return "\n".join(f"<p>{escape(part.strip())}</p>" for part in body.split("\n\n") if part.strip())
-        case Table():
-            return _table(section)
-        case Figure(svg, caption):
-            drawing = f'<div class="paper" role="img" aria-label="{escape(caption)}">{svg}</div>'
-            return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
-        case Picture(image, caption):
-            size = f'width="{image.width}" height="{image.height}"'
-            drawing = f'<img class="paper" src="{_data_uri(image)}" alt="{escape(caption)}" {size}>'
-            return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
-        case Facts(values):
-            pairs = (
-                f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in values.items()
-            )
-            return "<dl>" + "".join(pairs) + "</dl>"
-
-
-def _table(table: Table) -> str:
-    headers = "".join(f'<th scope="col">{escape(header)}</th>' for header in table.headers)
-    rows = "\n".join(f"<tr>{_cells(row)}</tr>" for row in table.rows)
-    note = f"<figcaption>{escape(table.note)}</figcaption>" if table.note else ""
-    return (
-        f'<figure><div class="wide"><table><thead><tr>{headers}</tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></div>{note}</figure>"
-    )
-
-
-def _cells(row: Sequence[str]) -> str:
-    first, *others = (escape(str(cell)) for cell in row)
-    return f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
-
-
-def _data_uri(image: Image.Image) -> str:
-    encoded = BytesIO()
-    image.save(encoded, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode()
 
 
 _CSS = """
@@ -215,7 +121,7 @@ def run_sections(run: Path) -> list[Section]:
     Raises RunError for a folder that holds no run, or a damaged config.
     """
     ran, records = _config(run / "config.json"), metrics.read(run / "metrics.jsonl")
-    sections: list[Section] = [Heading("The run"), Facts(_facts(ran, records))]
+    sections: list[Section] = [Heading("The run"), Facts(tuple(_facts(ran, records).items()))]
     losses = {name: _points(records, key) for name, key in (("training", "loss"), ("validation", "val_loss"))}
     losses = {name: points for name, points in losses.items() if points[0]}
     if not losses:

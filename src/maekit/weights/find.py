@@ -1,10 +1,23 @@
 """The file that W means."""
 
 from pathlib import Path
+from typing import Any
 
 from maekit.errors import WeightsError
+from maekit.weights import stored
 from maekit.weights.hub import download, is_repository
-from maekit.weights.stored import FILES
+from maekit.weights.stored import FILES, Stored
+
+
+def read(weights: Any) -> Stored:
+    """What W holds, whether it names a file, or is a model of Python. Raises WeightsError where there is nothing."""
+    model = getattr(weights, "object", None)
+    if model is None:
+        return stored.read(find(weights))
+    from maekit.weights import native  # brings torch, as the model did
+
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return stored.of_tensors(Path(weights), tensors, native.metadata(model))
 
 
 def find(weights: str | Path) -> Path:

@@ -2,17 +2,19 @@
 
 import logging
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 from maekit import parts
+from maekit.config.objects import given_weights
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
-from maekit.weights import mismatch, native, stored
+from maekit.weights import mismatch, native
 from maekit.weights.adapt import adapt
 from maekit.weights.blueprint import Blueprint
-from maekit.weights.find import find
+from maekit.weights.find import find, read
 from maekit.weights.layouts import identify
 
 __all__ = ["classifier", "describe", "find", "load", "reconstructor"]
@@ -20,20 +22,22 @@ __all__ = ["classifier", "describe", "find", "load", "reconstructor"]
 log = logging.getLogger("maekit")
 
 
-def load(weights: str | Path, options: WeightsOptions | None = None, *, decoder: bool = True) -> native.Model:
+def load(
+    weights: str | PathLike[str] | native.Model, options: WeightsOptions | None = None, *, decoder: bool = True
+) -> native.Model:
     """The model that W holds, on the CPU, in eval mode: MaskedAutoencoder, Classifier, or ImageEncoder without either.
 
     weights: a run folder, a .safetensors file, a Hugging Face or timm folder, hf:REPO, or a .pt or .pth in a known
-    layout. options: what foreign weights leave unsaid, another image size, window or number of channels, which parts
-    of the user's may be imported. decoder: False takes the encoder alone of a masked autoencoder; some sizes are for
-    whole images only. Every tensor is used or known to be unused. Raises WeightsError in one line: nothing there, an
-    unknown layout, a pickle that would run code, an option that must be given, tensors that do not fit (the first ten,
-    and the likely fix); UsageError where W names a part that the options do not. An encoder alone needs no mask,
-    target or loss.
+    layout; or a model, which is copied. options: what foreign weights leave unsaid, another image size, window or
+    number of channels, which parts of the user's may be imported. decoder: False takes the encoder alone of a masked
+    autoencoder; some sizes are for whole images only. Every tensor is used or known to be unused. Raises WeightsError
+    in one line: nothing there, an unknown layout, a pickle that would run code, an option that must be given, tensors
+    that do not fit (the first ten, and the likely fix); UsageError where W names a part that the options do not. An
+    encoder alone needs no mask, target or loss.
     """
-    options = options or WeightsOptions()
+    options, weights = options or WeightsOptions(), given_weights(weights)
     parts.say(*options.parts)
-    source = stored.read(find(weights))
+    source = read(weights)
     layout, blueprint = identify(source, options)
     if blueprint.needed:
         raise WeightsError(
@@ -56,7 +60,7 @@ def load(weights: str | Path, options: WeightsOptions | None = None, *, decoder:
 
 def describe(weights: str | Path, options: WeightsOptions | None = None) -> Blueprint:
     """What W says of its model, which is not built. Raises WeightsError where there is nothing, or nothing known."""
-    return identify(stored.read(find(weights)), options or WeightsOptions())[1]
+    return identify(read(weights), options or WeightsOptions())[1]
 
 
 def reconstructor(weights: str | Path, options: WeightsOptions | None = None) -> MaskedAutoencoder:

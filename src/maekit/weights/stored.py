@@ -6,7 +6,7 @@ Everything but the tensors of a .safetensors file is known without torch, so tha
 import json
 from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,18 +104,25 @@ def _read_pickled(path: Path) -> Stored:
     rest = content if container else {}
     arguments = rest.get("args")
     prefix, (config, preprocessing) = _wrapper(tensors), _beside(path)
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return Stored(
-        path=path,
-        shapes={name: tuple(tensor.shape) for name, tensor in tensors.items()},
-        dtypes=frozenset(_SHORT.get(str(tensor.dtype), str(tensor.dtype)) for tensor in tensors.values()),
+    return replace(
+        of_tensors(path, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}),
         metadata={name: value for name, value in rest.items() if isinstance(value, str)},
         arguments=vars(arguments) if isinstance(arguments, Namespace) else {},
         container=container,
         files=(path,),
-        _loaded=tensors,
         config=config,
         preprocessing=preprocessing,
+    )
+
+
+def of_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> Stored:
+    """What is in memory already, as if a file held it."""
+    return Stored(
+        path=path,
+        shapes={name: tuple(tensor.shape) for name, tensor in tensors.items()},
+        dtypes=frozenset(_SHORT.get(str(tensor.dtype), str(tensor.dtype)) for tensor in tensors.values()),
+        metadata=metadata or {},
+        _loaded=tensors,
     )
 
 

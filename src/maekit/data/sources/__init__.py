@@ -6,9 +6,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from maekit import parts
+from maekit.config.objects import Given
 from maekit.data.sources.contents import Contents, Parts, survey
 from maekit.data.sources.digits import DigitsSource
 from maekit.data.sources.folder import open_folder
+from maekit.data.sources.given import of_object
 from maekit.data.sources.hub import HubSource
 from maekit.data.sources.kinds import IMAGES, Kind, kinds_of, refuse_several_kinds, with_split
 from maekit.data.sources.list_file import ListSource, open_images, open_list
@@ -40,10 +42,10 @@ def find_source(text: str, image_column: str | None = None) -> Source:
 
     A folder of images; a list file; .parquet or .tar files: one, a folder of them, a pattern (`train-*.parquet`) or a
     range (`shard-{000..099}.tar`); any of these with `@train` or another split that is there, `@train+val` for several;
-    `hf:REPO@split`; `digits:train`, `digits:test`, `digits:`; `module:object`, a class of the user's own. image_column:
-    which column holds the images, of sources with several. What it met and did not take is in `passed_over`. Raises
-    DataError, one line, where there is nothing, or nothing that is understood, no image, more than one kind of source,
-    or several splits and none is chosen.
+    `hf:REPO@split`; `digits:train`, `digits:test`, `digits:`; `module:object`, a class of the user's own; an object of
+    Python in its place. image_column: which column holds the images, of sources with several. What it met and did not
+    take is in `passed_over`. Raises DataError, one line, where there is nothing, or nothing that is understood, no
+    image, more than one kind of source, or several splits and none is chosen.
     """
     try:
         source = _recognise(text, image_column)
@@ -57,6 +59,8 @@ def find_source(text: str, image_column: str | None = None) -> Source:
 
 
 def _recognise(text: str, image_column: str | None) -> Source:
+    if isinstance(text, Given) and text.object is not None:
+        return of_object(text, text.object, image_column)
     if text.startswith("digits:"):
         return DigitsSource(text, text.partition(":")[2])
     if text.startswith("hf:"):
@@ -70,6 +74,8 @@ def _recognise(text: str, image_column: str | None) -> Source:
         named, _, split = text.rpartition("@")
         source = _opened(text, named, split, image_column) if named and split else None
     if source is None:
+        if text.startswith("<"):
+            raise DataError(f"{text}: was an object of the program that wrote this; give it again, or a source on disk")
         raise DataError(_not_there(text, home_path(text)))
     return source
 

@@ -1,16 +1,14 @@
 """Images to judge by: a source of their own, or part of the training source; and whether they really are held out."""
 
-import hashlib
 import logging
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maekit.data.sources.source import Source
+from maekit.data.sources.source import Source, digests
 from maekit.data.sources.subset import SubsetSource, labels_of
 from maekit.data.statistics import evenly_spread
-from maekit.errors import DataError, ImageError
+from maekit.errors import DataError
 from maekit.randomness import numpy_generator
 
 _HELD_OUT = 0x68656C64  # keeps these draws apart from others with the same seed
@@ -76,8 +74,8 @@ def say_shared(train: Source, val: Source) -> int:
 
 def _with_equal_bytes(train: Source, val: Source, indices: list[int]) -> set[int]:
     """Those validation images whose bytes a training image has."""
-    known = {digest for _, digest in _digests(train, _candidates(train, {val.size(index) for index in indices}))}
-    return {index for index, digest in _digests(val, indices) if digest in known} if known else set()
+    known = {digest for _, digest in digests(train, _candidates(train, {val.size(index) for index in indices}))}
+    return {index for index, digest in digests(val, indices) if digest in known} if known else set()
 
 
 def _candidates(train: Source, sizes: set[int]) -> list[int]:
@@ -94,12 +92,3 @@ def _candidates(train: Source, sizes: set[int]) -> list[int]:
         [index for index in range(len(train)) if -1 in sizes or train.size(index) in sizes], dtype=np.int64
     )
     return possible[evenly_spread(len(possible), _READ)].tolist() if len(possible) else []
-
-
-def _digests(source: Source, indices: Iterable[int]) -> Iterable[tuple[int, bytes]]:
-    for index in indices:
-        try:
-            data = source.read(index)
-        except ImageError:
-            continue
-        yield index, hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()

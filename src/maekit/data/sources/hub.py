@@ -8,7 +8,7 @@ import numpy as np
 from maekit.data.sources.image_column import choose_column
 from maekit.data.sources.labels import Classes, LabelledImages, Labels, found_labels
 from maekit.data.sources.passed_over import PassedOver
-from maekit.data.sources.source import fingerprint, read_file
+from maekit.data.sources.source import fingerprint, read_file, sampled
 from maekit.errors import DataError, ImageError
 
 
@@ -18,9 +18,10 @@ class HubSource(LabelledImages):
     It lies in `datasets`' own memory-mapped cache, encoded as it came.
     """
 
-    def __init__(self, text: str, image_column: str | None = None) -> None:
-        """image_column: the one that holds the images; None: as `choose_column` tells."""
-        rows = _load(text)
+    def __init__(self, text: str, image_column: str | None = None, given: Any = None) -> None:
+        """image_column: the one that holds the images; None: as `choose_column` tells. given: the split itself."""
+        self._given = given is not None
+        rows = _load(text) if given is None else given.with_format(None)
         described = [name for name, feature in rows.features.items() if type(feature).__name__ == "Image"]
         found = described or [name for name in ("image", "img") if name in rows.features]
         image, said = choose_column(text, list(rows.features), found, image_column)
@@ -44,7 +45,9 @@ class HubSource(LabelledImages):
         raise ImageError("the row holds no image")
 
     def fingerprint(self) -> str:
-        return fingerprint(self.classes, [self._image], self._labels, [self._rows.data.nbytes])
+        """Of a split that was given, the content of up to 64 images too: the size is that of all it is a part of."""
+        names = [self._image, *(sampled(self) if self._given else ())]
+        return fingerprint(self.classes, names, self._labels, [self._rows.data.nbytes])
 
 
 def _load(text: str) -> Any:

@@ -16,21 +16,8 @@ from maekit.errors import DataError
 _LOOKED_AT = 1 << 16  # bytes in which a file that is not text shows it, so that a huge one is not read
 _PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _UNREAD = (
-    ".heic",
-    ".heif",
-    ".dng",
-    ".cr2",
-    ".cr3",
-    ".nef",
-    ".arw",
-    ".raf",
-    ".orf",
-    ".psd",
-    ".svg",
-    ".jxl",
-    ".mov",
-    ".mp4",
-)
+    ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".psd", ".svg", ".jxl", ".mov", ".mp4",
+)  # fmt: skip
 _SAMPLED = 20  # first paths of which one has to be there
 _ADDRESS = re.compile(r"\w{2,}://")
 

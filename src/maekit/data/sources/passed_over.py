@@ -5,7 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from maekit.data.sources.source import Source
 
 _SUFFIX = re.compile(r"(?<=.)\.(?=[0-9]*[a-z])[a-z0-9]{1,8}$", re.IGNORECASE | re.ASCII)
 # fmt: off
@@ -64,14 +67,7 @@ class PassedOver:
         return {"images": images, "beside": beside, "notes": [_printable(note) for note in self.notes]}
 
 
-class Reports(Protocol):
-    """A source, as far as it is asked here."""
-
-    text: str
-    passed_over: PassedOver
-
-
-def say(*sources: Reports) -> None:
+def say(*sources: "Source") -> None:
     """Log, a line each, what sources passed over; nothing where they took all they met."""
     for source in sources:
         left = source.passed_over

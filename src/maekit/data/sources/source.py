@@ -1,7 +1,7 @@
 """What every source is made of: the protocol, compact names, reading a file, a fingerprint."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, overload
 
@@ -18,6 +18,8 @@ IMAGE_SUFFIXES = (
 )
 # fmt: on
 """File name endings, in lower case, that make a file an image; what it really holds is seen when it is decoded."""
+
+_SAMPLED = 64
 
 
 def is_image_name(name: str) -> bool:
@@ -117,6 +119,22 @@ def file_size(path: Path) -> int:
         return path.stat().st_size
     except (OSError, ValueError):
         return -1
+
+
+def digests(source: Source, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Of those of the images that can be read, number and SHA-256."""
+    for index in indices:
+        try:
+            data = source.read(index)
+        except ImageError:
+            continue
+        yield index, hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()
+
+
+def sampled(source: Source) -> Iterator[str]:
+    """What up to 64 images hold, evenly spread, in words for `fingerprint`."""
+    indices = np.linspace(0, len(source) - 1, min(len(source), _SAMPLED)).round().astype(int).tolist()
+    return (f"{index} {digest.hex()}" for index, digest in digests(source, indices))
 
 
 def fingerprint(

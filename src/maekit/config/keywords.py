@@ -1,0 +1,84 @@
+"""From the arguments of a function in Python to a config, by the same names and with the same lines as from words."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal, TypedDict, TypeVar
+
+from maekit.config import beforehand, files, together
+from maekit.config.arguments import RIVALS, Command, explain_unknown, require
+from maekit.config.objects import Loaded, Path, Source, named
+from maekit.config.options import options_of
+from maekit.config.schema import Size
+
+T = TypeVar("T")
+
+
+# fmt: off
+class Common(TypedDict, total=False):
+    data: Source
+    val: Source
+    val_split: float | None
+    val_every: float | None
+    image_column: str | None
+    weights: Path | Loaded
+    out: Path
+    resume: bool
+    overwrite: bool
+    allow_drift: bool
+    epochs: float | None
+    steps: int | None
+    batch_size: int | None
+    micro_batch_size: int | None
+    lr: float | None
+    base_lr: float | None
+    seed: int
+    workers: int | None
+    device: str
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    compile: bool
+    checkpoint_every: int | None
+    keep: int
+    normalise: Literal["imagenet", "half", "measured", "given"]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    name: str
+    image_size: Size | None
+    mask_ratio: float
+    per_class: int | None
+    freeze_blocks: int
+    resample_positions: bool
+# fmt: on
+"""What the trainings' options are called that have a short name, of one training or all; None is none."""
+
+
+def configured(kind: type[T], values: Mapping[str, Any], command: Command, default: T | None = None) -> T:
+    """A config of class `kind` from values by name (`mask_ratio`) or dotted path (`mask.ratio`), over `default`.
+
+    Classes and functions stand for their names. Raises UsageError, one line, as `arguments.parse` does.
+    """
+    options = options_of(kind, default)
+    names = {name: option for option in options for name in (*option.names, f"--{option.path.replace('_', '-')}")}
+    given: dict[str, Any] = {}
+    unknown: list[tuple[str, str | None]] = []
+    for name, value in values.items():
+        typed = f"--{name.replace('_', '-')}"
+        option = names.get(command.also.get(typed, typed))
+        if option is None:
+            unknown.append((typed, f"{value}"))
+        else:
+            given[option.path] = tuple(map(named, value)) if isinstance(value, list | tuple) else named(value)
+    explain_unknown(unknown, options, command, kind if default is None else default, [])
+    require(options, given)
+    paths = {option.path: option for option in options}
+    cleared = {rival: nothing for path, (rival, nothing) in RIVALS.items() if path in given and rival in paths}
+    whole = {} if default is None else asdict(default)  # type: ignore[call-overload]
+    for path, value in {**cleared, **given}.items():
+        *groups, last = path.split(".")
+        place = whole
+        for group in groups:
+            place = place[group]
+        place[last] = value
+    config = files.from_dict(kind, whole)
+    together.refuse_unheeded(config, given, lambda path: paths[path].name)
+    beforehand.check_files(config)
+    return config

@@ -1,0 +1,216 @@
+"""What the verbs answer: values for programs, text for a terminal, tables and pictures for a notebook."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from maekit.sections import Section, html, text
+
+Left = Sequence[Mapping[str, str]]
+"""{path, reason} of each image that could not be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What every answer is. `str` of it is what the command prints, `as_dict()` what it prints with --json."""
+
+    sections: Sequence[Section] = field(default=(), repr=False, compare=False)
+    """The same for a person."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as `--json` has them; what does not apply (a difference where nothing was compared) is left
+        out."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
+        unsaid = {one.name for one in fields(self) if one.default is None and values.get(one.name) is None}
+        return {name: value for name, value in values.items() if name not in unsaid}
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, map(text, self.sections)))
+
+    def _repr_html_(self) -> str:
+        return "\n".join(map(html, self.sections))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Result):
+    """A training: `pretrain`, `finetune`, `scratch`."""
+
+    run: str | None
+    """The run folder; None on all processes but the first."""
+    steps: int
+    """Where it ended."""
+    unreadable: int | None = None
+    """Images that could not be read."""
+    passed_over: Mapping[str, Any] | None = None
+    """What the source held and was not taken: {images: {what: count}, beside: {what: count}, notes: [sentence]}."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """The last line of its history: loss, lr, val_top1, val_knn and the like; None for what is not finite."""
+    stopped: str | None = None
+    """The signal that ended it before its time, after saving: SIGINT, of Ctrl-C or an interrupted cell."""
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any], **more: Any) -> Self:
+        """A recipe's answer, {run, steps, unreadable, passed_over, loss, ...}, as one of these."""
+        own = {"run", "steps", "unreadable", "passed_over", "stopped"}
+        record = {name: value for name, value in answer.items() if name not in own}
+        return cls(**{name: answer[name] for name in own & answer.keys()}, record=record, **more)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it came to its end. `resume=True` goes on with what did not."""
+        return self.stopped is None
+
+    @property
+    def loss(self) -> float | None:
+        """The last one that was logged."""
+        return self.record.get("loss")
+
+    def as_dict(self) -> dict[str, Any]:
+        """{run, steps, unreadable, passed_over, loss, ...}, the last line of the history among them."""
+        said = super().as_dict()
+        return said | said.pop("record")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Run):
+    """The whole story: top-1 by encoder and kind of probe, and by start, one number a draw of few labels."""
+
+    probe: Mapping[str, Mapping[str, float]]
+    few_labels: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed(Result):
+    """How good frozen features are, as shares of the images that were judged by."""
+
+    probes: Mapping[str, Mapping[str, Any]]
+    """By kind of probe its first row: {top1, features, blocks, ...}; knn also by_k, top-1 by number of neighbours."""
+    rows: Sequence[Mapping[str, Any]]
+    """One for each kind, choice of features and number of neighbours."""
+    rankme: float | None = None
+    """Effective rank of the features (arXiv 2210.02885), with kNN or the fast linear probe."""
+    train_images: int
+    val_images: int
+    crop_share: float
+    """Of the centre crop that the images were seen in."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """{knn: {top1, ...}, linear: {top1, ...}, ..., rows, rankme, train_images, val_images, crop_share}."""
+        said = super().as_dict()
+        return said.pop("probes") | said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Result):
+    """How often a classifier is right, as shares; loss is the mean cross-entropy."""
+
+    top1: float
+    top5: float
+    loss: float
+    images: int
+    classes: Mapping[str, Mapping[str, Any]]
+    """{top1, images} by class, top1 None where it has no image."""
+    skipped: Left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classified(Result):
+    """The most probable classes of each image: {path, top: [{label, probability}]}, in the order they were named."""
+
+    images: Sequence[Mapping[str, Any]]
+    skipped: Left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded(Result):
+    """A file of features: of how many images, how wide."""
+
+    out: str
+    images: int
+    width: int
+    skipped: Left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstructed(Result):
+    """A picture of reconstructions; masked: the share that was hidden."""
+
+    out: str
+    images: int
+    masked: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspected(Result):
+    """What weights hold. Sizes are (height, width) in px; mean and std per channel in [0, 1]."""
+
+    file: str
+    layout: str
+    model: str
+    """timm's name, and the sizes that differ from it."""
+    image_size: Sequence[int]
+    patch_size: Sequence[int] | None
+    channels: int
+    positions: str
+    decoder: str | None
+    target: str | None
+    parts: Sequence[str]
+    parameters: int
+    dtype: Sequence[str]
+    mean: Sequence[float]
+    std: Sequence[float]
+    crop_share: float | None
+    value_range: Sequence[float] | None
+    pooling: str | None
+    classes: Sequence[str]
+    can: Sequence[str]
+    """Verbs that take them."""
+    cannot: Mapping[str, str]
+    """Verbs that do not, and why."""
+    needs: Sequence[str]
+    """Options that must be given with them."""
+    assumed: Sequence[str]
+    ignored: Sequence[str]
+    sha256: str | None = None
+    mismatches: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted(Result):
+    """Weights in another layout; difference: of a graph, the largest one from the model over several batches."""
+
+    out: str
+    to: str
+    part: str
+    difference: float | None = None
+    pushed: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined(Result):
+    """What a source holds. What no readable image can tell is None."""
+
+    images: int
+    passed_over: Mapping[str, Any]
+    """What was met and not taken: {images: {what: count}, beside: {what: count}, notes: [sentence]}."""
+    examined: int
+    classes: Mapping[str, int] | None
+    """Images of each class; None where unlabelled."""
+    unreadable: Left
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    """Per channel, in [0, 1]."""
+    sizes: Mapping[str, Any] | None
+    """Smallest, median and largest width and height in px, and the most frequent sizes."""
+    values: Sequence[Mapping[str, Any]]
+    """{kept, low, high, share, images, narrow} of each kind of number: the least and the largest value as stored, the
+    share of its range between them, and how many images use less than an eighth of it."""
+    modes: Mapping[str, int]
+    """How the images are kept, and how many."""
+    duplicates: Sequence[Sequence[str]]
+    """Groups of paths with equal content."""
+    images_per_second: float | None
+    """That one process reads, decodes and crops to 224 px."""
+    workers_for_rate: int | None
+    range: tuple[float, float] | None
+    """The stored values that became black and white."""

@@ -1,0 +1,398 @@
+"""Every verb as a function, for programs and notebooks. The command line is a face on these.
+
+SOURCE is what it is on the command line (a folder, a list file, .parquet, shards, `hf:REPO@split`, `digits:train`), a
+path, a map-style data set (torch's, `datasets`', an array of images), or a list of paths. W is a run folder, a file of
+weights, `hf:REPO`, or a model. What a person can set right raises a `MaekitError` of one line, of the kinds that are
+named here. Progress and log lines go to standard error, nothing to standard output.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from functools import wraps
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, cast, get_type_hints, overload
+
+from maekit import presets
+from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, beforehand, objects, verbs
+from maekit.config.arguments import Command
+from maekit.config.keywords import Common, configured
+from maekit.errors import Stopped, UsageError
+from maekit.presets.verbs import ALSO, VERBS, documented, options_by_verb
+from maekit.results import (
+    Classified,
+    Converted,
+    Demo,
+    Embedded,
+    Evaluated,
+    Examined,
+    Inspected,
+    Probed,
+    Reconstructed,
+    Run,
+)
+from maekit.sections import Picture, Section, Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from maekit.models.mae import MaskedAutoencoder
+    from maekit.targets import Statistics
+
+P = ParamSpec("P")
+Options = TypeVar("Options")
+R = TypeVar("R")
+Recipe = TypeVar("Recipe", PretrainConfig, ClassifyConfig)
+
+_LEARNED_FROM = "labelled images to train on"
+_JUDGED_BY = "labelled images to judge by; or hold some out: --val-split 0.1"
+
+
+def command_of(verb: str, preset: str = "", description: str = "") -> Command:
+    """What help, and the answers to mistakes, have to know of a verb."""
+    return Command(verb, f"maekit {verb} {preset}".strip(), description, ALSO.get(verb, {}), options_by_verb)
+
+
+def takes(kind: Callable[P, Options]) -> Callable[[Callable[[Options], R]], Callable[P, R]]:
+    """Decorator: a function of options becomes one with each of them as a parameter, the first ones by place."""
+    options = cast("type[Options]", kind)
+
+    def decorate(work: Callable[[Options], R]) -> Callable[P, R]:
+        signature = Signature(_parameters(options), return_annotation=get_type_hints(work)["return"])
+
+        @wraps(work)
+        def verb(*arguments: P.args, **named: P.kwargs) -> R:
+            placed = signature.bind_partial(*arguments).arguments
+            if twice := placed.keys() & named.keys():
+                raise UsageError(f"{twice.pop()}: is given twice, by its place and by its name")
+            given = configured(options, {**placed, **named}, command_of(work.__name__))
+            with _log_to_terminal():
+                return work(given)
+
+        verb.__signature__ = signature  # type: ignore[attr-defined]
+        verb.__doc__ = f"{work.__doc__}\n{documented(options)}"
+        return verb
+
+    return decorate
+
+
+def _parameters(options: type[Any]) -> list[Parameter]:
+    """Of a class of options, in the order of its help."""
+    types = get_type_hints(options)
+    by_place, by_name = Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
+    return [
+        Parameter(
+            field.name,
+            by_name if field.kw_only else by_place,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=types[field.name],
+        )
+        for field in sorted(fields(options), key=lambda field: field.kw_only is True)
+    ]
+
+
+@takes(verbs.DemoOptions)
+def demo(options: verbs.DemoOptions) -> Demo:
+    """The whole story on embedded data: pretrain, judge, fine-tune with few labels, report.
+
+    Returns top-1 on the 360 test digits, as shares. Leaves a run folder. Raises RunError where the folder holds a run,
+    Stopped after a signal, its pretraining saved.
+
+    Example:
+        >>> story = maekit.demo(out="runs/story", steps=2, few_label_steps=2, seeds=1)
+        >>> sorted(story.probe), sorted(story.few_labels)
+        (['pretrained', 'untrained'], ['from scratch', 'pretrained'])
+    """
+    from maekit.recipes import demo as recipe
+
+    return recipe.run(options)
+
+
+@takes(verbs.DataOptions)
+def data(options: verbs.DataOptions) -> Examined:
+    """Look at images before training: counts, sizes, unreadable files, duplicates, mean and std, speed.
+
+    Returns counts, sizes in px, mean and std per channel in [0, 1]. Raises DataError where there is no such source, or
+    no image of it can be read; what was found all the same is the error's `answer`.
+
+    Example:
+        >>> found = maekit.data("digits:train", images=20, channels=1, workers=0)
+        >>> found.images, len(found.classes), found.sizes["width"]["largest"], len(found.mean)
+        (1437, 10, 8, 1)
+    """
+    from maekit.inference import doctor
+
+    return doctor.run(options)
+
+
+def pretrain(
+    preset: objects.Path | PretrainConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Common]
+) -> Run:
+    """Masked pretraining of an encoder, from nothing or continued from weights.
+
+    preset: a preset's name, a saved config's path, or a config. common: the options that have a short name, with
+    underscores. options: any other by its dotted path. Interrupted (Ctrl-C, a notebook's stop), it saves and returns
+    what is not `complete`; with the same `out` and `resume=True` it goes on. Raises UsageError for options that fit
+    nothing, DataError, RunError where `out` holds a run, ModelError for sizes that do not fit, WeightsError,
+    TrainingError for a loss that is not finite, Stopped after SIGTERM or SIGUSR1, saved.
+
+    Example:
+        >>> run = maekit.pretrain("digits", steps=2, out="runs/two", device="cpu", options={"model.depth": 2})
+        >>> run.steps, run.complete, run.loss > 0
+        (2, True, True)
+    """
+    config = _config("pretrain", preset, common, options)
+
+    from maekit.recipes import pretrain as recipe
+
+    return _trained(recipe.run, config)
+
+
+@takes(ProbeOptions)
+def probe(options: ProbeOptions) -> Probed:
+    """Frozen features judged: nearest neighbours, a linear layer, an attentive query.
+
+    Returns top-1 as shares of the images of `val`, or of the share `val_split` that is held out. Nothing is written.
+    Raises DataError for sources that cannot be compared, ModelError for features that the encoder lacks, WeightsError.
+
+    Example:
+        >>> judged = maekit.probe("runs/digits", "digits:train", val="digits:test", kinds=["knn"], per_class=20)
+        >>> judged.train_images, judged.val_images, 0 <= judged.probes["knn"]["top1"] <= 1
+        (200, 360, True)
+    """
+    _need(options.val or options.val_split, "--val", _JUDGED_BY)
+
+    from maekit.recipes import probe as recipe
+
+    return recipe.run(options)
+
+
+def finetune(
+    preset: objects.Path | ClassifyConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Common]
+) -> Run:
+    """Full or partial fine-tuning of a pretrained encoder as a classifier.
+
+    Arguments, interruption and errors as of `pretrain`; also DataError where images have no labels. `record` holds
+    val_top1, val_top5 and val_loss of the last validation.
+
+    Example:
+        >>> run = maekit.finetune("digits", weights="runs/digits", per_class=2, steps=2, out="runs/few")
+        >>> run.steps, 0 <= run.record["val_top1"] <= 1
+        (2, True)
+    """
+    config = _config("finetune", preset, common, options)
+
+    from maekit.recipes import classify as recipe
+
+    return _trained(recipe.finetune, config)
+
+
+def scratch(
+    preset: objects.Path | ClassifyConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Common]
+) -> Run:
+    """Supervised training from nothing, to compare with.
+
+    Arguments, interruption and errors as of `finetune`.
+
+    Example:
+        >>> maekit.scratch("digits", per_class=2, steps=2, out="runs/scratch").steps
+        2
+    """
+    config = _config("scratch", preset, common, options)
+
+    from maekit.recipes import classify as recipe
+
+    return _trained(recipe.scratch, config)
+
+
+@takes(verbs.EvaluateOptions)
+def evaluate(options: verbs.EvaluateOptions) -> Evaluated:
+    """Top-1, top-5, loss and a per-class table of a classifier.
+
+    Returns shares of the labelled images, and the mean cross-entropy. Raises DataError without labels or with other
+    classes than the weights', WeightsError for what is no classifier.
+
+    Example:
+        >>> said = maekit.evaluate("runs/tuned", "digits:test", device="cpu")
+        >>> said.images, said.top1 <= said.top5, sorted(said.classes)[:2]
+        (360, True, ['0', '1'])
+    """
+    from maekit.inference.evaluate import evaluate
+    from maekit.report.figures import heat
+
+    return evaluate(options, heat=heat)
+
+
+@takes(verbs.ClassifyOptions)
+def classify(options: verbs.ClassifyOptions) -> Classified:
+    """Predictions with probabilities.
+
+    images: one SOURCE, or several image files and SOURCEs. Returns the `top` classes of each image, best first, their
+    probabilities in [0, 1]. Raises DataError where no image can be read, WeightsError for what is no classifier.
+
+    Example:
+        >>> said = maekit.classify("runs/tuned", np.zeros((2, 8, 8), np.uint8), top=3)
+        >>> len(said.images), [len(image["top"]) for image in said.images]
+        (2, [3, 3])
+    """
+    from maekit.inference.classify import classify
+
+    return classify(options)
+
+
+class _Both(Protocol[P]):
+    """`reconstruct`, of tensors and of files."""
+
+    @overload
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> Reconstructed: ...
+    @overload
+    def __call__(
+        self, model: "MaskedAutoencoder", images: "Tensor", masked: "Tensor", *, statistics: "Statistics" = "visible"
+    ) -> "Tensor": ...
+
+
+def _or_of_tensors(of_files: Callable[P, Reconstructed]) -> _Both[P]:
+    @wraps(of_files)
+    def reconstruct(*arguments: Any, **named: Any) -> Any:
+        if len(arguments) < 3 and "masked" not in named:
+            return of_files(*arguments, **named)
+        from maekit.inference.reconstruct import reconstruct as of_tensors
+
+        return of_tensors(*arguments, **named)
+
+    return cast("_Both[P]", reconstruct)
+
+
+@_or_of_tensors
+@takes(verbs.ReconstructOptions)
+def reconstruct(options: verbs.ReconstructOptions) -> Reconstructed:
+    """Masked, reconstruction and original, side by side.
+
+    In the first form a picture at `out`, a row an image. In the second, `reconstruct(model, images, masked)`, images
+    [N, C, H, W] float in [0, 1] with the hidden patches painted: images [N, C, H, W] float in [0, 1] or uint8, masked
+    [N, L] bool, True = hidden, as many in each image. Raises ModelError where mask or images do not fit the model,
+    WeightsError without a decoder, DataError, StorageError where `out` cannot be written.
+
+    Example:
+        >>> said = maekit.reconstruct("runs/digits", "digits:test", out="digits.png", rows=2, mask_ratio=0.5)
+        >>> said.images, said.masked
+        (2, 0.5)
+        >>> model = maekit.load("runs/digits")
+        >>> maekit.reconstruct(model, torch.zeros(2, 1, 8, 8), torch.arange(16).repeat(2, 1) < 8).shape
+        torch.Size([2, 1, 8, 8])
+    """
+    from maekit.inference.reconstruct import reconstruct_files
+
+    return reconstruct_files(options)
+
+
+@takes(verbs.EmbedOptions)
+def embed(options: verbs.EmbedOptions) -> Embedded:
+    """Features of images, to a file.
+
+    vector: [N, D] float32 in a .npz or .parquet, with path and label; with tokens="patches" [N, T, D]. In memory:
+    `load(weights).features(images)`. Raises UsageError for other files, ModelError for a class token that the encoder
+    lacks, DataError, WeightsError, StorageError.
+
+    Example:
+        >>> said = maekit.embed("runs/digits", "digits:test", out="digits.npz")
+        >>> np.load(said.out)["vector"].shape == (said.images, said.width) == (360, 96)
+        True
+    """
+    from maekit.inference.embed import embed
+
+    return embed(options)
+
+
+@takes(verbs.InspectOptions)
+def inspect(options: verbs.InspectOptions) -> Inspected:
+    """What a checkpoint holds, what it can do, and what it cannot and why.
+
+    Sizes are [height, width] in px. Raises WeightsError for what is in no known layout, or damaged.
+
+    Example:
+        >>> found = maekit.inspect("runs/digits")
+        >>> found.image_size, found.can
+        ([8, 8], ['reconstruct', 'embed'])
+    """
+    if options.config:
+        presets.find(presets.PRETRAIN, PretrainConfig, options.config)
+
+    from maekit.inference.inspect import inspect
+
+    return inspect(options)
+
+
+@takes(verbs.ConvertOptions)
+def convert(options: verbs.ConvertOptions) -> Converted:
+    """Write weights in another layout.
+
+    Graphs (onnx, torch-export) are run beside the model before they are kept: `difference` is the largest one found.
+    Raises UsageError for a name that belies its content, WeightsError for what has no place there, StorageError.
+
+    Example:
+        >>> maekit.convert("runs/digits", to="timm", out="digits-timm").part
+        'encoder'
+    """
+    from maekit.inference.convert import convert
+
+    return convert(options)
+
+
+def _config(
+    verb: str, preset: objects.Path | Recipe, common: Mapping[str, Any], options: Mapping[str, Any] | None
+) -> Any:
+    """The config of a training: the preset's, with what is given in its place, as far as it can be checked."""
+    kind, table = VERBS[verb]
+    if not isinstance(preset, kind | str | os.PathLike):
+        raise UsageError(f"{verb}: takes a preset's name, a path or a {kind.__name__}, not {type(preset).__name__}")
+    config: Any = preset if isinstance(preset, kind) else presets.find(table or {}, kind, os.fspath(preset))
+    if given := {**common, **(options or {})}:
+        config = configured(kind, given, command_of(verb, config.name), config)
+    if verb == "finetune":
+        _need(config.weights, "--weights", "the pretrained encoder")
+    _need(config.data.source, "--data", "the images to pretrain on" if verb == "pretrain" else _LEARNED_FROM)
+    _need(verb == "pretrain" or config.validation.source or config.validation.split, "--val", _JUDGED_BY)
+    beforehand.check_training(config, int(os.environ.get("WORLD_SIZE", "1")))
+    return config
+
+
+def _need(value: str | float | None, option: str, meaning: str) -> None:
+    if not value:
+        raise UsageError(f"{option} is missing: {meaning}")
+
+
+def _log_to_terminal() -> Any:
+    from maekit.engine.progress import log_to_terminal
+
+    return log_to_terminal()
+
+
+def _trained(run: Callable[[Recipe], Mapping[str, Any]], config: Recipe) -> Run:
+    with _log_to_terminal():
+        try:
+            answer: Mapping[str, Any] = run(config)
+        except Stopped as stop:
+            if stop.signal != "SIGINT":
+                raise
+            from maekit.engine import metrics
+
+            record = metrics.last(Path(stop.run) / "metrics.jsonl") if stop.run else {}
+            stopped = {**record, "run": stop.run or None, "steps": stop.step, "stopped": stop.signal}
+            return Run.of(stopped, sections=[Text(str(stop))])
+    values = [
+        f"{name} {'not finite' if value is None else f'{value:.4g}'}"
+        for name, value in answer.items()
+        if name == "loss" or name.startswith("val_")
+    ]
+    if answer["run"] is None:  # other ranks say nothing
+        return Run.of(answer)
+    said = Text(f"done: {answer['run']}  {'  '.join(values)}  see {answer['run']}/report.html")
+    return Run.of(answer, sections=[said, *_pictures(Path(answer["run"]))])
+
+
+def _pictures(run: Path) -> list[Section]:
+    from PIL import Image
+
+    return [Picture(Image.open(path), path.stem) for path in sorted(run.glob("pictures/*.png"))]
