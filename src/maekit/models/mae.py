@@ -5,9 +5,11 @@ Legend: N images, C channels, H W pixels, L mask units, Q predicted patches, P v
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Self
 
 import torch
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from maekit import objective
@@ -126,18 +128,24 @@ class MaskedAutoencoder(ImageEncoder):
         return Prediction(self.decoder(latents, draws.predicted), draws.predicted)
 
     def also_at(self, image_hw: tuple[int, int]) -> None:
-        """Learn from images of another size too: by a model in `others` that trains this one's parameters, with positions,
-        masks and targets of its own. Raises ModelError where the size does not fit, or learned positions know only one.
+        """Learn from images of another size too, by a model in `others` that trains the parameters of this one.
+
+        Its fixed positions are these, resampled to its grid; mask and target are of its grid. Raises ModelError where
+        the size does not fit, or a parameter is trained that is of one size, as learned positions are.
         """
         config = replace(self.config, image_size=image_hw)
         other = self.others[image_hw] = build(config, self.target, self.mask, *self.standardise.values(), seed=0)
         for name, parameter in self.named_parameters():
             module, _, key = name.rpartition(".")
             owner = other.get_submodule(module)
-            if parameter.requires_grad:
-                if getattr(owner, key).shape != parameter.shape:
-                    raise ModelError(f"schedule.resolutions: {name} is learned for one size; take fixed positions")
+            if getattr(owner, key).shape == parameter.shape:
                 setattr(owner, key, parameter)
+                continue
+            if parameter.requires_grad:
+                raise ModelError(f"schedule.resolutions: {name} is trained for one size; only fixed positions follow")
+            grids, prefix = (other.patch_grid, self.patch_grid), parameter.shape[1] - prod(self.patch_grid)
+            table = resample_abs_pos_embed(parameter, *map(list, grids), num_prefix_tokens=prefix)
+            setattr(owner, key, nn.Parameter(table, requires_grad=False))
 
     def at(self, images: Tensor) -> "MaskedAutoencoder":
         """The model for images of this size: itself, or one of `others`."""

@@ -182,7 +182,7 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         objective.check(model.objective, config.target, model.geometry)
         if config.weights:
             continue_from(model, config.weights)
-        for _, image_hw in config.schedule.sizes(model.config.image_hw, self.plan.steps)[:-1]:
+        for *_, image_hw in config.schedule.sizes(model.config.image_hw, self.plan.steps)[:-1]:
             model.also_at(image_hw)
         if untrained := model.family.untrained(model.encoder, config.model):
             log.warning("model.image_size: %s", untrained)
