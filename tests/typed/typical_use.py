@@ -25,9 +25,9 @@ def pretrained(images: Path, out: Path) -> str:
         schedule=replace(preset.schedule, steps=STEPS),
         run=replace(preset.run, out=str(out)),
     )
-    answer = maekit.pretrain(config)
-    print(answer["loss"])
-    return str(answer["run"])
+    run = maekit.pretrain(config)
+    print(run.loss, run.complete)
+    return str(run.run)
 
 
 def features(weights: str | Path, images: Tensor) -> Tensor:

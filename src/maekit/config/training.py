@@ -177,7 +177,7 @@ class RunConfig:
     """Run folder. Empty: runs/NAME-DATE-TIME."""
     resume: Annotated[bool, arg(aliases=("--resume",))] = False
     """Continue from the newest sound checkpoint in the run folder, or start where there is none, and say which."""
-    branch: Annotated[str, arg(aliases=("--branch",))] = ""
+    branch: Annotated[PathText, arg(aliases=("--branch",))] = text("")
     """Go on, in a folder of its own, from another run's RUN/checkpoints/step-N, exactly as that would have. Length and
     course of the rate may be others."""
     overwrite: Annotated[bool, arg(aliases=("--overwrite",))] = False
