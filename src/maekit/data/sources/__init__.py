@@ -20,7 +20,7 @@ from maekit.data.sources.patterns import matching
 from maekit.data.sources.shards import ShardsSource
 from maekit.data.sources.source import IMAGE_SUFFIXES, Source, home_path, is_image_name
 from maekit.data.sources.splits import chosen, find_splits, folder_of, refuse_several_splits
-from maekit.errors import DataError
+from maekit.errors import DataError, UsageError
 
 __all__ = ["Source", "find_source", "open_images", "open_source"]
 
@@ -86,7 +86,10 @@ def _own(text: str) -> Source | None:
     if not parts.is_part(text):
         return None
     parts.say(text)
-    made = parts.find("source", text).make()
+    try:
+        made = parts.find("source", text).make()
+    except UsageError as error:
+        raise DataError(f"{text}: no such file or folder, and {error}") from error
     lacks = [name for name in ("__len__", "path", "label", "read", "fingerprint", "classes") if not hasattr(made, name)]
     if lacks:
         raise DataError(f"{text}: a source has to have {', '.join(lacks)}, as maekit.data.sources.Source describes")
