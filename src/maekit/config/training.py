@@ -48,10 +48,6 @@ class OptimizerConfig:
             raise UsageError("optimizer: neither --lr nor --base-lr is set; give one of them")
         return self.base_lr * batch_size / 256
 
-    def rate_per_256(self, batch_size: int) -> float:
-        """The base learning rate that gives `actual_lr` at this batch size."""
-        return self.actual_lr(batch_size) * 256 / batch_size
-
 
 @config
 class ScheduleConfig:
