@@ -12,6 +12,7 @@ from inspect import cleandoc
 from typing import Any, NoReturn
 
 from maekit import presets, strict_json, verbs
+from maekit.calling import command_of
 from maekit.config import help as short_help
 from maekit.config.arguments import parse
 from maekit.config.options import options_of
@@ -83,7 +84,7 @@ def _call(verb: str, words: list[str]) -> Result:
     kind, table = OPTIONS[verb]
     if table is not None:
         return VERBS[verb](_preset_config(verb, words, table, kind))
-    options: Any = parse(kind, words, verbs.command_of(verb, description=_summary(verb)))
+    options: Any = parse(kind, words, command_of(verb, description=_summary(verb)))
     values = {field.name: (getattr(options, field.name), field.default) for field in fields(options)}
     return VERBS[verb](**{name: value for name, (value, default) in values.items() if value != default})
 
@@ -120,7 +121,7 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
         raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} {preset} {rest}")
     default = presets.find(table, kind, words[0])
     description = cleandoc(table[words[0]].__doc__ or "") if words[0] in table else _summary(verb)
-    return parse(kind, words[1:], verbs.command_of(verb, words[0], description), default)
+    return parse(kind, words[1:], command_of(verb, words[0], description), default)
 
 
 def _presets_help(verb: str, table: dict[str, Callable[[], Any]], kind: type[Any]) -> str:
