@@ -7,7 +7,6 @@ import sys
 import textwrap
 from dataclasses import MISSING
 from functools import cache
-from typing import Any
 
 from maekit.config.options import Option, by_name
 
@@ -25,6 +24,7 @@ _VALUES = {
     "--push": "hf:REPO",
 }
 """What stands for the value of options whose type says little."""
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
 _NAMES = 30  # columns
 _WIDEST = 110
 _LINES = 2  # of an option's help, at most
@@ -151,12 +151,8 @@ def _value(name: str, option: Option) -> str:
         return ""
     if option.takes == "size":
         return "N|HxW"
-    word = _VALUES.get(name) or "|".join(filter(None, option.choices)) or _metavar(option.item)
+    word = _VALUES.get(name) or "|".join(filter(None, option.choices)) or _METAVARS.get(option.item, "VALUE")
     return f"{word} ..." if option.takes == "some" else " ".join([word] * option.count)
-
-
-def _metavar(item: Any) -> str:
-    return {int: "N", float: "X", str: "TEXT"}.get(item, "VALUE")
 
 
 def _default(option: Option) -> str:
