@@ -80,6 +80,9 @@ def _require_pixels(model: Model, layout: str) -> None:
 
 
 def _say_what_is_lost(model: Model, layout: str) -> None:
+    if model.config.channel_tokens and layout == "timm":
+        shape = "x".join(map(str, model.config.seen))
+        log.warning("channel_tokens: timm's model takes images of %s, images.flatten(1, 2)[:, None]", shape)
     eps = model.config.norm_eps
     if layout in ("timm", "facebook") and eps not in (None, _PAPER_EPS):
         log.warning("norm_eps: this model adds %g, %s's code %g; outputs will differ a little", eps, layout, _PAPER_EPS)

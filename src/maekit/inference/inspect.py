@@ -106,7 +106,7 @@ def _unpainted(blueprint: Blueprint) -> dict[str, str]:
 def _model(blueprint: Blueprint) -> str:
     """The timm name, and the sizes that differ from it."""
     config = blueprint.model
-    sizes = ("width", "depth", "heads", "window", "register_tokens", "layer_scale")
+    sizes = ("width", "depth", "heads", "window", "register_tokens", "layer_scale", "channel_tokens")
     own = ", ".join(f"{name.replace('_', ' ')} {getattr(config, name)}" for name in config.changed(*sizes))
     return f"{config.encoder} with {own}" if own else config.encoder
 

@@ -97,16 +97,15 @@ def stretched_note(shown: tuple[float, float] | None) -> str:
 def masked_panel(image: Pixels, masked: NDArray[np.bool_], *, grey: int = HIDDEN_GREY) -> Pixels:
     """The image with its hidden patches in a neutral grey.
 
-    image: [H, W, C] or [H, W] uint8; masked: [rows, columns] bool, True = hidden. Returns a new array like image.
+    image: [H, W, C] or [H, W] uint8; masked: bool, True = hidden, [rows, columns], or [rows, columns, C] where each
+    channel has patches of its own. Returns a new array like image.
     Raises ModelError where the image does not divide into the mask's patches.
     """
-    (height, width), (rows, columns) = image.shape[:2], masked.shape
+    (height, width), (rows, columns) = image.shape[:2], masked.shape[:2]
     if height % rows or width % columns:
         raise ModelError(f"an image of {height}x{width} pixels does not divide into {rows}x{columns} patches")
     hidden = masked.repeat(height // rows, axis=0).repeat(width // columns, axis=1)
-    panel = image.copy()
-    panel[hidden] = grey
-    return panel
+    return np.where(hidden if hidden.ndim == image.ndim else hidden[..., None], np.uint8(grey), image)
 
 
 def read_mask(path: Path, grid: tuple[int, int]) -> NDArray[np.bool_]:
