@@ -17,21 +17,14 @@ from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import NEEDS_DECODER_HEADS
 
 _NO_DECODER = "there is no decoder; it is thrown away after pretraining, and many files are published without"
-_CAN = {
-    "masked_autoencoder": ("reconstruct", "embed"),
-    "classifier": ("classify", "embed"),
-    "encoder": ("embed",),
-}
+_NO_HEAD = "there is no classification head; finetune makes one"
+_VERBS = ("reconstruct", "classify", "embed")
 _CANNOT = {
-    "masked_autoencoder": {"classify": "there is no classification head; finetune makes one"},
+    "masked_autoencoder": {"classify": _NO_HEAD},
     "classifier": {"reconstruct": _NO_DECODER},
-    "encoder": {"reconstruct": _NO_DECODER, "classify": "there is no classification head; finetune makes one"},
+    "encoder": {"reconstruct": _NO_DECODER, "classify": _NO_HEAD},
 }
-_PARTS = {
-    "masked_autoencoder": ["encoder", "decoder"],
-    "classifier": ["encoder", "head"],
-    "encoder": ["encoder"],
-}
+_PARTS = {"masked_autoencoder": ["encoder", "decoder"], "classifier": ["encoder", "head"], "encoder": ["encoder"]}
 _NAMED_CLASSES = 5
 
 
@@ -60,7 +53,6 @@ def inspect(options: InspectOptions) -> Inspected:
 
 def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, Any]:
     config = blueprint.model
-    left_out = set(blueprint.ignored)
     target_unknown = any(remark.startswith("target") for remark in blueprint.assumed)
     pixels = blueprint.target.kind if blueprint.target else None
     cannot = _CANNOT[blueprint.kind] | _unpainted(blueprint)
@@ -75,7 +67,7 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
         "decoder": _decoder(blueprint),
         "target": "unknown" if target_unknown else pixels,
         "parts": _PARTS[blueprint.kind],
-        "parameters": source.count(left_out),
+        "parameters": source.count(set(blueprint.ignored)),
         "dtype": sorted(source.dtypes),
         "mean": list(blueprint.mean),
         "std": list(blueprint.std),
@@ -83,7 +75,7 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
         "value_range": None if blueprint.value_range is None else list(blueprint.value_range),
         "pooling": blueprint.pooling,
         "classes": list(blueprint.classes),
-        "can": [verb for verb in _CAN[blueprint.kind] if verb not in cannot],
+        "can": [verb for verb in _VERBS if verb not in cannot],
         "cannot": cannot,
         "needs": list(blueprint.needed),
         "assumed": list(blueprint.assumed),
