@@ -70,8 +70,7 @@ def _resuming(words: list[str], run: str) -> str:
 
 def _take(words: list[str], flag: str) -> bool:
     found = flag in words
-    while flag in words:
-        words.remove(flag)
+    words[:] = [word for word in words if word != flag]
     return found
 
 

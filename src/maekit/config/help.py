@@ -7,24 +7,15 @@ import sys
 import textwrap
 from dataclasses import MISSING
 from functools import cache
-from typing import Any
 
 from maekit.config.options import Option, by_name
 
 _VALUES = {
-    "--data": "SOURCE",
-    "--val": "SOURCE",
-    "--weights": "W",
-    "--out": "PATH",
-    "--mask": "PICTURE",
-    "--picture": "PICTURE",
-    "--confusion": "PICTURE",
-    "--config": "PRESET",
-    "--device": "NAME",
-    "--encoder": "NAME",
-    "--push": "hf:REPO",
-}
+    "--data": "SOURCE", "--val": "SOURCE", "--weights": "W", "--out": "PATH", "--config": "PRESET", "--push": "hf:REPO",
+    "--mask": "PICTURE", "--picture": "PICTURE", "--confusion": "PICTURE", "--device": "NAME", "--encoder": "NAME",
+}  # fmt: skip
 """What stands for the value of options whose type says little."""
+_VALUES_BY_TYPE = {int: "N", float: "X", str: "TEXT"}
 _NAMES = 30  # columns
 _WIDEST = 110
 _LINES = 2  # of an option's help, at most
@@ -151,12 +142,8 @@ def _value(name: str, option: Option) -> str:
         return ""
     if option.takes == "size":
         return "N|HxW"
-    word = _VALUES.get(name) or "|".join(filter(None, option.choices)) or _metavar(option.item)
+    word = _VALUES.get(name) or "|".join(filter(None, option.choices)) or _VALUES_BY_TYPE.get(option.item, "VALUE")
     return f"{word} ..." if option.takes == "some" else " ".join([word] * option.count)
-
-
-def _metavar(item: Any) -> str:
-    return {int: "N", float: "X", str: "TEXT"}.get(item, "VALUE")
 
 
 def _default(option: Option) -> str:

@@ -48,11 +48,9 @@ class Option:
         return self.default is dataclasses.MISSING
 
     @property
-    def negative(self) -> dict[str, str]:
-        """Of a flag, the names that switch it off, each with the one that tyro knows."""
-        if self.takes != "nothing":
-            return {}
-        return {no: no for name in self.names for no in [_negated(name)]}
+    def negative(self) -> tuple[str, ...]:
+        """Of a flag, the names that switch it off."""
+        return tuple(map(_negated, self.names)) if self.takes == "nothing" else ()
 
     def fits(self, word: str) -> bool:
         """Whether a word can be one of the some that this takes."""
@@ -78,18 +76,12 @@ def by_name(options: list[Option]) -> dict[str, Option]:
 
 def _walk(kind: type[Any], default: Any, prefix: str) -> Iterator[Option]:
     for field in dataclasses.fields(kind):
-        value = getattr(default, field.name) if default is not None else _default(field)
+        value = getattr(default, field.name) if default is not None else field.default
         inner = group_of(field.type)
         if inner is None:
             yield _option(kind, field, value, prefix)
         elif value is not None:
             yield from _walk(inner, None if value is dataclasses.MISSING else value, f"{prefix}{field.name}.")
-
-
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
 
 
 def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix: str) -> Option:
