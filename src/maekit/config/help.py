@@ -15,7 +15,7 @@ _VALUES = {
     "--mask": "PICTURE", "--picture": "PICTURE", "--confusion": "PICTURE", "--device": "NAME", "--encoder": "NAME",
 }  # fmt: skip
 """What stands for the value of options whose type says little."""
-_VALUES_BY_TYPE = {int: "N", float: "X", str: "TEXT"}
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
 _NAMES = 30  # columns
 _WIDEST = 110
 _LINES = 2  # of an option's help, at most
@@ -142,7 +142,7 @@ def _value(name: str, option: Option) -> str:
         return ""
     if option.takes == "size":
         return "N|HxW"
-    word = _VALUES.get(name) or "|".join(filter(None, option.choices)) or _VALUES_BY_TYPE.get(option.item, "VALUE")
+    word = _VALUES.get(name) or "|".join(filter(None, option.choices)) or _METAVARS.get(option.item, "VALUE")
     return f"{word} ..." if option.takes == "some" else " ".join([word] * option.count)
 
 

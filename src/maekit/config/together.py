@@ -126,7 +126,7 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
     ),
     ClassifyConfig: (
         *_TRAINING,
-        Rule("run.branch", _never, "belongs to pretrain"),
+        Rule("run.branch schedule.resolutions", _never, "belongs to pretrain"),
         Rule("validation.images", _never, "belongs to pretrain; classifiers are judged on all of --val"),
         Rule("mix.prob", lambda c: c.mix.mixup or c.mix.cutmix, "of what? give --mix.mixup or --mix.cutmix"),
         Rule("mix.switch_prob", lambda c: c.mix.mixup and c.mix.cutmix,

@@ -104,7 +104,7 @@ def _likely_fix(
 
 
 def _fix_of_names(misshaped: set[str], missing: tuple[str, ...], unexpected: tuple[str, ...]) -> str:
-    absent, extra = (_tops(names) for names in (missing, unexpected))
+    absent, extra = ({name.partition(".")[0] for name in names} for names in (missing, unexpected))
     if not misshaped and not extra and absent <= {"decoder", "adapter"}:
         return "the file holds an encoder alone; take weights that have a decoder"
     if not misshaped and not absent and extra <= {"decoder", "adapter"}:
@@ -116,7 +116,3 @@ def _fix_of_names(misshaped: set[str], missing: tuple[str, ...], unexpected: tup
 
 def _depth(shapes: Shapes) -> int:
     return len({found[1] for found in map(_BLOCK.match, shapes) if found})
-
-
-def _tops(names: tuple[str, ...]) -> set[str]:
-    return {name.partition(".")[0] for name in names}

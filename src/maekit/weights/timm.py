@@ -223,7 +223,7 @@ def _family(stored: Stored) -> str:
 def _names(family: str, *, classifier: bool) -> Prefixes:
     if family == "hiera" and not classifier:
         return _HIERA_ENCODER
-    return {"vit": _VIT, "swin": _SWIN, "hiera": _HIERA}[family]
+    return {"swin": _SWIN, "hiera": _HIERA}.get(family, _VIT)
 
 
 def _plain(text: str) -> Any:
