@@ -91,7 +91,9 @@ def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix
     aliases = [alias for marker in settings for alias in marker.aliases or ()]
     long = "--" + (prefix + own).replace("_", "-")
     takes, count, item = _arity(field.type, value)
-    bound = next((marker for marker in [*markers, *_markers_of_items(field.type)] if isinstance(marker, PartOf)), None)
+    bare = _bare(field.type)
+    of_items = _markers(get_args(bare)[0]) if get_origin(bare) is tuple else []
+    bound = next((marker for marker in [*markers, *of_items] if isinstance(marker, PartOf)), None)
     return Option(
         path=prefix + field.name,
         names=(*aliases, long),
@@ -157,12 +159,6 @@ def _markers(annotation: Any) -> list[Any]:
     if get_origin(annotation) is not tuple:
         found += [marker for member in get_args(annotation) if member is not Ellipsis for marker in _markers(member)]
     return found
-
-
-def _markers_of_items(annotation: Any) -> list[Any]:
-    """What stands beside the type of a tuple's items."""
-    bare = _bare(annotation)
-    return _markers(get_args(bare)[0]) if get_origin(bare) is tuple else []
 
 
 def _negated(name: str) -> str:

@@ -37,12 +37,11 @@ def classify(options: ClassifyOptions) -> Classified:
             guesses = zip(labels, values, strict=True)
             top = [{"label": model.classes[label], "probability": value} for label, value in guesses]
             images.append({"path": source.path(index), "top": top})
-    rows = [(printable(image["path"]), "  ".join(map(_guess, image["top"]))) for image in images]
+    rows = [
+        (printable(image["path"]), "  ".join(map("{label} {probability:.1%}".format_map, image["top"])))
+        for image in images
+    ]
     return Classified(images=images, skipped=skipped(bad), sections=[Table(["image", "class"], rows, align="<")])
-
-
-def _guess(guess: dict[str, Any]) -> str:
-    return f"{guess['label']} {guess['probability']:.1%}"
 
 
 def _all_of(words: Sequence[str], image_column: str | None) -> Source:

@@ -1,6 +1,5 @@
 """What a checkpoint holds, what it can do, and what it cannot, told from names and shapes, mostly without torch."""
 
-from pathlib import Path
 from typing import Any
 
 from maekit import parts
@@ -44,7 +43,9 @@ def inspect(options: InspectOptions) -> Inspected:
         )
     answer = _answer(source, layout, blueprint)
     if options.hash and source.files:
-        answer["sha256"] = ", ".join(map(_hash, source.files))
+        from maekit.storage import file_hash  # brings torch
+
+        answer["sha256"] = ", ".join(map(file_hash, source.files))
     if options.config:
         answer["mismatches"] = _mismatches(source, layout, blueprint, options)
     told = ((name.replace("_", " "), _text(name, value)) for name, value in answer.items())
@@ -116,12 +117,6 @@ def _decoder(blueprint: Blueprint) -> str | None:
 def _patch_size(source: Stored) -> list[int] | None:
     embeddings = ("patch_embed.proj.weight", "patch_embeddings.projection.weight")
     return next((list(shape[2:]) for name, shape in source.shapes.items() if name.endswith(embeddings)), None)
-
-
-def _hash(path: Path) -> str:
-    from maekit.storage import file_hash  # brings torch
-
-    return file_hash(path)
 
 
 def _mismatches(source: Stored, layout: Layout, blueprint: Blueprint, options: InspectOptions) -> list[str]:
