@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from difflib import get_close_matches
+from importlib import metadata
 from inspect import cleandoc
 from typing import Any, NoReturn
 
@@ -35,7 +36,7 @@ def main(words: list[str] | None = None) -> int:
             print(_overview())
             return 0
         if words[0] == "--version":
-            print(_version())
+            print(f"maekit {metadata.version('maekit')}")
             return 0
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             result = _call(_check_verb(words[0]), words[1:])
@@ -71,8 +72,7 @@ def _resuming(words: list[str], run: str) -> str:
 
 def _take(words: list[str], flag: str) -> bool:
     found = flag in words
-    while flag in words:
-        words.remove(flag)
+    words[:] = [word for word in words if word != flag]
     return found
 
 
@@ -147,12 +147,6 @@ def _overview() -> str:
         "  --debug      the whole traceback of an error\n\n"
         "exit codes: 0 done, 1 failed, 2 bad usage, 75 stopped by a signal after saving (continue with --resume)"
     )
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"maekit {version('maekit')}"
 
 
 def entry() -> NoReturn:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,8 +21,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 _TERMINAL = "maekit-terminal"
 
 
-class Meter(Protocol):
-    """Shows how far a run is."""
+class Meter:
+    """Shows how far a run is; this one, of other ranks, shows nothing."""
 
     def advance(self, step: int) -> None:
         """So many steps are done."""
@@ -31,7 +31,7 @@ class Meter(Protocol):
         """A line of the history was written."""
 
 
-class _Bar:
+class _Bar(Meter):
     def __init__(self, progress: Progress, steps: int, step: int) -> None:
         self._progress = progress
         self._task = progress.add_task("", total=steps, completed=step, words="")
@@ -43,7 +43,7 @@ class _Bar:
         self._progress.update(self._task, words=_words(record))
 
 
-class _Lines:
+class _Lines(Meter):
     def __init__(self, steps: int) -> None:
         self._steps = steps
         self._last = -_SECONDS_BETWEEN_LINES
@@ -65,14 +65,6 @@ class _Lines:
         return _left((now - self._began[0]) / (step - self._began[1]) * (self._steps - step))
 
 
-class _Silent:
-    def advance(self, step: int) -> None:
-        pass
-
-    def show(self, record: dict[str, Any]) -> None:
-        pass
-
-
 def _words(record: dict[str, Any]) -> str:
     shown = [f"epoch {record['epoch']:.4g}", f"loss {record['loss']:.4f}", f"lr {record['lr']:.2e}"]
     if record.get("images_per_second") is not None:
@@ -85,10 +77,9 @@ def _words(record: dict[str, Any]) -> str:
 def meter(steps: int, step: int, *, visible: bool) -> Iterator[Meter]:
     """A meter for steps `step` to `steps`; a silent one where not visible (other ranks)."""
     if not visible:
-        yield _Silent()
+        yield Meter()
     elif _shows_bars():
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
-        with Progress(*columns, console=console(), refresh_per_second=4) as progress:
+        with _progress() as progress:
             yield _Bar(progress, steps, step)
     else:
         yield _Lines(steps)
@@ -103,8 +94,7 @@ def counter(total: int, things: str) -> Iterator[Callable[[int], None]]:
         return done / max(time.monotonic() - began, 1e-9)
 
     if _shows_bars():
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
-        with Progress(*columns, console=console(), refresh_per_second=4, transient=True) as progress:
+        with _progress(transient=True) as progress:
             task = progress.add_task("", total=total, words="")
             yield lambda done: progress.update(task, completed=done, words=f"{rate(done):.0f} {things}/s")
         return
@@ -141,11 +131,12 @@ def log_estimate(seconds: float, plan: Plan, step: int, memory: str) -> None:
 
 
 _console = Console(stderr=True)
+"""The one console that bars and log lines share, so that neither tears the other."""
 
 
-def console() -> Console:
-    """The one console that bars and log lines share, so that neither tears the other."""
-    return _console
+def _progress(*, transient: bool = False) -> Progress:
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}")
+    return Progress(*columns, console=_console, refresh_per_second=4, transient=transient)
 
 
 def _shows_bars() -> bool:
