@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -19,10 +19,11 @@ log = logging.getLogger("maekit")
 
 _SECONDS_BETWEEN_LINES = 10.0
 _TERMINAL = "maekit-terminal"
+_console = Console(stderr=True)  # that bars and log lines share, so that neither tears the other
 
 
-class Meter(Protocol):
-    """Shows how far a run is."""
+class Meter:
+    """Shows how far a run is; this one, of the other ranks, shows nothing."""
 
     def advance(self, step: int) -> None:
         """So many steps are done."""
@@ -31,7 +32,7 @@ class Meter(Protocol):
         """A line of the history was written."""
 
 
-class _Bar:
+class _Bar(Meter):
     def __init__(self, progress: Progress, steps: int, step: int) -> None:
         self._progress = progress
         self._task = progress.add_task("", total=steps, completed=step, words="")
@@ -43,7 +44,7 @@ class _Bar:
         self._progress.update(self._task, words=_words(record))
 
 
-class _Lines:
+class _Lines(Meter):
     def __init__(self, steps: int) -> None:
         self._steps = steps
         self._last = -_SECONDS_BETWEEN_LINES
@@ -65,14 +66,6 @@ class _Lines:
         return _left((now - self._began[0]) / (step - self._began[1]) * (self._steps - step))
 
 
-class _Silent:
-    def advance(self, step: int) -> None:
-        pass
-
-    def show(self, record: dict[str, Any]) -> None:
-        pass
-
-
 def _words(record: dict[str, Any]) -> str:
     shown = [f"epoch {record['epoch']:.4g}", f"loss {record['loss']:.4f}", f"lr {record['lr']:.2e}"]
     if record.get("images_per_second") is not None:
@@ -85,10 +78,10 @@ def _words(record: dict[str, Any]) -> str:
 def meter(steps: int, step: int, *, visible: bool) -> Iterator[Meter]:
     """A meter for steps `step` to `steps`; a silent one where not visible (other ranks)."""
     if not visible:
-        yield _Silent()
+        yield Meter()
     elif _shows_bars():
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
-        with Progress(*columns, console=console(), refresh_per_second=4) as progress:
+        with Progress(*columns, console=_console, refresh_per_second=4) as progress:
             yield _Bar(progress, steps, step)
     else:
         yield _Lines(steps)
@@ -104,7 +97,7 @@ def counter(total: int, things: str) -> Iterator[Callable[[int], None]]:
 
     if _shows_bars():
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
-        with Progress(*columns, console=console(), refresh_per_second=4, transient=True) as progress:
+        with Progress(*columns, console=_console, refresh_per_second=4, transient=True) as progress:
             task = progress.add_task("", total=total, words="")
             yield lambda done: progress.update(task, completed=done, words=f"{rate(done):.0f} {things}/s")
         return
@@ -138,14 +131,6 @@ def log_estimate(seconds: float, plan: Plan, step: int, memory: str) -> None:
     passes = f"{left:,} steps" if plan.accumulation == 1 else f"{left:,} steps of {plan.accumulation} passes"
     whole = duration(seconds * left * plan.accumulation)
     log.info("about %s for %s, by one pass of %.2g s; %s", whole, passes, seconds, memory)
-
-
-_console = Console(stderr=True)
-
-
-def console() -> Console:
-    """The one console that bars and log lines share, so that neither tears the other."""
-    return _console
 
 
 def _shows_bars() -> bool:
