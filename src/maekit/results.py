@@ -175,11 +175,12 @@ class Converted(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Suggested(Result):
-    """One command, and `reasons`, {words, because, basis} of its options. images_per_second: of training, timed here;
-    seconds: of all steps by that; hours: those that were asked for."""
+    """One command, which is `maekit.pretrain(preset, options=options)`, and `reasons`, {words, because, basis}.
+    images_per_second: of training, timed here; seconds: of all steps by that; hours: those that were asked for."""
 
     command: str
     preset: str
+    options: Mapping[str, Any]
     reasons: Sequence[Mapping[str, Any]]
     images: int
     looked_at: int

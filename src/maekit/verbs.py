@@ -137,6 +137,8 @@ def suggest(options: verbs.SuggestOptions) -> Suggested:
         >>> said = maekit.suggest("digits:train", hours=0.01, device="cpu")
         >>> said.command.split()[:3], said.seconds < 60
         (['maekit', 'pretrain', 'digits'], True)
+        >>> maekit.pretrain(said.preset, options={**said.options, "steps": 2, "out": "runs/suggested"}).steps
+        2
     """
     from maekit.recipes import suggest as recipe
 

@@ -3,13 +3,15 @@
 import json
 import logging
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from maekit.config.verbs import SuggestOptions
+import maekit
+from maekit import presets
 from maekit.data.sources import open_source
 from maekit.errors import DataError, Stopped, TrainingError
 from maekit.recipes import suggest
@@ -44,8 +46,8 @@ def pictures(folder, make, count=6):
 
 def words_for(source, **options):
     """The suggested words after `maekit pretrain`, and the answer."""
-    answer = suggest.run(SuggestOptions(source=str(source), device="cpu", **options)).as_dict()
-    words = shlex.split(answer["command"])
+    answer = maekit.suggest(source, device="cpu", **options)
+    words = shlex.split(answer.command)
     assert words[:2] == ["maekit", "pretrain"]
     return words[2:], answer
 
@@ -60,7 +62,7 @@ def test_the_command_runs_as_it_was_timed(maekit_here, photos, tmp_path, monkeyp
     done = maekit_here("suggest", photos, "--hours", "0.01", "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["command"] in done.stderr  # the text, where standard output is a program's
+    assert f"{answer['command']}\n\nby a look at 12 of 12 images" in done.stderr  # where standard output is a program's
     assert list(tmp_path.iterdir()) == []
     assert logging.root.manager.disable == logging.NOTSET
     words = shlex.split(answer["command"])[1:]
@@ -84,7 +86,7 @@ def test_digits_have_their_preset(timed, tmp_path, monkeypatch):
     assert words == shlex.split(
         "digits --data digits:train --device cpu --batch-size 64 --steps 3818 --out runs/digits"
     )
-    assert answer["seconds"] == pytest.approx(3818 * 64 / RATE)
+    assert answer.seconds == pytest.approx(3818 * 64 / RATE)
     (config, micro, _), *_ = timed
     assert (config.name, micro) == ("digits", 64)
 
@@ -93,13 +95,13 @@ def test_digits_have_their_preset(timed, tmp_path, monkeypatch):
 def test_it_keeps_to_the_hours_and_says_what_the_preset_wants(photos):
     words, answer = words_for(photos, hours=0.02)
     assert value(words, "--steps") == str(int(72 * RATE / 8))
-    assert answer["seconds"] <= 72
+    assert answer.seconds <= 72
     whole, all_of_it = words_for(photos)
     assert value(whole, "--steps") == "2000"
     wanted = 2000 * 8 / RATE / 3600
-    shorter = words_for(photos, hours=wanted / 2)[1]["reasons"][-1]["because"]
+    shorter = words_for(photos, hours=wanted / 2)[1].reasons[-1]["because"]
     assert f"the preset's own 2,000 steps take --hours {wanted:.2g}" in shorter
-    assert "--hours" not in all_of_it["reasons"][-1]["because"]
+    assert "--hours" not in all_of_it.reasons[-1]["because"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_many_images_hold_some_out_and_few_do_not(tmp_path, photos):
     many, answer = words_for(pictures(tmp_path / "many", lambda draw: draw.integers(0, 9, (8, 8), np.uint8), 200))
     assert "--val-split" not in few
     assert value(many, "--val-split") == "0.1"
-    assert answer["epochs"] == pytest.approx(answer["steps"] * answer["batch_size"] / 180)
+    assert answer.epochs == pytest.approx(answer.steps * answer.batch_size / 180)
 
 
 class _Of:
@@ -152,14 +154,13 @@ class _Of:
     ],
 )
 def test_number_and_device_decide_the_preset(images, device, preset):
+    name, *_ = suggest._preset(_Of(images), torch.device(device))
+    assert name == preset
     side = {"smallest": 300, "median": 375.0, "largest": 500}
-    look = {"sizes": {"width": side, "height": side}, "channels": 3, "range": None, "classes": None}
-    look |= {"mean": (0.5,) * 3, "std": (0.2,) * 3}
-    choices = list(suggest._choices(_Of(images), look, SuggestOptions(source="photos"), torch.device(device)))
-    config = suggest._config(choices)
-    assert config.name == preset
-    assert config.model.image_hw == ((64, 64) if preset == "vit-tiny-small-data" else (224, 224))
-    assert config.schedule.batch_size == {60: 32}.get(images, config.schedule.batch_size)
+    look = replace(maekit.data("digits:train", images=2, channels=1, workers=0), sizes={"width": side, "height": side})
+    config = suggest._config(name, list(suggest._of_images(look, 3, presets.PRETRAIN[name]())))
+    assert config.model.image_hw == ((64, 64) if name == "vit-tiny-small-data" else (224, 224))
+    assert config.model.patch_size == (8 if name == "vit-tiny-small-data" else 16)
 
 
 def test_what_does_not_fit_into_memory_is_halved(photos, monkeypatch):
@@ -197,7 +198,7 @@ def test_stopped_while_it_times_is_no_run_to_go_on_with(maekit_here, photos, mon
 
 def test_images_that_cannot_be_read_are_said_before_anything_is_timed(timed, tmp_path):
     (tmp_path / "broken.png").write_text("text")
-    with pytest.raises(DataError, match=r"no image can be read: not an image"):
+    with pytest.raises(DataError, match="none of its 1 images can be read: not an image"):
         words_for(tmp_path)
     assert timed == []
 

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,9 @@ import torch
 
 from maekit import presets
 from maekit.config import PretrainConfig
-from maekit.config.arguments import Command, parse
+from maekit.config.arguments import Command
+from maekit.config.keywords import configured
+from maekit.config.schema import size
 from maekit.config.verbs import DataOptions, SuggestOptions
 from maekit.data.arrays import NPY, npy_header
 from maekit.data.decode import stored_mode
@@ -30,68 +32,77 @@ from maekit.data.sources import Source, open_source
 from maekit.engine import memory, metrics
 from maekit.engine.distributed import choose_device
 from maekit.engine.progress import duration
-from maekit.errors import DataError, Stopped, TrainingError
+from maekit.errors import Stopped, TrainingError
 from maekit.inference import doctor
 from maekit.recipes import pretrain
-from maekit.results import Suggested
+from maekit.results import Examined, Suggested
 from maekit.sections import Text
 
 _LOOKED_AT, _PASSES, _SECONDS = 200, 16, 10.0  # images; passes that are timed, fewer where images take long to load
 _MANY, _FOR_BASE, _HOLDS_OUT = 12_812, 200_000, 200  # images: a hundredth of ImageNet-1k's, a sixth, twenty held out
-_THUMB, _TIMED = "rule of thumb, not measured", "timed here, by some passes of this run"
+_SMALL, _THUMB, _TIMED = "vit-tiny-small-data", "rule of thumb, not measured", "timed here, by some passes of this run"
 
 
 class Choice(NamedTuple):
-    """words: of the command. because: what speaks for them; empty: they were given. basis: what that rests on."""
+    """options: with their values. because: what speaks for them; empty: they were given. basis: what that rests on."""
 
-    words: tuple[str, ...]
+    options: Mapping[str, Any]
     because: str = ""
     basis: str = _THUMB
 
+    @property
+    def words(self) -> list[str]:
+        """As they are typed."""
+        return [word for name, value in self.options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
 
 def run(options: SuggestOptions) -> Suggested:
-    """`maekit suggest`. Raises DataError where no image can be read, TrainingError where memory is too small."""
+    """`maekit suggest`. Raises DataError where no image can be read, TrainingError where one does not fit in memory."""
     source, device = open_source(options.source, options.image_column), choose_device(options.device)
-    look = _look(source, options)
-    choices = list(_choices(source, look, options, device))
-    rate, fits = _timed(choices, look["images_per_second"])
-    config = _config(choices + fits)
+    look, channels = _look(source, options)
+    preset, because, basis = _preset(source, device)
+    choices = list(_choices(source, look, channels, options, preset, on_cpu=device.type == "cpu"))
+    rate, fits = _timed(preset, choices, look.images_per_second or 1.0)
+    choices += fits
+    config = _config(preset, choices)
     batch, images = config.schedule.images_a_step, len(source) - round(len(source) * (config.validation.split or 0))
     wanted = max(config.schedule.steps or 0, math.ceil((config.schedule.epochs or 0) * images / batch))
     steps = max(1, min(wanted, int(3600 * options.hours * rate / batch)))
     seconds, epochs = steps * batch / rate, steps * batch / images
-    because = f"about {duration(seconds)} for {epochs:,.0f} epochs by {rate:,.0f} images/s; {memory.peak(device)}"
+    why = f"about {duration(seconds)} for {epochs:,.0f} epochs by {rate:,.0f} images/s; {memory.peak(device)}"
     if steps < wanted:
-        because += f"; the preset's own {wanted:,} steps take --hours {wanted * batch / rate / 3600:.2g}"
-    name = re.sub(r"[:@].*|\W+$", "", Path(options.source).name) or config.name
-    out = Choice(() if Path("runs", name).exists() else ("--out", f"runs/{name}"))
-    choices += [*fits, Choice(("--steps", str(steps)), because, _TIMED), out]
-    command = shlex.join(["maekit", "pretrain", *(word for choice in choices for word in choice.words)])
-    machine, reasons = f"{device}, {os.cpu_count()} cores, {memory.free(device)}", [c for c in choices if c.because]
-    said = [f"{command}\n\nby a look at {look['examined']:,} of {len(source):,} images, and this machine: {machine}"]
-    said += [f"\n  {shlex.join(one.words)}\n      {one.because} ({one.basis})" for one in reasons]
+        why += f"; the preset's own {wanted:,} steps take --hours {wanted * batch / rate / 3600:.2g}"
+    choices.append(Choice({"steps": steps}, why, _TIMED))
+    name = re.search(r"\w[\w-]*", Path(options.source).name)
+    out = f"runs/{name[0] if name else preset}"
+    choices += [] if Path(out).exists() else [Choice({"out": out})]
+    command = shlex.join(["maekit", "pretrain", preset, *(word for choice in choices for word in choice.words)])
+    machine = f"{device}, {os.cpu_count()} cores, {memory.free(device)}"
+    seen = f"{look.examined:,} of {look.images:,} images, and this machine: {machine}"
+    told = [(preset, because, basis), *((shlex.join(one.words), *one[1:]) for one in choices if one.because)]
+    said = [command, f"\nby a look at {seen}", *(f"\n  {what}\n      {why} ({basis})" for what, why, basis in told)]
     return Suggested(
-        command=command, preset=config.name, reasons=[one._asdict() for one in reasons], images=len(source),
-        looked_at=look["examined"], hours=options.hours, steps=steps, epochs=epochs, batch_size=batch,
-        images_per_second=rate, seconds=seconds, device=str(device), machine=machine, sections=[Text("\n".join(said))],
+        command=command,
+        preset=preset,
+        options={name: value for choice in choices for name, value in choice.options.items()},
+        reasons=[dict(zip(("words", "because", "basis"), one, strict=True)) for one in told],
+        images=len(source), looked_at=look.examined, hours=options.hours, steps=steps, epochs=epochs, batch_size=batch,
+        images_per_second=rate, seconds=seconds, device=str(device), machine=machine, sections=[*map(Text, said)],
     )  # fmt: skip
 
 
-def _look(source: Source, options: SuggestOptions) -> dict[str, Any]:
-    """What the data doctor finds in some images, with their `channels`; `range` is set where they need one."""
+def _look(source: Source, options: SuggestOptions) -> tuple[Examined, int]:
+    """What the data doctor finds in some images, in a measured range where they need one; and their channels."""
     kinds = []
     for index in evenly_spread(len(source), _LOOKED_AT).tolist():
         with contextlib.suppress(Exception):  # the doctor says why
             kinds.append(_channels(source.read(index)))
     channels, column = max(kinds, default=3), options.image_column
-    asked = DataOptions(source=options.source, image_column=column, channels=channels, images=_LOOKED_AT)
-    found = doctor.examine(asked).as_dict()
-    deep = [use["share"] for use in found["values"] if use["kept"] != "0 to 255"]
-    if min(deep, default=1) < LITTLE or "--data.range" in str(found["unreadable"]):
-        found = doctor.examine(replace(asked, range="measured")).as_dict()
-    if found["sizes"] is None:
-        raise DataError(f"{source.text}: no image can be read: {found['unreadable'][0]['reason']}")
-    return found | {"channels": channels}
+    asked = DataOptions(options.source, image_column=column, channels=channels, images=_LOOKED_AT)
+    found = doctor.examine(asked)
+    deep = [use["share"] for use in found.values if use["kept"] != "0 to 255"]
+    needs = min(deep, default=1) < LITTLE or "--data.range" in str(found.unreadable)
+    return doctor.run(replace(asked, range="measured" if needs else None)), channels
 
 
 def _channels(data: Any) -> int:
@@ -105,68 +116,69 @@ def _channels(data: Any) -> int:
     return 1 if mode in ("1", "L", "LA") or mode.startswith("I") else 3
 
 
-def _choices(source: Source, look: dict[str, Any], options: SuggestOptions, device: torch.device) -> Iterator[Choice]:
-    """All but the length, the preset first."""
-    images, on_cpu, digits = len(source), device.type == "cpu", source.text.startswith("digits:")
-    because = f"{images:,} images are few; on 2,000 it made .48 of twenty labels a class, where .36 came from nothing"
-    small = Choice(("vit-tiny-small-data",), because, "measured: docs/log.md, 2026-11-25")
-    if digits:
-        preset = Choice(("digits",), "made for these images", "measured: docs/results.md")
-    elif images < _MANY:
-        preset = small
-    elif on_cpu:
-        preset = small._replace(because="a CPU: .11 GFLOP an image where vit-small-crossmae has 4.9", basis="counted")
-    else:
-        name = "vit-base" if images >= _FOR_BASE else "vit-small-crossmae"
-        preset = Choice((name,), "a GPU; arXiv 2111.06377 has ViT-B and larger on 1,281,167 images")
-    yield preset
-    yield Choice(("--data", options.source))
+def _preset(source: Source, device: torch.device) -> tuple[str, str, str]:
+    """Its name, because of what, and what that rests on."""
+    images = len(source)
+    if source.text.startswith("digits:"):
+        return "digits", "made for these images", "measured: docs/results.md"
+    if images < _MANY:
+        made = f"{images:,} images are few; on 2,000 it made .48 of twenty labels a class, where .36 came from nothing"
+        return _SMALL, made, "measured: docs/log.md, 2026-11-25"
+    if device.type == "cpu":
+        return _SMALL, "a CPU: .11 GFLOP forward an image, where vit-small-crossmae has 4.9", "counted"
+    name = "vit-base" if images >= _FOR_BASE else "vit-small-crossmae"
+    return name, "a GPU; arXiv 2111.06377 has ViT-B and larger on 1,281,167 images", _THUMB
+
+
+def _choices(
+    source: Source, look: Examined, channels: int, options: SuggestOptions, preset: str, *, on_cpu: bool
+) -> Iterator[Choice]:
+    """All but the length."""
+    config, images = presets.PRETRAIN[preset](), len(source)
+    yield Choice({"data": options.source})
     if options.image_column:
-        yield Choice(("--image-column", options.image_column))
+        yield Choice({"image_column": options.image_column})
     if options.device != "auto":
-        yield Choice(("--device", options.device))
-    config = presets.PRETRAIN[preset.words[0]]()
-    if not digits:
-        yield from _of_images(look, config)
-    held_out = 0.0 if digits or images < _HOLDS_OUT else 0.1
+        yield Choice({"device": options.device})
+    held_out = 0.0 if preset == "digits" or images < _HOLDS_OUT else 0.1
+    if preset != "digits":
+        yield from _of_images(look, channels, config)
     if held_out:
-        tell = "loss, RankMe and kNN" if look["classes"] else "loss and RankMe"
-        yield Choice(("--val-split", str(held_out)), f"{tell} of held-out images say, while it runs, whether it works")
+        tell = "loss, RankMe and kNN" if look.classes else "loss and RankMe"
+        yield Choice({"val_split": held_out}, f"{tell} of held-out images say, while it runs, whether it works")
     batch = config.schedule.fitting_batch(images - round(images * held_out), 1, on_cpu=on_cpu)
-    yield Choice(
-        ("--batch-size", str(batch)), f"of the recipe's {config.schedule.recipe_batch_size:,}, by images and device"
-    )
+    yield Choice({"batch_size": batch}, f"of the recipe's {config.schedule.recipe_batch_size:,}, by images and device")
 
 
-def _of_images(look: dict[str, Any], config: PretrainConfig) -> Iterator[Choice]:
+def _of_images(look: Examined, channels: int, config: PretrainConfig) -> Iterator[Choice]:
     """What sizes, channels and values of the images decide."""
-    side, most = config.model.image_hw[0], config.model.patch_size or 16
-    assert isinstance(most, int)
-    shorter = int(min(look["sizes"][name]["median"] for name in ("width", "height")))
+    side, most = config.model.image_hw[0], size(config.model.patch_size or 16)[0]
+    assert look.sizes is not None
+    assert look.mean is not None
+    shorter = int(min(look.sizes[name]["median"] for name in ("width", "height")))
     patch = min(most, max(2, round(shorter * most / side)))
     units = max(2, min(side // most, shorter // patch))
     because = f"{units}x{units} patches, the preset's number where images of {shorter:,} px, the median, have them"
-    yield Choice(("--image-size", str(units * patch), "--model.patch-size", str(patch)), because)
-    if look["channels"] != 3:
-        yield Choice(("--model.channels", str(look["channels"])), "as the images have", "seen")
-    if look["range"]:
-        low, high = look["range"]
-        yield Choice(("--data.range", "measured"), f"stored values from {low:g} to {high:g} are black to white", "seen")
-    because = (
-        f"their own mean, {look['mean'][0]:.2f} ..., and spread, {look['std'][0]:.2f} ..., as it starts from nothing"
-    )
-    yield Choice(("--normalise", "measured"), because)
+    yield Choice({"image_size": units * patch, "model.patch_size": patch}, because)
+    if channels != 3:
+        yield Choice({"model.channels": channels}, "as the images have", "seen")
+    if look.range:
+        because = "stored values from {:g} to {:g} become black to white".format(*look.range)
+        yield Choice({"data.range": "measured"}, because, "seen")
+    because = f"their own mean, {', '.join(f'{mean:.2f}' for mean in look.mean)}, as nothing is known from elsewhere"
+    yield Choice({"normalise": "measured"}, because)
 
 
-def _config(choices: list[Choice]) -> PretrainConfig:
+def _config(preset: str, choices: list[Choice]) -> PretrainConfig:
     """What the command runs."""
-    name, words = choices[0].words[0], [word for choice in choices[1:] for word in choice.words]
-    return parse(PretrainConfig, words, Command("pretrain", f"maekit pretrain {name}", ""), presets.PRETRAIN[name]())
+    values = {name: value for choice in choices for name, value in choice.options.items()}
+    command = Command("pretrain", f"maekit pretrain {preset}", "")
+    return configured(PretrainConfig, values, command, presets.PRETRAIN[preset]())
 
 
-def _timed(choices: list[Choice], loading: float) -> tuple[float, list[Choice]]:
+def _timed(preset: str, choices: list[Choice], loading: float) -> tuple[float, list[Choice]]:
     """Images a second in training, and what has to be added for a pass to fit into memory."""
-    config, fits = _config(choices), list[Choice]()
+    config, fits = _config(preset, choices), list[Choice]()
     micro = config.schedule.micro_batch(1)
     while True:
         try:
@@ -175,7 +187,7 @@ def _timed(choices: list[Choice], loading: float) -> tuple[float, list[Choice]]:
             if "out of memory" not in str(error) or micro == 1:
                 raise
         micro = max(divisor for divisor in range(1, micro) if micro % divisor == 0)
-        fits = [Choice(("--micro-batch-size", str(micro)), "more images a pass do not fit into memory", _TIMED)]
+        fits = [Choice({"micro_batch_size": micro}, "more images a pass do not fit into memory", _TIMED)]
 
 
 def _passes(config: PretrainConfig, micro: int, passes: int) -> float:
@@ -185,8 +197,8 @@ def _passes(config: PretrainConfig, micro: int, passes: int) -> float:
     logging.disable(logging.WARNING)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            run = replace(config.run, out=folder, log_every=1, tensorboard=False)
-            pretrain.run(replace(config, schedule=schedule, validation=validation, run=run))
+            begun = replace(config.run, out=folder, log_every=1, tensorboard=False)
+            pretrain.run(replace(config, schedule=schedule, validation=validation, run=begun))
             rates = [line["images_per_second"] for line in metrics.read(Path(folder, "metrics.jsonl"))[passes // 2 :]]
             return len(rates) / sum(1 / rate for rate in rates)
     except Stopped as stopped:
