@@ -91,20 +91,16 @@ def stored_mode(data: bytes | Pixels) -> str:
 
 def stored_values(data: bytes | Pixels, channels: int) -> Stored:
     """An image's values as it is kept, for which a range can be given; alpha is left out. Raises as `decode`."""
+    if isinstance(data, np.ndarray):
+        return stored(data)
     try:
-        return _stored(data, channels)
+        if data.startswith(NPY):
+            return stored(read_npy(data, MAX_PIXELS))
+        beyond_pillow = tiff.read_stored(data, channels, MAX_PIXELS) if data.startswith(tiff.MAGIC) else None
     except ImageError:
         raise
     except Exception as error:  # as in decode
         raise ImageError(_reason(error)) from error
-
-
-def _stored(data: bytes | Pixels, channels: int) -> Stored:
-    if isinstance(data, np.ndarray):
-        return stored(data)
-    if data.startswith(NPY):
-        return stored(read_npy(data, MAX_PIXELS))
-    beyond_pillow = tiff.read_stored(data, channels, MAX_PIXELS) if data.startswith(tiff.MAGIC) else None
     if beyond_pillow is not None:
         return beyond_pillow
     pixels = decode(data, channels)

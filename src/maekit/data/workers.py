@@ -47,7 +47,7 @@ def map_in_order(work: Callable[[T], U], items: Iterable[T], workers: int) -> It
             sampler=items,
             num_workers=workers,
             collate_fn=_unchanged,
-            worker_init_fn=_Start(stop),
+            worker_init_fn=partial(_start, stop),
             pin_memory=torch.cuda.is_initialized(),
             generator=torch.Generator().manual_seed(0),  # else the loader draws from the global one
         )
@@ -107,28 +107,24 @@ def _unchanged(result: T) -> T:
     return result
 
 
-class _Start:
+def _start(stop: Semaphore, _: int) -> None:
     """What a worker does first."""
+    # A signal to the whole job is the parent's to judge: it may want to finish the step and save.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # What a worker's queue cannot send, for want of shared memory, would be waited for without end.
+    Queue._on_queue_feeder_error = _end  # type: ignore[attr-defined]
+    threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
 
-    def __init__(self, stop: Semaphore) -> None:
-        self._stop = stop
 
-    def __call__(self, _: int) -> None:
-        # A signal to the whole job is the parent's to judge: it may want to finish the step and save.
-        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
-        # What a worker's queue cannot send, for want of shared memory, would be waited for without end.
-        Queue._on_queue_feeder_error = _end  # type: ignore[attr-defined]
-        threading.Thread(target=self._end_with_parent, daemon=True).start()
-
-    def _end_with_parent(self) -> None:
-        above = os.getppid()
-        parent = multiprocessing.parent_process()
-        while os.getppid() == above and parent is not None and parent.is_alive():
-            if self._stop.acquire(timeout=1):
-                break
-        _end()
+def _end_with_parent(stop: Semaphore) -> None:
+    above = os.getppid()
+    parent = multiprocessing.parent_process()
+    while os.getppid() == above and parent is not None and parent.is_alive():
+        if stop.acquire(timeout=1):
+            break
+    _end()
 
 
 def _end(*_: object) -> NoReturn:

@@ -19,6 +19,7 @@ log = logging.getLogger("maekit")
 
 _SECONDS_BETWEEN_LINES = 10.0
 _TERMINAL = "maekit-terminal"
+_console = Console(stderr=True)  # that bars and log lines share, so that neither tears the other
 
 
 class Meter:
@@ -128,10 +129,6 @@ def log_estimate(seconds: float, plan: Plan, step: int, memory: str) -> None:
     passes = f"{left:,} steps" if plan.accumulation == 1 else f"{left:,} steps of {plan.accumulation} passes"
     whole = duration(seconds * left * plan.accumulation)
     log.info("about %s for %s, by one pass of %.2g s; %s", whole, passes, seconds, memory)
-
-
-_console = Console(stderr=True)
-"""The one console that bars and log lines share, so that neither tears the other."""
 
 
 def _progress(*, transient: bool = False) -> Progress:

@@ -163,7 +163,7 @@ def _report(
             "from both starts. Mean and standard deviation over draws of labels and seeds.",
         ),
         page.Figure(
-            figures.bars({f"{options.per_class} labels per class": few}, ylabel="top-1 on test digits"),
+            figures.bars(few, xlabel=f"{options.per_class} labels per class", ylabel="top-1 on test digits"),
             "Each dot is one draw.",
         ),
         *page.run_sections(out),

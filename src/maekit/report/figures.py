@@ -71,31 +71,24 @@ def curve(series: Series, *, xlabel: str, ylabel: str, smooth: int = 1, cut_star
         return _svg(figure)
 
 
-def bars(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -> str:
+def bars(series: Mapping[str, Sequence[float]], *, xlabel: str, ylabel: str) -> str:
     """Means of repeated measurements side by side, with whiskers of one standard deviation and a dot for each run.
 
-    groups: group (under the x axis) → series (colour) → its measurements, one or more. The legend gives n.
+    series: measurements, one or more, by name. The legend gives n. xlabel: what stands under all of them.
     """
-    names = list(dict.fromkeys(name for group in groups.values() for name in group))
     with mpl.rc_context(_SETTINGS):
         figure, axes = _axes(height=3.3)
-        width = min(0.8 / len(names), 0.3)
-        for number, name in enumerate(names):
-            offset = (number - (len(names) - 1) / 2) * width
-            counts = []
-            for place, group in enumerate(groups.values()):
-                if name in group:
-                    counts.append(len(group[name]))
-                    _bar(axes, place + offset, width, np.asarray(group[name], float), COLOURS[number % len(COLOURS)])
-            axes.plot(
-                [], [], "s", color=COLOURS[number % len(COLOURS)], markersize=8, label=f"{name} ({_runs(counts)})"
-            )
-        axes.set_xticks(range(len(groups)), list(groups))
-        axes.set_xlim(-0.6, len(groups) - 0.4)
+        width = min(0.8 / len(series), 0.3)
+        for number, (name, runs) in enumerate(series.items()):
+            place, colour = (number - (len(series) - 1) / 2) * width, COLOURS[number % len(COLOURS)]
+            _bar(axes, place, width, np.asarray(runs, float), colour)
+            axes.plot([], [], "s", color=colour, markersize=8, label=f"{name} (n = {len(runs)})")
+        axes.set_xticks([0], [xlabel])
+        axes.set_xlim(-0.6, 0.6)
         axes.margins(y=0.12)
         axes.set_ylabel(ylabel)
         axes.tick_params(axis="x", length=0)
-        _legend(axes, columns=len(names))
+        _legend(axes, columns=len(series))
         return _svg(figure)
 
 
@@ -175,11 +168,6 @@ def _write_counts(axes: Axes, counts: NDArray[Any], share: NDArray[np.float64], 
         ink = "white" if share[row, column] > 0.5 else _INK
         place = (column + 0.5, row + 0.5)
         axes.annotate(f"{counts[row, column]:g}", place, ha="center", va="center", color=ink, size=size)
-
-
-def _runs(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
 def _moving_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ def sections(said: Evaluation | None) -> list[Section]:
     """The headline, a table by class and, for up to 30 classes, the confusion; nothing where nothing was judged."""
     if said is None:
         return []
-    classes = said.table()
+    classes, (images, _) = said.table(), said.per_class()
     shown = shown_classes(classes)
     rows = [[printable(name), _share(values["top1"]), f"{values['images']:,}"] for name, values in shown]
     note = "" if len(shown) == len(classes) else f"The worst {len(shown)} of {len(classes)} classes."
@@ -18,7 +18,7 @@ def sections(said: Evaluation | None) -> list[Section]:
         Heading("How often it is right"),
         Text(
             f"Top-1 {said.top1:.2%} on {said.images:,} held-out images (top-5 {said.top5:.2%}, loss {said.loss:.4f}); "
-            f"always naming the most frequent class would give {_most_frequent(said):.2%}."
+            f"always naming the most frequent class would give {int(images.max()) / said.images:.2%}."
         ),
         Table(["class", "top-1", "images"], rows, note),
     ]
@@ -32,8 +32,3 @@ def sections(said: Evaluation | None) -> list[Section]:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
-
-
-def _most_frequent(said: Evaluation) -> float:
-    total, _ = said.per_class()
-    return int(total.max()) / said.images

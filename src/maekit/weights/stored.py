@@ -70,20 +70,21 @@ class Stored:
 
 def read(path: Path) -> Stored:
     """What the file at `path` holds. Raises WeightsError where it is neither .safetensors nor a file of tensors."""
-    if path.name == INDEX or path.suffix == ".safetensors":
-        return _read_safetensors(path)
+    is_safetensors = path.name == INDEX or path.suffix == ".safetensors"
     if path.suffix in (".npz", ".npy", ".parquet"):
         raise WeightsError(f"{path}: holds arrays, such as the features that `maekit embed` writes, and no weights")
     if path.suffix in _GRAPHS:
         raise WeightsError(f"{path}: is an exported graph, which maekit does not read; take what it was made from")
-    return _read_pickled(path)
+    found = _read_safetensors(path) if is_safetensors else _read_pickled(path)
+    config, preprocessing = _beside(path)
+    return replace(found, config=config, preprocessing=preprocessing)
 
 
 def _read_safetensors(path: Path) -> Stored:
     files = tuple(_shards(path)) if path.name == INDEX else (path,)
     heads = [header.read(file) for file in files]
     shapes = {name: shape for head in heads for name, shape in head.shapes.items()}
-    prefix, (config, preprocessing) = _wrapper(shapes), _beside(path)
+    prefix = _wrapper(shapes)
     return Stored(
         path=path,
         shapes={name.removeprefix(prefix): shape for name, shape in shapes.items()},
@@ -91,8 +92,6 @@ def _read_safetensors(path: Path) -> Stored:
         metadata=heads[0].metadata,
         files=files,
         _prefix=prefix,
-        config=config,
-        preprocessing=preprocessing,
     )
 
 
@@ -103,15 +102,13 @@ def _read_pickled(path: Path) -> Stored:
     container, tensors = _state_dict(content, path)
     rest = content if container else {}
     arguments = rest.get("args")
-    prefix, (config, preprocessing) = _wrapper(tensors), _beside(path)
+    prefix = _wrapper(tensors)
     return replace(
         of_tensors(path, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}),
         metadata={name: value for name, value in rest.items() if isinstance(value, str)},
         arguments=vars(arguments) if isinstance(arguments, Namespace) else {},
         container=container,
         files=(path,),
-        config=config,
-        preprocessing=preprocessing,
     )
 
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from maekit.data.sources.source import Source
 
 _SUFFIX = re.compile(r"(?<=.)\.(?=[0-9]*[a-z])[a-z0-9]{1,8}$", re.IGNORECASE | re.ASCII)
-# fmt: off
 _BESIDE = {
     ".txt", ".md", ".rst", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".html", ".htm", ".log", ".bib", ".tex", ".css",
     ".js", ".csv", ".tsv", ".xls", ".xlsx", ".ods", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".toml",
@@ -19,8 +18,7 @@ _BESIDE = {
     ".parquet", ".arrow", ".feather", ".tar", ".py", ".ipynb", ".sh", ".bat", ".m", ".r", ".c", ".cpp", ".h", ".java",
     ".pt", ".pth", ".ckpt", ".onnx", ".bin", ".pb", ".tflite", ".h5", ".safetensors", ".md5", ".sha1", ".sha256",
     ".sig", ".asc", ".mp3", ".wav", ".srt", ".url", ".lnk", ".license", ".lock", ".tmp", ".bak", ".cls",
-}
-# fmt: on
+}  # fmt: skip
 """What nobody means as an image: notes, tables, annotations, programs, weights."""
 BESIDE_NAMES = {"readme", "license", "licence", "copying", "changelog", "makefile", "dockerfile", "notice", "authors"}
 """File names without a suffix that nobody means as an image, in lower case."""

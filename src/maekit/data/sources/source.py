@@ -3,20 +3,19 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from maekit.data.sources.passed_over import PassedOver
 from maekit.errors import ImageError
 
-# fmt: off
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
     ".avif", ".jp2", ".npy",
-)
-# fmt: on
+)  # fmt: skip
 """File name endings, in lower case, that make a file an image; what it really holds is seen when it is decoded."""
 
 _SAMPLED = 64
@@ -61,28 +60,21 @@ class Source(Protocol):
         """SHA-256 over classes, names, labels and sizes; no image is opened for it."""
 
 
-class Names(Sequence[str]):
-    """Many strings in two arrays: workers share them, where a list would be copied by reference counting."""
+class Names:
+    """Many strings in one array: workers share it, where a list would be copied by reference counting."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        encoded = [name.encode("utf-8", "surrogateescape") for name in names]
-        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        self._names = pa.array([name.encode("utf-8", "surrogateescape") for name in names], pa.large_binary())
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._names)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        start, end = self._ends[index], self._ends[index + 1]
-        return self._bytes[start:end].tobytes().decode("utf-8", "surrogateescape")
+    def __getitem__(self, index: int) -> str:
+        name: bytes = self._names[index].as_py()
+        return name.decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
 
 
 def home_path(text: str) -> Path:
