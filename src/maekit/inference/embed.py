@@ -7,8 +7,8 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -21,7 +21,6 @@ from maekit import storage
 from maekit.config.verbs import EmbedOptions
 from maekit.data.sources import Source, open_source
 from maekit.engine.distributed import choose_device
-from maekit.errors import UsageError
 from maekit.inference.features import Features, stream
 from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
 from maekit.results import Embedded
@@ -47,13 +46,12 @@ def embed(options: EmbedOptions) -> Embedded:
     The file is whole or not there. Raises ModelError for a class token that the encoder lacks.
     """
     out = Path(options.out)
-    writing = _writing(out)
     storage.check_writable(out)
     source = open_source(options.data, options.image_column)
     model = load(options.weights, options, decoder=False).to(choose_device(options.device))
     bad = any_unreadable(source)
     images = width = 0
-    with storage.replacing(out) as temporary, writing(temporary, source) as writer:
+    with storage.replacing(out) as temporary, _FORMATS[out.suffix.lower()](temporary, source) as writer:
         batches = one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad)
         for features in stream(model, batches, options.tokens, blocks=options.blocks):
             require_finite(features.vectors, options.weights)
@@ -62,15 +60,6 @@ def embed(options: EmbedOptions) -> Embedded:
     left_out = f", {len(bad)} unreadable left out" if len(bad) else ""
     said = Text(f"{out}: {options.tokens} features of {images} images, {width} wide{left_out}")
     return Embedded(out=str(out), images=images, width=width, skipped=skipped(bad), sections=[said])
-
-
-def _writing(out: Path) -> Callable[[Path, Source], AbstractContextManager[Writer]]:
-    try:
-        return {".npz": npz, ".parquet": parquet}[out.suffix.lower()]
-    except KeyError:
-        raise UsageError(
-            f"{out}: features are written as .npz or .parquet, not as {out.suffix or 'no suffix'}"
-        ) from None
 
 
 @contextmanager
@@ -175,6 +164,9 @@ class _Npz:
 
     def _paths(self, start: int, stop: int) -> Iterator[str]:
         return (self._source.path(int(index)) for index in self._indices[start:stop])
+
+
+_FORMATS = {".npz": npz, ".parquet": parquet}
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
     """`maekit evaluate`: how often W is right. heat: what draws the confusion picture."""
     picture = Path(options.confusion) if options.confusion else None
     if picture is not None:
-        _check_picture(picture)
+        storage.check_writable(picture)
     model = classifier(options.weights, options)
     if picture is not None and len(model.classes) > DRAWN_CLASSES:
         raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows "
@@ -196,12 +196,6 @@ def _renumbered(batches: Iterable[Batch], numbers: Tensor) -> Iterator[Batch]:
     for batch in batches:
         labels = torch.where(batch.labels >= 0, numbers[batch.labels.clamp(min=0)], batch.labels)
         yield replace(batch, labels=labels)
-
-
-def _check_picture(path: Path) -> None:
-    if path.suffix.lower() != ".svg":
-        raise UsageError(f"--confusion {path}: is written as .svg, not as {path.suffix or 'no suffix'}")
-    storage.check_writable(path)
 
 
 def shown_classes(classes: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
