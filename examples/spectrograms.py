@@ -1,4 +1,4 @@
-"""A source of your own: recordings as spectrograms, with patches of 16 frequencies and 4 moments (arXiv 2207.06405).
+"""A source of your own: recordings as spectrograms (Audio-MAE, arXiv 2207.06405), in patches of 16x4.
 
     maekit pretrain vit-tiny-small-data --data examples.spectrograms:Spectrograms,folder=recordings \\
         --model.channels 1 --image-size 128x64 --model.patch-size 16x4 --augment.crop none --augment.flip 0 \\

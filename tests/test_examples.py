@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch.nn import functional as F
 
@@ -174,6 +175,14 @@ def test_a_fourth_family_is_trained_used_and_asked_for(maekit_here, tmp_path):
     assert refused.returncode == 2
     assert "say --parts examples.eva:Eva" in refused.stderr
     assert maekit_here(*embed, "--parts", "examples.eva:Eva").returncode == 0
+    words = ("convert", run, "--to", "timm", "--out", tmp_path / "timm", "--parts", "examples.eva:Eva")
+    assert maekit_here(*words).returncode == 0
+    theirs, images = (
+        timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval(),
+        torch.rand(2, 1, 28, 28),
+    )
+    ours = maekit.load(run, decoder=False).encoder
+    assert theirs.forward_features(images).equal(ours.forward_features(images))
     parts._said.clear()
     words = ("--weights", run, "--data", "digits:train", "--val", "digits:test", "--steps", "2", "--workers", "0",
              "--batch-size", "32", "--device", "cpu", "--run.no-tensorboard", "--out", tuned)  # fmt: skip

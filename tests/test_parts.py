@@ -78,8 +78,8 @@ def test_a_module_in_the_folder_of_the_command_is_found(tmp_path, monkeypatch):
 
 
 def test_a_package_offers_parts_by_name(monkeypatch):
-    entry = importlib.metadata.EntryPoint("stripes", "own_parts:Stripes", "maekit.masks")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == "maekit.masks" else [])
+    entry = importlib.metadata.EntryPoint("stripes", "own_parts:Stripes", "maekit.mask")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == "maekit.mask" else [])
     parts.say("stripes,shift=1")
     assert parts.find("mask", "stripes,shift=1").make((2, 4), ratio=0.5).shift == 1
     parts.say("other")

@@ -33,7 +33,8 @@ class _ParsedError(Exception):
 def commands() -> list[list[str]]:
     """The words after `maekit` of every command in the README's blocks."""
     text = README.read_text(encoding="utf-8")
-    lines = [line for block in re.findall(r"```(?:console)?\n(.*?)```", text, re.S) for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for kind, block in blocks if kind in ("", "console") for line in block.splitlines()]
     words = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
     return [line[line.index("maekit") + 1 :] for line in words if "maekit" in line]
 

@@ -18,7 +18,7 @@ import maekit
 import maekit.sklearn
 import tiny
 from maekit.config import MaskConfig, TargetConfig
-from maekit.config.verbs import DeviceOptions, EmbedOptions
+from maekit.config.verbs import EmbedOptions
 from maekit.errors import DataError, MaekitError, WeightsError
 from maekit.inference.embed import embed
 from maekit.models.encoder import ImageEncoder
@@ -58,7 +58,7 @@ def embedder(weights, **options):
 
 def test_features_are_those_of_embed(weights, photos, tmp_path):
     out = tmp_path / "features.npz"
-    embed(EmbedOptions(weights=str(weights), data=str(photos), out=str(out), device=DeviceOptions(device="cpu")))
+    embed(EmbedOptions(weights=str(weights), data=str(photos), out=str(out), device="cpu"))
     written = np.load(out)
     features = embedder(weights, batch_size=5).fit_transform(written["path"].tolist())
     assert features.dtype == np.float32

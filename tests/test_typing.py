@@ -1,7 +1,4 @@
-"""Types as users see them: a file of typical use, and of mistakes, under mypy's and pyright's strict modes.
-
-`make check` runs both over tests/typed and examples.
-"""
+"""Types as users see them: typical use, the examples, and mistakes, under mypy's and pyright's strict modes."""
 
 import importlib.util
 import json
@@ -24,6 +21,7 @@ from maekit.models.classifier import Classifier
 from maekit.weights import native
 
 TYPICAL = Path(__file__).parent / "typed" / "typical_use.py"
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 MISTAKES = """
 import torch
 
@@ -46,7 +44,8 @@ WRONG = {number for number, line in enumerate(MISTAKES.splitlines(), 1) if "  # 
 def project(tmp_path_factory):
     """A user's folder: maekit is installed beside what it needs, and the two files are the user's own."""
     project = tmp_path_factory.mktemp("user")
-    shutil.copy(TYPICAL, project)
+    for file in (TYPICAL, *EXAMPLES):
+        shutil.copy(file, project)
     (project / "mistakes.py").write_text(MISTAKES)
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(project / "venv")}))
     packages.mkdir(parents=True)
@@ -58,12 +57,13 @@ def project(tmp_path_factory):
 
 
 def wrong_lines(project, command, **environment):
-    """Numbers of the lines in mistakes.py that a checker finds wrong; it finds nothing in typical_use.py."""
+    """Numbers of the lines in mistakes.py that a checker finds wrong; it finds nothing in the other files."""
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=project, env=os.environ | environment, capture_output=True, text=True
     )
-    assert "typical_use.py:" not in done.stdout, done.stdout
     assert done.returncode == 1, done.stdout + done.stderr
+    elsewhere = [line for line in done.stdout.splitlines() if "error:" in line and "mistakes.py" not in line]
+    assert not elsewhere
     return {int(number) for number in re.findall(r"mistakes\.py:(\d+).*error", done.stdout)}
 
 
@@ -78,7 +78,11 @@ def test_mypy_takes_typical_use_and_finds_mistakes(project, pytestconfig):
     """What mypy knows of torch is kept between runs of the tests: else it takes half a minute."""
     cache = pytestconfig.cache.mkdir("mypy")
     words = ["mypy", "--config-file=", "--strict", "--follow-imports=silent", f"--cache-dir={cache}"]
-    found = wrong_lines(project, [*words, TYPICAL.name, "mistakes.py"], MYPYPATH=str(Path(maekit.__file__).parents[1]))
+    found = wrong_lines(
+        project,
+        [*words, *(file.name for file in (TYPICAL, *EXAMPLES)), "mistakes.py"],
+        MYPYPATH=str(Path(maekit.__file__).parents[1]),
+    )
     assert found >= WRONG
 
 
@@ -90,6 +94,7 @@ def test_typical_use_runs(photos, tmp_path, monkeypatch):
     monkeypatch.setitem(presets.PRETRAIN, "vit-tiny-small-data", lambda: small)
     monkeypatch.setattr(typical, "STEPS", 2)
     weights = typical.pretrained(photos, tmp_path / "run")
+    assert typical.shortly(sorted(photos.glob("*/*")), tmp_path / "shortly") > 0
     images = torch.rand(3, 3, 16, 16)
     assert typical.features(weights, images).shape == (3, 64)
     assert typical.painted(weights, images).shape == images.shape

@@ -45,6 +45,11 @@ KINDS = {
     "vit": SIZES[VIT],
     "vit, cross decoder": tiny_model(VIT, decoder=tiny.decoder_config(kind="cross")),
     "vit, oblong, 5 channels": tiny_model(VIT, image_size=(32, 48), channels=5),
+    "vit, registers, layer scale": tiny_model(VIT, register_tokens=2, layer_scale=1e-5),
+    "vit, rotary": tiny_model(VIT, positions="rotary"),
+    "vit, rotary, registers alone, layer scale, oblong": tiny_model(
+        VIT, positions="rotary", class_token=False, register_tokens=2, layer_scale=1e-5, image_size=(32, 48)
+    ),
     "swin uniform": SIZES[SWIN],
     "swin uniform, oblong, 1 channel": tiny_model(SWIN, image_size=(64, 128), channels=1),
     "swin v2 uniform": SIZES[SWIN_V2],
@@ -55,6 +60,7 @@ KINDS = {
     "swin v2 dense": tiny_model(SWIN_V2, swin_method="dense", decoder=LINEAR),
     "hiera": SIZES[HIERA],
     "hiera, whole units": tiny_model(HIERA, pool_units=True),
+    "hiera, layer scale": tiny_model(HIERA, layer_scale=1e-5),
     "hiera, cross decoder": tiny_model(HIERA, decoder=tiny.decoder_config(kind="cross")),
     "hiera, oblong, 1 channel": tiny_model(HIERA, image_size=(96, 128), channels=1),
 }

@@ -1,7 +1,7 @@
 """Parts that users bring: a mask, a target, a loss, a family of encoders, an augmentation, a probe, a source.
 
 A part is named `module:object`, or by the name under which an installed package offers it (entry points of the groups
-`maekit.masks`, `maekit.targets` and so on), either with options behind: `mypkg:Hog,bins=9`. Code is imported because a
+`maekit.mask`, `maekit.target` and so on), either with options behind: `mypkg:Hog,bins=9`. Code is imported because a
 user says so, on the command line, in a config or in Python; never because a file of weights does.
 """
 
@@ -53,7 +53,7 @@ def is_part(text: str) -> bool:
 
 def offered(kind: str) -> dict[str, metadata.EntryPoint]:
     """The parts of this kind that installed packages offer, by name."""
-    return {entry.name: entry for entry in metadata.entry_points(group=f"maekit.{kind}s")}
+    return {entry.name: entry for entry in metadata.entry_points(group=f"maekit.{kind}")}
 
 
 def name_of(part: Any) -> str:

@@ -174,6 +174,27 @@ class Converted(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Suggested(Result):
+    """One command, which is `maekit.pretrain(preset, options=options)`, and `reasons`, {words, because, basis}.
+    images_per_second: of training, timed here; seconds: of all steps by that; hours: those that were asked for."""
+
+    command: str
+    preset: str
+    options: Mapping[str, Any]
+    reasons: Sequence[Mapping[str, Any]]
+    images: int
+    looked_at: int
+    hours: float
+    steps: int
+    epochs: float
+    batch_size: int
+    images_per_second: float
+    seconds: float
+    device: str
+    machine: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Examined(Result):
     """What a source holds: images, how many were examined, images by class (None where unlabelled); mean and std per
     channel in [0, 1]; sizes in px. What no readable image can tell is None."""

@@ -211,15 +211,11 @@ def explained(path: Path, temporary: Path | None = None) -> Iterator[None]:
         yield
     except BaseException as error:
         if temporary is not None:
-            _discard(temporary)
+            with contextlib.suppress(StorageError):
+                remove(temporary)
         if isinstance(error, (OSError, safetensors.SafetensorError)):
             raise StorageError(f"{path}: cannot be written ({_reason(error)})") from None
         raise
-
-
-def _discard(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _reason(error: BaseException) -> str:

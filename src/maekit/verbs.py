@@ -31,6 +31,7 @@ from maekit.results import (
     Probed,
     Reconstructed,
     Run,
+    Suggested,
 )
 from maekit.sections import Picture, Section, Text
 
@@ -123,6 +124,25 @@ def data(options: verbs.DataOptions) -> Examined:
     from maekit.inference import doctor
 
     return doctor.run(options)
+
+
+@takes(verbs.SuggestOptions)
+def suggest(options: verbs.SuggestOptions) -> Suggested:
+    """One pretraining command for your images and this machine, with the reasons.
+
+    Looks at some images, begins the run that it has in mind, and times it. Raises DataError where no image can be read,
+    TrainingError where memory is too small for one.
+
+    Example:
+        >>> said = maekit.suggest("digits:train", hours=0.01, device="cpu")
+        >>> said.command.split()[:3], said.seconds < 60
+        (['maekit', 'pretrain', 'digits'], True)
+        >>> maekit.pretrain(said.preset, options={**said.options, "steps": 2, "out": "runs/suggested"}).steps
+        2
+    """
+    from maekit.recipes import suggest as recipe
+
+    return recipe.run(options)
 
 
 def pretrain(

@@ -9,6 +9,7 @@ import pytest
 WRONG = {
     "demo": ["demo --out", "demo --seeds 0", "demo --frobnicate 3"],
     "data": ["data", "data photos --channels 0", "data photos --picture p.txt", "data photos --gpus 2"],
+    "suggest": ["suggest", "suggest photos --hours 0", "suggest photos --device gpu", "suggest photos --epochs 3"],
     "pretrain": [
         "pretrain",
         "pretrain vit-tinny --data photos",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from maekit.presets.verbs import options_by_verb
+from maekit.presets.verbs import ALSO, options_by_verb
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -50,6 +50,7 @@ def test_options_in_documents_are_those_of_some_verb(document):
         for option in options
         for name in (*option.names, *option.negative)
     }
+    known |= {name for further in ALSO.values() for name in further}
     lines = [line for line in document.read_text(encoding="utf-8").splitlines() if not OTHER_TOOLS.search(line)]
     named = re.findall(r"`(--[a-z][\w.-]*\w)", "\n".join(lines))
     assert set(named) - known - OF_ALL == set()

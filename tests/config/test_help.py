@@ -72,6 +72,7 @@ def test_help_of_all_is_short_and_names_every_verb(capsys):
 ENCODER = re.sub(r"--model.decoder.* (?=--device)", "", shlex.join(tiny.SIZES))
 SMALL = {
     "data": "--workers 0",
+    "suggest": "--device cpu",
     "pretrain": f"{shlex.join(tiny.SIZES)} --batch-size 4 --lr 1e-3 --steps 2 --workers 0",
     "probe": "--device cpu --workers 0 --kinds knn --neighbours 2",
     "finetune": "--device cpu --batch-size 4 --lr 1e-3 --steps 2 --workers 0",

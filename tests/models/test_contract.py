@@ -185,8 +185,18 @@ def test_sizes_that_do_not_fit_name_the_nearest_that_do(kind, axis):
     ("encoder", "options"),
     [
         (VIT, {"window": 7, "swin_method": "dense", "secondary_ratio": 0.5}),
-        (SWIN, {"depth": 3, "heads": 2, "class_token": False, "register_tokens": 1, "positions": "learned"}),
-        (HIERA, {"patch_size": 8, "depth": 3, "window": 7, "swin_method": "dense", "class_token": False}),
+        (
+            SWIN,
+            {
+                "depth": 3,
+                "heads": 2,
+                "class_token": False,
+                "register_tokens": 1,
+                "positions": "rotary",
+                "layer_scale": 0.1,
+            },
+        ),
+        (HIERA, {"patch_size": 8, "depth": 3, "window": 7, "swin_method": "dense", "positions": "rotary"}),
     ],
 )
 def test_options_of_other_families_are_refused_in_one_line(encoder, options):
@@ -201,10 +211,23 @@ def test_the_encoder_is_timms_own(config):
     model = built(config).eval()
     arguments = {"embed_dim": config.width, "in_chans": config.channels, "img_size": config.image_hw, "num_classes": 0}
     if config.encoder.startswith("vit"):
-        arguments |= {"patch_size": config.patch_size, "num_heads": config.heads, "class_token": True}
+        arguments |= {"patch_size": config.patch_size, "num_heads": config.heads, "class_token": config.class_token}
+        arguments["global_pool"] = "token" if config.class_token else "avg"
     if config.encoder.startswith("swin"):
         arguments["window_size"] = config.window
-    native = timm.create_model(config.encoder, **arguments).eval()
+    name = config.encoder
+    if config.layer_scale:
+        arguments["init_values"] = config.layer_scale
+    if config.positions == "rotary":
+        name = "vit_base_patch16_rope_224" if config.layer_scale else "eva_giant_patch14_224"
+        arguments |= {
+            "num_reg_tokens": config.register_tokens, "depth": 12, "use_fc_norm": False, "mlp_ratio": 4.0,
+            "attn_type": "rope", "use_abs_pos_emb": False, "use_rot_pos_emb": True, "rope_grid_indexing": "xy",
+            "rope_temperature": 100.0,
+        }  # fmt: skip
+    elif config.register_tokens:
+        arguments["reg_tokens"] = config.register_tokens
+    native = timm.create_model(name, **arguments).eval()
     native.load_state_dict(model.encoder.state_dict(), strict=True)
     images, *_ = example(model)
     with torch.no_grad():

@@ -1,7 +1,9 @@
 """The ViT family: encoding visible patches is exactly what the native timm model does with them."""
 
 import pytest
+import timm
 import torch
+from timm.models.eva import Eva
 from torch import Tensor, nn
 
 import tiny
@@ -26,6 +28,10 @@ VARIANTS = {
     "prefix without positions": {"encoder": "vit_base_patch14_reg4_dinov2", "register_tokens": 4},
     "norm before the blocks": {"encoder": "vit_base_patch32_clip_224"},
     "deit": {"encoder": "deit3_small_patch16_224"},
+    "layer scale": {"layer_scale": 1e-5},
+    "rotary": {"positions": "rotary"},
+    "rotary, layer scale, registers": {"positions": "rotary", "layer_scale": 0.1, "register_tokens": 2},
+    "rotary, no prefix, oblong patches": {"positions": "rotary", "class_token": False, "patch_size": (4, 8)},
 }
 
 
@@ -47,8 +53,25 @@ def encode(encoder, images, masked, **options):
     return VIT.encode_visible(encoder, nn.Identity(), Shown(images, masked, split(masked)[0], **options))
 
 
+class Kept(nn.Module):
+    """Patch dropout as timm's encoders with rotary positions expect it, of what a mask hides."""
+
+    def __init__(self, visible, prefix):
+        super().__init__()
+        self.visible, self.prefix = visible, prefix
+
+    def forward(self, tokens):
+        kept = take(tokens[:, self.prefix :], self.visible)
+        return torch.cat([tokens[:, : self.prefix], kept], dim=1), self.visible
+
+
 def plainly(encoder, images, visible):
     """Embed everything as timm does, keep what is visible, run the blocks."""
+    if isinstance(encoder, Eva):
+        encoder.patch_drop = Kept(visible, encoder.num_prefix_tokens)
+        tokens = encoder.forward_features(images)
+        encoder.patch_drop = None
+        return tokens
     tokens = encoder._pos_embed(encoder.patch_embed(images))
     prefix = encoder.num_prefix_tokens
     tokens = torch.cat([tokens[:, :prefix], take(tokens[:, prefix:], visible)], dim=1)
@@ -143,6 +166,49 @@ def test_fixed_positions_are_not_trained_and_learned_ones_are():
         assert all(others)
 
 
+def test_rotary_positions_are_timms_and_of_the_names_own_size():
+    sizes = {"encoder": "vit_small_patch16_224", "width": None, "heads": None, "layer_scale": 1e-5}
+    encoder = VIT.build(tiny.model_config(positions="rotary", **sizes))
+    theirs = timm.create_model(
+        "vit_small_patch16_rope_224", img_size=(16, 24), patch_size=4, depth=3, use_fc_norm=False, num_classes=0
+    )
+    theirs.load_state_dict(encoder.state_dict(), strict=True)
+    images = torch.randn(2, 3, 16, 24)
+    assert torch.equal(theirs(images), encoder(images))
+    assert encoder.blocks[0].attn.num_heads == 6
+
+
+def test_rotary_positions_need_no_table_at_another_size():
+    small = VIT.build(tiny.model_config(positions="rotary"))
+    large = VIT.build(tiny.model_config(positions="rotary", image_size=(32, 24)))
+    large.load_state_dict(small.state_dict(), strict=True)
+    images = torch.randn(2, 3, 32, 24)
+    above = torch.arange(24).expand(2, -1)
+    masked = torch.arange(48).expand(2, -1) >= 24
+    latents = VIT.encode_visible(large, nn.Identity(), Shown(images, masked, above))
+    torch.testing.assert_close(latents.tokens, small.forward_features(images[:, :, :16]), atol=1e-5, rtol=1e-5)
+
+
+def test_order_of_patches_matters_to_rotary_positions_alone():
+    """Attention without positions is blind to order: what is equal elsewhere must differ by its place."""
+    encoder = VIT.build(tiny.model_config(positions="rotary")).eval()
+    patch, other = torch.randn(2, 1, 3, 4, 4)
+    images = torch.zeros(2, 3, 16, 24)
+    images[:, :, :4, :4] = patch
+    images[0, :, 4:8, 4:8], images[1, :, 12:, 20:] = other, other
+    class_tokens = encoder.forward_features(images)[:, 0]
+    assert not torch.allclose(class_tokens[0], class_tokens[1])
+
+
+def test_layer_scale_begins_where_it_is_told():
+    for positions, names in (("sincos", ("ls1.gamma", "ls2.gamma")), ("rotary", ("gamma_1", "gamma_2"))):
+        encoder = VIT.build(tiny.model_config(positions=positions, layer_scale=0.3))
+        factors = {name: p for name, p in encoder.named_parameters() if name.endswith(names)}
+        assert len(factors) == 6
+        assert all((p == 0.3).all() for p in factors.values())
+        assert not any("gamma" in name for name in VIT.build(tiny.model_config(positions=positions)).state_dict())
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -152,6 +218,11 @@ def test_fixed_positions_are_not_trained_and_learned_ones_are():
         ({"window": 7}, "model.window: .* leave it out"),
         ({"encoder": "deit_tiny_distilled_patch16_224"}, "plain patch and position embeddings"),
         ({"encoder": "vit_base_r50_s16_224"}, "model.encoder"),
+        ({"positions": "rotary", "image_size": (16, 22)}, "width 22 is not a multiple of the 4-px patch; take 20"),
+        ({"positions": "rotary", "width": 36, "heads": 6}, "heads whose width is a multiple of 4, not 6"),
+        ({"positions": "rotary", "encoder": "vit_base_patch32_clip_224"}, "positions rotary: .* take a plain one"),
+        ({"positions": "rotary", "encoder": "deit3_small_patch16_224"}, "positions rotary: .* take a plain one"),
+        ({"positions": "rotary", "encoder": "deit_tiny_distilled_patch16_224"}, "plain patch and position embeddings"),
     ],
 )
 def test_sizes_and_encoders_that_do_not_fit_get_one_line(changes, words):

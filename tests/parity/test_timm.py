@@ -25,12 +25,20 @@ MODELS = {
         "vit_base_patch14_dinov2", {**VIT, "img_size": 28, "patch_size": 14},
         WeightsOptions(heads=2, encoder="vit_base_patch14_dinov2"),
     ),
+    "vit, layer scale": ("vit_tiny_patch16_224", {**VIT, "init_values": 0.1}, GIVEN),
+    "vit, rotary": ("vit_small_patch16_rope_224", VIT, WeightsOptions(heads=2, image_size=32)),
+    "vit, rotary, mean, registers, no layer scale": (
+        "eva_giant_patch14_224", {**VIT, "num_reg_tokens": 2, "mlp_ratio": 4.0, "attn_type": "rope",
+        "use_abs_pos_emb": False, "use_rot_pos_emb": True, "rope_grid_indexing": "xy", "rope_temperature": 100.0},
+        WeightsOptions(heads=2, image_size=32),
+    ),
     "swin": ("swin_tiny_patch4_window7_224", {"img_size": 224, "embed_dim": 12}, WeightsOptions()),
     "swinv2": ("swinv2_tiny_window8_256", {"img_size": 64, "embed_dim": 12, "window_size": 8},
                WeightsOptions(image_size=64, encoder="swinv2_tiny_window8_256")),
     "swinv2, window 16": ("swinv2_tiny_window16_256", {"img_size": 128, "embed_dim": 12},
                           WeightsOptions(image_size=128, encoder="swinv2_tiny_window16_256")),
     "hiera": ("hiera_tiny_224", {"img_size": 64, "embed_dim": 8}, WeightsOptions()),
+    "hiera, layer scale": ("hiera_tiny_224", {"img_size": 64, "embed_dim": 8, "init_values": 0.1}, WeightsOptions()),
 }  # fmt: skip
 
 
@@ -61,13 +69,34 @@ def test_classifier_in_out_and_back(case, tmp_path):
     assert all(torch.equal(value, back.state_dict()[key]) for key, value in ours.state_dict().items())
 
 
-@pytest.mark.parametrize("case", ["vit, class token", "swin", "hiera"])
+@pytest.mark.parametrize("case", ["vit, class token", "vit, rotary", "swin", "hiera"])
 def test_encoder_in(case, tmp_path):
     name, arguments, options = MODELS[case]
     theirs = random_model(name, arguments, classes=0)
     save_file(theirs.state_dict(), tmp_path / "in.safetensors")
     ours = load(tmp_path / "in.safetensors", options)
     assert all(torch.equal(value, ours.encoder.state_dict()[key]) for key, value in theirs.state_dict().items())
+
+
+def test_rotary_vits_are_known_by_timms_hub_config(tmp_path):
+    theirs = random_model("vit_small_patch16_rope_224", {"img_size": 32, "depth": 1}, classes=0)
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    card = {"architecture": "vit_small_patch16_rope_224", "model_args": {"img_size": 32, "depth": 1}}
+    (tmp_path / "config.json").write_text(json.dumps(card))
+    ours = load(tmp_path)
+    assert (ours.config.positions, ours.encoder.blocks[0].attn.num_heads) == ("rotary", 6)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(ours.encoder(images), theirs(images))
+
+
+def test_other_rotary_encoders_of_timms_are_refused_in_one_line(tmp_path):
+    arguments = {"img_size": 28, "patch_size": 14, "embed_dim": 24, "depth": 1, "num_heads": 2, "global_pool": "token"}
+    for name, reason in (("vit_small_patch16_rope_mixed_224", "rope.freqs"), ("eva02_tiny_patch14_224", "fc1.weight")):
+        save_file(random_model(name, arguments, classes=0).state_dict(), tmp_path / "w.safetensors")
+        with pytest.raises(WeightsError, match=reason) as caught:
+            load(tmp_path / "w.safetensors", WeightsOptions(heads=2, image_size=28))
+        assert "\n" not in str(caught.value)
 
 
 def test_the_window_of_a_swin_v2_is_never_guessed(tmp_path):
@@ -118,7 +147,7 @@ def test_hub_config_tells_standardisation_and_classes(tmp_path):
     ("arguments", "classes", "reason"),
     [
         ({"reg_tokens": 2, "no_embed_class": True}, 3, "--encoder"),
-        ({"init_values": 0.1}, 3, "ls1.gamma is unexpected.*--encoder"),
+        ({"proj_bias": False}, 3, "proj.bias is missing.*--encoder"),
         ({"global_pool": "avg"}, 0, "norm follows the mean"),
         ({"img_size": (32, 16)}, 0, "--image-size"),
     ],

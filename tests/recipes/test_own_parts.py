@@ -174,4 +174,11 @@ def test_a_source_of_the_users_is_trained_on(maekit_here, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["source"] == "own_parts:Noise,seed=3"
     refused = maekit_here("data", "own_parts:Bare")
     assert refused.returncode == 1
+    assert (
+        maekit_here("data", "digit:train")
+        .stderr.splitlines()[-1]
+        .startswith(
+            "maekit: digit:train: no such file or folder, and source digit:train: there is no module digit, in "
+        )
+    )
     assert "own_parts:Bare: a source has to have path, label, read, fingerprint, classes" in refused.stderr

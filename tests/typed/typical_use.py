@@ -15,8 +15,8 @@ from maekit.sklearn import Embedder
 STEPS = 2000
 
 
-def pretrained(images: Path, out: Path) -> str:
-    """A run folder."""
+def pretrained(images: Path, out: Path) -> str | None:
+    """A run folder, and what a config of one's own made in it."""
     preset: PretrainConfig = presets.PRETRAIN["vit-tiny-small-data"]()
     config = replace(
         preset,
@@ -26,8 +26,17 @@ def pretrained(images: Path, out: Path) -> str:
         run=replace(preset.run, out=str(out)),
     )
     run = maekit.pretrain(config)
-    print(run.loss, run.complete)
+    print(run.loss, run.steps, run.complete)
     return str(run.run)
+
+
+def shortly(images: list[Path], out: Path) -> float:
+    """Every verb by keywords: a look, pretraining, a judgement, features in a file."""
+    print(maekit.data(images, workers=0).sizes)
+    run = maekit.pretrain("vit-tiny-small-data", data=images, out=out, steps=STEPS, workers=0)
+    embedded = maekit.embed(str(run.run), images, out=out / "features.npz", workers=0)
+    print(embedded.width, maekit.inspect(out).can)
+    return maekit.suggest(images, hours=0.5).seconds
 
 
 def features(weights: str | Path, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from maekit.config.classify import ClassifyConfig
+from maekit.config.data import DataConfig
 from maekit.config.model import ModelConfig, check_divides
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.schema import size
@@ -31,7 +32,8 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
     schedule, micro_batch = config.schedule, config.schedule.micro_batch_size
     if schedule.batch_size is not None:  # else it is chosen, by the images, so that it divides
         micro_batch = schedule.micro_batch(world_size)
-    _check_standardisation(config)
+    if config.data.normalise == "given":
+        given_standardisation(config.data, None if config.model is None else config.model.channels)
     if config.model is not None:
         _check_vit(config.model)
         _check_channels(config, config.model.channels)
@@ -49,19 +51,17 @@ def check_mixing(config: ClassifyConfig, micro_batch: int) -> None:
         )
 
 
-def _check_standardisation(config: PretrainConfig | ClassifyConfig) -> None:
-    data = config.data
-    if data.normalise != "given":
-        return
-    channels = config.model.channels if config.model is not None else None
+def given_standardisation(data: DataConfig, channels: int | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """--mean and --std. Raises UsageError where one is missing or does not fit the channels, where those are known."""
     for option, values in (("--mean", data.mean), ("--std", data.std)):
         if values is None:
             count = "as many numbers as channels" if channels is None else f"{channels} numbers"
             raise UsageError(f"data.normalise: given, but {option} is not; it takes {count}")
         if channels is not None and len(values) != channels:
             raise UsageError(f"{option}: {len(values)} numbers for images of {channels} channels")
-    if min(data.std or (0,)) <= 0:
+    if data.mean is None or data.std is None or min(data.std, default=0) <= 0:
         raise UsageError("--std: has to be above 0 in every channel")
+    return data.mean, data.std
 
 
 def _check_channels(config: PretrainConfig | ClassifyConfig, channels: int) -> None:

@@ -7,7 +7,6 @@ import sys
 import textwrap
 from dataclasses import MISSING
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
 
 from maekit.config.options import Option, by_name
 
@@ -25,6 +24,7 @@ _VALUES = {
     "--push": "hf:REPO",
 }
 """What stands for the value of options whose type says little."""
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
 _NAMES = 30  # columns
 _WIDEST = 110
 _LINES = 2  # of an option's help, at most
@@ -33,6 +33,7 @@ _TRAINING = "--data --val --weights --out --image-size --epochs --batch-size --l
 COMMON: dict[str, str] = {
     "demo": "--out --overwrite --seed --seeds --per-class --steps --few-label-steps",
     "data": "--data --channels --images --picture --rate --workers",
+    "suggest": "--data --hours --device --image-column",
     "pretrain": _TRAINING.format("--mask-ratio"),
     "probe": (
         "--weights --data --val --kinds --features --blocks --per-class --linear --neighbours --image-size --workers "
@@ -54,6 +55,7 @@ COMMON: dict[str, str] = {
 EXAMPLES: dict[str, str] = {
     "demo": "maekit demo --out runs/demo",
     "data": "maekit data photos/train",
+    "suggest": "maekit suggest photos/train --hours 8",
     "pretrain": "maekit pretrain {preset} --data photos/train --out runs/photos --epochs 100",
     "probe": "maekit probe --weights runs/photos --data photos/train --val photos/val",
     "finetune": "maekit finetune {preset} --weights runs/photos --data photos/train --val photos/val --out runs/tuned",
@@ -133,8 +135,7 @@ def _entry(name: str, option: Option, most: int) -> list[str]:
 def _gist(option: Option) -> str:
     """The first sentence, or all where it is of the first of several choices alone."""
     text = help_of(option)
-    choices = get_args(option.item) if get_origin(option.item) is Literal else ()
-    return text if text.partition(":")[0] in choices else first_sentence(text) + "."
+    return text if text.partition(":")[0] in option.choices else first_sentence(text) + "."
 
 
 def _cut(text: str, most: int) -> str:
@@ -150,16 +151,8 @@ def _value(name: str, option: Option) -> str:
         return ""
     if option.takes == "size":
         return "N|HxW"
-    if name in _VALUES:
-        word = _VALUES[name]
-    else:
-        choices = get_args(option.item) if get_origin(option.item) is Literal else ()
-        word = "|".join(map(str, choices)) or _metavar(option.item)
+    word = _VALUES.get(name) or "|".join(filter(None, option.choices)) or _METAVARS.get(option.item, "VALUE")
     return f"{word} ..." if option.takes == "some" else " ".join([word] * option.count)
-
-
-def _metavar(item: Any) -> str:
-    return {int: "N", float: "X", str: "TEXT"}.get(item, "VALUE")
 
 
 def _default(option: Option) -> str:

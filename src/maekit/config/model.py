@@ -10,10 +10,12 @@ from maekit.config.schema import ENCODER, POSITIVE, Annotated, Field, MaybeSize,
 from maekit.errors import ModelError
 
 Positions = Literal["sincos", "learned", "sincos1d"]
+EncoderPositions = Literal["sincos", "learned", "sincos1d", "rotary"]
 
 TIMM_ARGUMENTS = {
     "img_size": "image_size", "patch_size": "patch_size", "in_chans": "channels", "embed_dim": "width",
     "depth": "depth", "num_heads": "heads", "window_size": "window",
+    "init_values": "layer_scale",
 }  # fmt: skip
 """Arguments of `timm.create_model`, and the options that they are."""
 
@@ -67,8 +69,12 @@ class ModelConfig:
     """Whether a ViT has a class token."""
     register_tokens: Annotated[int, Field(ge=0)] = 0
     """Number of register tokens of a ViT (arXiv 2309.16588)."""
-    positions: Positions = "sincos"
-    """sincos: fixed 2-D (the paper). learned: trained from N(0, .02). sincos1d: fixed, over patch numbers (FlyEgle)."""
+    positions: EncoderPositions = "sincos"
+    """sincos: fixed 2-D (the paper). learned: trained from N(0, .02). sincos1d: fixed, over patch numbers (FlyEgle).
+    rotary: attention turns queries and keys by row and column (axial RoPE, arXiv 2403.13298); nothing is added."""
+    layer_scale: Annotated[float | None, Field(gt=0)] = None
+    """What a ViT's or Hiera's blocks add is scaled by learned factors that begin at this, such as 1e-5 (LayerScale,
+    arXiv 2103.17239). None: as the timm name says, and most have none."""
     norm_eps: Annotated[float | None, Field(gt=0)] = None
     """Added to the variance in a ViT's LayerNorm. None: as the timm name says (1e-6 but for few)."""
     window: Annotated[int | None, Field(ge=1)] = None
@@ -115,16 +121,16 @@ class MaskConfig:
     """Share of the mask units that is hidden."""
 
 
+_Target = Annotated[
+    str, part("target", "raw", "normalised"), Field(validation_alias=AliasChoices("kind", "pixels"))  # its old name
+]
+
+
 @config
 class TargetConfig:
     """What the hidden patches are compared with. No default: recipes differ, and so do the results."""
 
-    kind: Annotated[
-        str,
-        arg(aliases=("--target", "--target.pixels")),
-        part("target", "raw", "normalised"),
-        Field(validation_alias=AliasChoices("kind", "pixels")),
-    ]
+    kind: Annotated[_Target, arg(aliases=("--target", "--target.pixels"))]
     """raw: the (standardised) pixels. normalised: each patch less its mean, divided by its standard deviation.
     module:object: your own."""
     loss: Annotated[str, arg(aliases=("--loss",)), part("loss", "l2", "l1")] = "l2"

@@ -8,7 +8,8 @@ from inspect import get_annotations
 from typing import Any, Literal, Union, get_args, get_origin
 
 from maekit.config.files import group_of
-from maekit.config.schema import SIZE, WORDS
+from maekit.config.schema import SIZE, WORDS, PartOf
+from maekit.parts import is_part
 
 Takes = Literal["nothing", "one", "size", "some"]
 
@@ -19,7 +20,8 @@ class Option:
 
     path: the field's, such as data.source. names: as typed, the short one first. takes: nothing (a flag), one word (or
     a fixed `count` of them), a size of one word or two, or some words, as many as fit. item: type of each word. alone:
-    words that stand in place of all `count`. words: whether words that follow no option belong here. owner, field:
+    words that stand in place of all `count`. choices: the words it may be, where those are few. or_part: or else the
+    name of a part of the user's. words: whether words that follow no option belong here. owner, field:
     where its help stands.
     """
 
@@ -33,6 +35,8 @@ class Option:
     field: str
     default: Any = dataclasses.MISSING
     alone: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    or_part: bool = False
 
     @property
     def name(self) -> str:
@@ -52,8 +56,8 @@ class Option:
 
     def fits(self, word: str) -> bool:
         """Whether a word can be one of the some that this takes."""
-        if get_origin(self.item) is Literal:
-            return word in get_args(self.item)
+        if self.choices:
+            return word in self.choices or (self.or_part and is_part(word))
         if self.item in (int, float):
             return _is_number(word)
         return True
@@ -95,6 +99,7 @@ def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix
     aliases = [alias for marker in settings for alias in marker.aliases or ()]
     long = "--" + (prefix + own).replace("_", "-")
     takes, count, item = _arity(field.type, value)
+    bound = next((marker for marker in [*markers, *_markers_of_items(field.type)] if isinstance(marker, PartOf)), None)
     return Option(
         path=prefix + field.name,
         names=(*aliases, long),
@@ -106,6 +111,8 @@ def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix
         field=field.name,
         default=value,
         alone=_alone(field.type),
+        choices=tuple(map(str, bound.choices if bound else get_args(item) if get_origin(item) is Literal else ())),
+        or_part=bound is not None,
     )
 
 
@@ -158,6 +165,12 @@ def _markers(annotation: Any) -> list[Any]:
     if get_origin(annotation) is not tuple:
         found += [marker for member in get_args(annotation) if member is not Ellipsis for marker in _markers(member)]
     return found
+
+
+def _markers_of_items(annotation: Any) -> list[Any]:
+    """What stands beside the type of a tuple's items."""
+    bare = _bare(annotation)
+    return _markers(get_args(bare)[0]) if get_origin(bare) is tuple else []
 
 
 def _negated(name: str) -> str:

@@ -4,19 +4,20 @@ from dataclasses import KW_ONLY
 from typing import Literal
 
 from maekit.config.objects import Images, Weights, text
-from maekit.config.schema import DEVICE, WORDS, Annotated, Field, config, verb
+from maekit.config.schema import DEVICE, WORDS, Annotated, Field, config, part, verb
 from maekit.config.verbs import ColumnOptions, WeightsOptions
 
-ProbeKind = Literal["knn", "linear", "attentive"]
+_Kind = Annotated[str, part("probe", "knn", "linear", "attentive")]
 
 
 @config
 class ProbeConfig:
     """How frozen features are judged."""
 
-    kinds: Annotated[tuple[ProbeKind, ...], Field(min_length=1)] = ("knn", "linear", "attentive")
+    kinds: Annotated[tuple[_Kind, ...], Field(min_length=1)] = ("knn", "linear", "attentive")
     """knn: votes of the nearest training images. linear: one linear layer. attentive: one learned query that attends to
-    the patch tokens, then a linear layer."""
+    the patch tokens, then a linear layer. module:object: your own, a function of features [N, D], labels [N], features
+    to judge [M, D] and the number of classes, to labels [M]. Short: --probe."""
     features: tuple[Literal["pooled", "class"], ...] = ()
     """pooled: the mean of the patch tokens. class: the class token. Empty: pooled, and for --linear paper the class
     token where there is one."""

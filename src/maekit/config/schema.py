@@ -1,36 +1,20 @@
 """How every config class is made: a frozen keyword-only pydantic dataclass that refuses unknown keys."""
 
+import dataclasses
 import re
+from collections.abc import Callable
 from inspect import get_annotations
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated as Annotated
+from typing import Any, TypeVar, dataclass_transform
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
+from pydantic import Field as Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from tyro.constructors import PrimitiveConstructorSpec
 
 from maekit import parts
-
-__all__ = [
-    "CLIMBING",
-    "DEVICE",
-    "ENCODER",
-    "JITTER",
-    "POSITIVE",
-    "RISING",
-    "SIZE",
-    "WIDE",
-    "WORDS",
-    "Annotated",
-    "Field",
-    "MaybeSize",
-    "Size",
-    "config",
-    "part",
-    "size",
-    "verb",
-]
 
 T = TypeVar("T")
 
@@ -111,69 +95,42 @@ def size(value: Size) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-def _positive(value: Size | None) -> Size | None:
-    if value is not None and min(size(value)) < 1:
-        raise PydanticCustomError("size", "Input should be 1 or more")
-    return value
+def _bound(holds: Callable[[Any], object], wanted: str) -> AfterValidator:
+    """A bound that a Field cannot say in one line."""
+
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise PydanticCustomError("bound", f"Input should {wanted}")
+        return value
+
+    return AfterValidator(check)
 
 
-POSITIVE = AfterValidator(_positive)
-"""The bound of a Size, which a Field cannot say in one line for both its forms."""
-
-
-def _rising(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise PydanticCustomError("range", "Input should be a range, the smaller number first")
-    return value
-
-
-def _wide(value: object) -> object:
-    if isinstance(value, tuple) and not value[0] < value[1]:
-        raise PydanticCustomError("range", "Input should be a range, the smaller number first")
-    return value
-
-
-WIDE = AfterValidator(_wide)
-"""The bound of a range that holds more than one value, or of a word in its place."""
-
-
-RISING = AfterValidator(_rising)
-"""The bound of a pair that is a range."""
-
-
-def _climbing(values: tuple[float, ...]) -> tuple[float, ...]:
-    if any(later <= earlier for earlier, later in pairwise(values)):
-        raise PydanticCustomError("climbing", "Input should be numbers that grow, each one once")
-    return values
-
-
-CLIMBING = AfterValidator(_climbing)
-"""The bound of a list of moments."""
-
-
-def _jitter(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len(values) not in (0, 1, 3, 4):
-        raise PydanticCustomError("jitter", "Input should be one number, three or four")
-    if len(values) == 4 and values[3] > 0.5:
-        raise PydanticCustomError("jitter", "Input should have a hue, the last number, of 0.5 at most")
-    return values
-
-
-JITTER = AfterValidator(_jitter)
-"""The bound of colour jitter's strengths."""
-
-
-def _device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise PydanticCustomError("device", "Input should be auto, cpu, cuda, cuda:N or mps")
-    return name
-
-
-DEVICE = AfterValidator(_device)
+_RANGE = "be a range, the smaller number first"
+POSITIVE = _bound(lambda side: side is None or min(size(side)) >= 1, "be 1 or more")
+"""Of a Size, in both its forms."""
+RISING = _bound(lambda pair: pair[0] <= pair[1], _RANGE)
+"""Of a pair that is a range."""
+WIDE = _bound(lambda pair: not isinstance(pair, tuple) or pair[0] < pair[1], _RANGE)
+"""Of a range that holds more than one value, or of a word in its place."""
+CLIMBING = _bound(lambda moments: all(a < b for a, b in pairwise(moments)), "be numbers that grow, each one once")
+"""Of a list of moments."""
+JITTER = _bound(lambda strengths: len(strengths) in (0, 1, 3, 4), "be one number, three or four")
+"""Of colour jitter's strengths."""
+HUE = _bound(lambda strengths: max(strengths[3:], default=0) <= 0.5, "have a hue, the last number, of 0.5 at most")
+"""Of the fourth of them, where it is there."""
+DEVICE = _bound(re.compile(r"auto|cpu|mps|cuda(:\d+)?").fullmatch, "be auto, cpu, cuda, cuda:N or mps")
 """Of a device's name."""
 
 
-def part(kind: str, *choices: str) -> AfterValidator:
+@dataclasses.dataclass(frozen=True)
+class PartOf(AfterValidator):
+    """The bound of a word that is one of some choices, or names a part that the user brings."""
+
+    choices: tuple[str, ...] = ()
+
+
+def part(kind: str, *choices: str) -> PartOf:
     """The bound of a word that is one of maekit's own choices, or names a part of this kind that the user brings."""
 
     def check(text: str) -> str:
@@ -183,7 +140,7 @@ def part(kind: str, *choices: str) -> AfterValidator:
         wanted = f"Input should be {known + ', or ' if known else ''}one of your own, as module:object"
         raise PydanticCustomError("part", wanted)
 
-    return AfterValidator(check)
+    return PartOf(check, choices)
 
 
 def _architecture(text: str) -> str:

@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Literal, get_args, get_origin
 
 from maekit.config.options import Option, by_name
 from maekit.config.other_names import COUNTS_DEVICES, COUNTS_NODES, OF_TORCHRUN, OTHER_NAMES
@@ -88,9 +87,9 @@ def _ours(name: str, real: Mapping[str, Option]) -> str:
     found = next((ours for ours in other.ours if ours.split()[0] in real), None)
     if found is None:
         return ""
-    item = real[found.split()[0]].item
-    if get_origin(item) is Literal and " " not in found:
-        found += f" {'|'.join(map(str, get_args(item)))}"
+    choices = real[found.split()[0]].choices
+    if choices and " " not in found:
+        found += f" {'|'.join(choices)}"
     return f"; maekit has {found}" + (f" ({other.note})" if other.note else "")
 
 

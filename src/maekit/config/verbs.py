@@ -9,6 +9,21 @@ from maekit.config.objects import Images, PathText, SeveralImages, Weights, text
 from maekit.config.schema import DEVICE, ENCODER, POSITIVE, WIDE, WORDS, Annotated, Field, MaybeSize, config, verb
 
 
+@verb
+class SuggestOptions:
+    """One pretraining command for these images and this machine, with the reasons."""
+
+    source: Annotated[Images, arg(name="data"), WORDS]
+    """SOURCE to pretrain on. The option's name may be left out."""
+    _: KW_ONLY
+    hours: Annotated[float, Field(gt=0)] = 8.0
+    """Hours that the run may take at most: the preset's own length, or what fits."""
+    device: Annotated[str, DEVICE] = "auto"
+    """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
+    image_column: str | None = None
+    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
+
+
 @config
 class DeviceOptions:
     """Where a model is used."""

@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
 from maekit.config.options import Option, by_name
 from maekit.errors import UsageError
@@ -114,12 +113,13 @@ class _Reader:
 
     def _parted(self, option: Option, first: str) -> list[str]:
         """`0.2,1` as `0.2 1`: a comma is part of no number and no choice."""
-        return first.split(",") if option.item is not str and first.strip(",") else [first]
+        whole = option.item is str and not option.choices
+        return [first] if whole or option.fits(first) or not first.strip(",") else first.split(",")
 
     def _check_choices(self, typed: str, option: Option, given: list[str]) -> None:
         wrong = [word for word in given if not option.fits(word)]
-        if wrong and get_origin(option.item) is Literal:
-            choices = ", ".join(map(repr, get_args(option.item)))
+        if wrong and option.choices:
+            choices = ", ".join(map(repr, option.choices)) + (", or module:object" if option.or_part else "")
             raise UsageError(f"{typed}: no such choice {wrong[0]!r}, there are {choices}")
         if wrong:
             raise UsageError(f"{typed}: expects a number, got {wrong[0]!r}")
@@ -153,8 +153,7 @@ class _Reader:
 
     def _misspelt(self, option: Option) -> bool:
         """Whether the next word looks like one of an option's choices with a slip in it."""
-        choices: list[Any] = [*get_args(option.item)] if get_origin(option.item) is Literal else []
-        return bool(get_close_matches(self.rest[0], choices, n=1)) and not Path(self.rest[0]).exists()
+        return bool(get_close_matches(self.rest[0], option.choices, n=1)) and not Path(self.rest[0]).exists()
 
     def _placed(self) -> Words:
         """Loose words where they belong. Raises UsageError where their place is taken or there is none."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.config import DataConfig
+from maekit.config.beforehand import given_standardisation
 from maekit.data.decode import Range, decode
 from maekit.data.ranges import evenly_spread, known_range
 from maekit.data.sources import Source
@@ -26,11 +27,7 @@ Channels = tuple[float, ...]
 
 
 def statistics(
-    source: Source,
-    channels: int,
-    *,
-    workers: int | None = None,
-    value_range: Range | None = None,
+    source: Source, channels: int, *, workers: int | None = None, value_range: Range | None = None
 ) -> tuple[Channels, Channels]:
     """Mean and standard deviation per channel, of pixels in [0, 1], in which every image weighs the same.
 
@@ -54,7 +51,7 @@ def standardisation(config: DataConfig, source: Source, channels: int) -> tuple[
     if config.normalise == "measured":
         return statistics(source, channels, workers=config.workers, value_range=known_range(config.range))
     if config.normalise == "given":
-        return _given(config, channels)
+        return given_standardisation(config, channels)
     if channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD
     if channels == 1:
@@ -62,17 +59,6 @@ def standardisation(config: DataConfig, source: Source, channels: int) -> tuple[
     raise UsageError(
         f"data.normalise: imagenet has no mean for {channels} channels; use --normalise measured, or --normalise given"
     )
-
-
-def _given(config: DataConfig, channels: int) -> tuple[Channels, Channels]:
-    for option, values in (("--mean", config.mean), ("--std", config.std)):
-        if values is None:
-            raise UsageError(f"data.normalise: given, but {option} is not; it takes {channels} numbers")
-        if len(values) != channels:
-            raise UsageError(f"{option}: {len(values)} numbers for images of {channels} channels")
-    if config.mean is None or config.std is None or min(config.std) <= 0:
-        raise UsageError("--std: has to be above 0 in every channel")
-    return config.mean, config.std
 
 
 def moments(image: Tensor) -> NDArray[np.float64]:

@@ -49,13 +49,7 @@ class LogisticModel:
 
 
 def fit(
-    features: Tensor,
-    labels: Tensor,
-    *,
-    classes: int,
-    weight_decay: float,
-    start: LogisticModel | None = None,
-    iterations: int = 500,
+    features: Tensor, labels: Tensor, *, classes: int, weight_decay: float, start: LogisticModel | None = None
 ) -> LogisticModel:
     """The minimum of mean cross-entropy + weight_decay / 2 |weight|², by full-batch L-BFGS.
 
@@ -68,7 +62,7 @@ def fit(
         parameters = torch.cat([start.weight, start.bias[None]])
     optimizer = torch.optim.LBFGS(
         [parameters],
-        max_iter=iterations,
+        max_iter=500,
         tolerance_grad=1e-8,
         tolerance_change=1e-13,
         history_size=10,
@@ -115,12 +109,8 @@ def choose_weight_decay(
     held_out = torch.from_numpy(stratified_part(labels.cpu().numpy(), share, seed)).to(labels.device)
     if not held_out.any():
         return None
-    learnt, learnt_labels, judged, judged_labels = (
-        features[~held_out],
-        labels[~held_out],
-        features[held_out],
-        labels[held_out],
-    )
+    learnt, learnt_labels = features[~held_out], labels[~held_out]
+    judged, judged_labels = features[held_out], labels[held_out]
     best, most, model = None, -1, None
     for weight_decay in sorted(grid, reverse=True):
         model = fit(learnt, learnt_labels, classes=classes, weight_decay=weight_decay, start=model)

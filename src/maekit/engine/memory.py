@@ -1,9 +1,10 @@
 """Running out of memory, told so that a person knows what to change."""
 
+import os
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -60,3 +61,12 @@ def peak(device: torch.device) -> str:
         return f"whose tensors took {torch.cuda.max_memory_allocated(device) / 1e9:.1f} of {total / 1e9:.1f} GB"
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     return f"this process having taken {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB"
+
+
+def free(device: torch.device) -> str:
+    """Memory that nothing takes now, as words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.mem_get_info(device)[0] / 1e9:.1f} GB free"
+    with suppress(ValueError, OSError):  # where the system does not tell
+        return f"{os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.1f} GB free"
+    return "memory unknown"

@@ -32,11 +32,9 @@ class History:
 
     def write(self, record: Record) -> None:
         """Append one record and flush it."""
-        try:
+        with storage.explained(self._path):
             self._file.write((strict_json.dumps(record) + "\n").encode())
             self._file.flush()
-        except OSError as error:
-            raise StorageError(f"{self._path}: cannot be written ({error.strerror})") from None
         if self._board is not None:
             with contextlib.suppress(OSError):  # a copy, made anew when the run goes on
                 self._board.show(record)
@@ -45,15 +43,16 @@ class History:
         if self._board is not None:
             with contextlib.suppress(OSError):
                 self._board.close()
-        try:
+        with storage.explained(self._path):
             self._file.close()
-        except OSError as error:
-            raise StorageError(f"{self._path}: cannot be written ({error.strerror})") from None
 
 
 def read(path: Path) -> list[Record]:
-    """All records of a metrics.jsonl, without a torn last line."""
-    return list(_records(path))
+    """All records of a metrics.jsonl, without a torn last line; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        return [record for line in file if (record := _record(line)) is not None]
 
 
 def last(path: Path) -> Record:
@@ -65,16 +64,6 @@ def last(path: Path) -> Record:
                 if record is not None:
                     return record
     return {}
-
-
-def _records(path: Path) -> Iterator[Record]:
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            record = _record(line)
-            if record is not None:
-                yield record
 
 
 def cut_back(path: Path, step: int) -> None:
@@ -134,7 +123,7 @@ class _Board:
         self._file = (folder / name).open("wb", buffering=0)  # nothing is left to be written when it is closed
         self._records, self._event = RecordWriter(self._file), Event
         self._records.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-        for record in _records(history):
+        for record in read(history):
             self.show(record)
 
     def show(self, record: Record) -> None:

@@ -106,8 +106,8 @@ def _unpainted(blueprint: Blueprint) -> dict[str, str]:
 def _model(blueprint: Blueprint) -> str:
     """The timm name, and the sizes that differ from it."""
     config = blueprint.model
-    sizes = {"width": config.width, "depth": config.depth, "heads": config.heads, "window": config.window}
-    own = ", ".join(f"{name} {value}" for name, value in sizes.items() if value is not None)
+    sizes = ("width", "depth", "heads", "window", "register_tokens", "layer_scale")
+    own = ", ".join(f"{name.replace('_', ' ')} {getattr(config, name)}" for name in config.changed(*sizes))
     return f"{config.encoder} with {own}" if own else config.encoder
 
 

@@ -11,6 +11,7 @@ from maekit.config.verbs import DeviceOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.ranges import say_little_use
 from maekit.data.sources import Source
+from maekit.data.sources.passed_over import printable as printable
 from maekit.engine.distributed import World
 from maekit.engine.progress import counter
 from maekit.errors import WeightsError
@@ -79,11 +80,6 @@ def any_unreadable(source: Source) -> BadImages:
 def skipped(bad: BadImages) -> list[dict[str, str]]:
     """Unreadable images as answers name them."""
     return [{"path": path, "reason": reason} for path, reason in bad.found()]
-
-
-def printable(name: str) -> str:
-    """A file's name with what is no UTF-8 in it replaced, so that it can be printed and stored."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def require_finite(values: Tensor, weights: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maekit.config import ClassifierConfig, ModelConfig
 from maekit.errors import ModelError
 from maekit.models.encoder import ImageEncoder
-from maekit.models.family import Features
+from maekit.models.family import Features, has_class_token
 
 
 class Classifier(ImageEncoder):
@@ -37,7 +37,7 @@ class Classifier(ImageEncoder):
         super().__init__(config, mean=mean, std=std, drop_path=classifier.drop_path)
         if len(classes) < 2:
             raise ModelError(f"a classifier needs two classes or more; there is {', '.join(classes) or 'none'}")
-        if classifier.pooling == "class" and not getattr(self.encoder, "has_class_token", False):
+        if classifier.pooling == "class" and not has_class_token(self.encoder):
             raise ModelError(f"classifier.pooling class: {config.encoder} has no class token; take mean")
         self.classes, self.pooling = classes, classifier.pooling
         self.norm: nn.Module = nn.Identity()

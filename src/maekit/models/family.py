@@ -171,7 +171,7 @@ _OF_ALL = {"encoder", "image_size", "channels", "decoder"}
 
 # A fourth family: one file that offers one object, and one line here.
 _FAMILIES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "vit": ("VIT", ("vision_transformer", "deit"), ("VisionTransformer",)),
+    "vit": ("VIT", ("vision_transformer", "deit"), ("VisionTransformer", "Eva")),
     "swin": ("SWIN", ("swin_transformer", "swin_transformer_v2"), ("SwinTransformer", "SwinTransformerV2")),
     "hiera": ("HIERA", ("hiera",), ("Hiera",)),
 }
@@ -218,6 +218,10 @@ def grid_of(family: Family, encoder: nn.Module, config: ModelConfig) -> tuple[in
     return height // unit_height, width // unit_width
 
 
+def has_class_token(encoder: nn.Module) -> bool:
+    return getattr(encoder, "cls_token", None) is not None
+
+
 def features(
     encoder: nn.Module, images: Tensor, kind: Features = "pooled", *, blocks: int = 1, family: Family | None = None
 ) -> Tensor:
@@ -229,7 +233,7 @@ def features(
     """
     latents = (family or family_of(encoder)).encode(encoder, images, blocks=blocks)
     if kind == "class":
-        if not getattr(encoder, "has_class_token", False):
+        if not has_class_token(encoder):
             raise ModelError("features: this encoder has no class token; take pooled instead")
         return latents.tokens[:, 0]
     return latents.patches.mean(dim=1) if kind == "pooled" else latents.patches

@@ -58,7 +58,7 @@ class FusionAdapter(nn.Module):
 
 class _Hiera(Family):
     name = "hiera"
-    options = frozenset({"width", "pool_units"})
+    options = frozenset({"width", "pool_units", "layer_scale"})
 
     def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> Hiera:
         """See `Family.build`. Initialised as the paper's released masked autoencoder, which `initialise` is too."""

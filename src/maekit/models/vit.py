@@ -1,13 +1,18 @@
 """ViT encoders (timm's `vision_transformer` and `deit`): only visible patches are embedded and pass the blocks.
 
+With rotary positions (axial RoPE: arXiv 2403.13298, and 2303.11331 for masked encoders) the encoder is timm's `Eva`, of
+the sizes that the ViT's name and options say. Each image's visible patches turn by the angles of their own places.
+
 Legend: N images, L patches, V visible, K prefix tokens (class, registers), D width, T encoder tokens.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from timm.layers import LayerNorm, PatchEmbed
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -18,50 +23,81 @@ from maekit.models import positions
 from maekit.models.family import Family, Latents, Shown
 from maekit.patches import check_divides, take, take_patches
 
+_ROTARY: dict[str, Any] = {
+    "mlp_ratio": 4.0, "attn_type": "rope", "use_abs_pos_emb": False, "use_rot_pos_emb": True,
+    "rope_grid_indexing": "xy", "rope_temperature": 100.0, "use_fc_norm": False,
+}  # fmt: skip
+"""Arguments by which timm's Eva is a ViT but for its positions, whose angles are those of arXiv 2403.13298 (axial)."""
+_EVA = "eva_giant_patch14_224"  # all of its sizes are given; timm's names of rotary ViTs cannot be without layer scale
+
 
 class _ViT(Family):
     name = "vit"
     options = frozenset(
-        {"patch_size", "width", "depth", "heads", "class_token", "register_tokens", "positions", "norm_eps"}
-    )
+        {
+            "patch_size", "width", "depth", "heads", "class_token", "register_tokens", "positions", "norm_eps",
+            "layer_scale",
+        }
+    )  # fmt: skip
 
-    def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> VisionTransformer:
+    def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> VisionTransformer | Eva:
         """See `Family.build`. Initialised as arXiv 2111.06377's released code does: see `initialise`."""
         eps = {} if config.norm_eps is None else {"norm_layer": partial(LayerNorm, eps=config.norm_eps)}
-        encoder: VisionTransformer = self.create(config, drop_path_rate=drop_path, **eps)
+        encoder: VisionTransformer | Eva = self.create(config, drop_path_rate=drop_path, **eps)
         _check(encoder, config)
         initialise(encoder)
         _place(encoder, config)
         return encoder
 
     def timm_model(self, config: ModelConfig) -> tuple[str, dict[str, Any]]:
-        pooling = {"global_pool": "token"} if config.class_token else {"global_pool": "avg", "fc_norm": False}
-        tokens = {"class_token": config.class_token, "reg_tokens": config.register_tokens}
-        return config.encoder, {**config.timm_arguments(), **tokens, **pooling}
+        """See `Family.timm_model`. Its norm is before the pooling, which is by the class token where there is one."""
+        more = {"class_token": config.class_token, "global_pool": "token" if config.class_token else "avg"}
+        if config.positions != "rotary":
+            tokens = {"reg_tokens": config.register_tokens, "fc_norm": False}
+            return config.architecture, {**config.timm_arguments(), **more, **tokens}
+        plain = _plain(config)
+        heads = plain.blocks[0].attn.num_heads
+        if plain.embed_dim // heads % 4:
+            raise ModelError(
+                f"model.positions rotary: needs heads whose width is a multiple of 4, not {plain.embed_dim // heads}"
+            )
+        own: dict[str, Any] = {
+            "patch_size": plain.patch_embed.patch_size,
+            "embed_dim": plain.embed_dim,
+            "depth": len(plain.blocks),
+            "num_heads": heads,
+            "num_reg_tokens": config.register_tokens,
+        }
+        return _EVA, {**config.timm_arguments(), **more, **own, **_ROTARY}
 
     def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
         height, width = encoder.patch_embed.patch_size  # type: ignore[union-attr, misc]
         return int(height), int(width)
 
     def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
-        assert isinstance(encoder, VisionTransformer)
+        assert isinstance(encoder, VisionTransformer | Eva)
         tokens = _with_prefix(encoder, _embed(encoder, shown.images, shown.visible), shown.visible)
-        outputs, tokens = _blocks(encoder, tokens, shown.maps)
+        outputs, tokens = _blocks(encoder, tokens, shown)
         maps = tuple(encoder.norm(output) for output in outputs)
         return Latents(encoder.norm(tokens), prefix=encoder.num_prefix_tokens, index=shown.visible, maps=maps)
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`."""
-        assert isinstance(encoder, VisionTransformer)
+        assert isinstance(encoder, VisionTransformer | Eva)
         depth, prefix = len(encoder.blocks), encoder.num_prefix_tokens
         if blocks == 1:
             return Latents(encoder.forward_features(images), prefix=prefix)
         if blocks > depth:
             raise ModelError(f"features of the last {blocks} blocks: the encoder has {depth}")
         outputs = encoder.forward_intermediates(
-            images, indices=blocks, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
+            images,
+            indices=blocks,
+            return_prefix_tokens=prefix > 0,
+            norm=True,
+            output_fmt="NLC",
+            intermediates_only=True,
         )
-        # timm gives pairs (patch tokens, prefix tokens), or patch tokens alone where there is no prefix
+        # timm gives pairs (patch tokens, prefix tokens) where it is asked for the prefix
         tokens = torch.stack([torch.cat(output[::-1], dim=1) if prefix else output for output in outputs])
         return Latents(tokens.mean(dim=0), prefix=prefix)
 
@@ -91,7 +127,18 @@ def initialise(module: nn.Module) -> None:
             nn.init.normal_(parameter, std=0.02)
 
 
-def _check(encoder: nn.Module, config: ModelConfig) -> None:
+def _plain(config: ModelConfig) -> VisionTransformer:
+    """timm's ViT of the config's name and sizes, with a table of positions, without values."""
+    with torch.device("meta"):
+        encoder: VisionTransformer = VIT.create(replace(config, positions="learned"))
+    _check(encoder, config)
+    return encoder
+
+
+def _check(encoder: VisionTransformer | Eva, config: ModelConfig) -> None:
+    if isinstance(encoder, Eva):
+        _check_rotary(encoder, config)
+        return
     plain = (
         isinstance(encoder, VisionTransformer)
         and isinstance(encoder.patch_embed, PatchEmbed)
@@ -108,14 +155,29 @@ def _check(encoder: nn.Module, config: ModelConfig) -> None:
     check_divides(config.image_hw, VIT.unit(encoder, config))
 
 
-def _place(encoder: VisionTransformer, config: ModelConfig) -> None:
+def _check_rotary(encoder: Eva, config: ModelConfig) -> None:
+    """Raises ModelError where the encoder would be another than the name's but for its positions."""
+    sizes, plain = (
+        sorted(tuple(p.shape) for name, p in one.named_parameters() if name != "pos_embed")
+        for one in (encoder, _plain(config))
+    )
+    if sizes != plain:
+        raise ModelError(
+            f"model.positions rotary: {config.encoder} has parts that timm's ViT with rotary positions lacks; take a "
+            "plain one, such as vit_base_patch16_224"
+        )
+
+
+def _place(encoder: VisionTransformer | Eva, config: ModelConfig) -> None:
+    if config.positions == "rotary":  # computed by the encoder
+        return
     grid = encoder.patch_embed.grid_size
     prefix = encoder.pos_embed.shape[1] - grid[0] * grid[1]
     table = positions.table(config.positions, grid, encoder.embed_dim, prefix)
     encoder.pos_embed = nn.Parameter(table[None], requires_grad=config.positions == "learned")
 
 
-def _embed(encoder: VisionTransformer, images: Tensor, index: Tensor) -> Tensor:
+def _embed(encoder: VisionTransformer | Eva, images: Tensor, index: Tensor) -> Tensor:
     """The patch embedding of the patches in `index` alone: [N, V, D], equal to the convolution at those places."""
     projection = encoder.patch_embed.proj
     patches = take_patches(images, projection.kernel_size, index)
@@ -123,25 +185,32 @@ def _embed(encoder: VisionTransformer, images: Tensor, index: Tensor) -> Tensor:
     return encoder.patch_embed.norm(nn.functional.linear(patches, weight, projection.bias))
 
 
-def _with_prefix(encoder: VisionTransformer, tokens: Tensor, index: Tensor) -> Tensor:
+def _with_prefix(encoder: VisionTransformer | Eva, tokens: Tensor, index: Tensor) -> Tensor:
     """Positions and prefix tokens as timm's `_pos_embed` has them, for the patches in `index`: [N, K + V, D]."""
     prefix = [p.expand(tokens.shape[0], -1, -1) for p in (encoder.cls_token, encoder.reg_token) if p is not None]
-    table = encoder.pos_embed
-    placed = table.shape[1] - encoder.patch_embed.num_patches  # prefix tokens that have a position of their own
-    tokens = tokens + take(table[:, placed:], index)
-    if prefix:
-        head = torch.cat(prefix, dim=1)
-        tokens = torch.cat([head + table[:, :placed] if placed else head, tokens], dim=1)
+    if (table := encoder.pos_embed) is None:
+        tokens = torch.cat([*prefix, tokens], dim=1)
+    else:
+        placed = table.shape[1] - encoder.patch_embed.num_patches  # prefix tokens that have a position of their own
+        tokens = tokens + take(table[:, placed:], index)
+        if prefix:
+            head = torch.cat(prefix, dim=1)
+            tokens = torch.cat([head + table[:, :placed] if placed else head, tokens], dim=1)
     return encoder.norm_pre(encoder.pos_drop(tokens))
 
 
-def _blocks(encoder: VisionTransformer, tokens: Tensor, maps: tuple[int, ...]) -> tuple[list[Tensor], Tensor]:
-    outputs = [tokens] if -1 in maps else []
+def _blocks(encoder: VisionTransformer | Eva, tokens: Tensor, shown: Shown) -> tuple[list[Tensor], Tensor]:
+    """The wanted blocks' outputs, and the last one's."""
+    angles = None
+    if isinstance(encoder, Eva):  # sines and cosines of the visible places, alike for all heads
+        angles = take(encoder.rope.get_embed()[None], shown.visible)[:, None]
+    outputs = [tokens] if -1 in shown.maps else []
     for number, block in enumerate(encoder.blocks):
+        run = block if angles is None else partial(block, rope=angles)
         if encoder.grad_checkpointing and torch.is_grad_enabled():
-            tokens = checkpoint(block, tokens, use_reentrant=False)
+            tokens = checkpoint(run, tokens, use_reentrant=False)
         else:
-            tokens = block(tokens)
-        if number in maps:
+            tokens = run(tokens)
+        if number in shown.maps:
             outputs.append(tokens)
     return outputs, tokens

@@ -10,6 +10,7 @@ from maekit.config.options import Option, options_of
 VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
     "demo": (verbs.DemoOptions, None),
     "data": (verbs.DataOptions, None),
+    "suggest": (verbs.SuggestOptions, None),
     "pretrain": (PretrainConfig, presets.PRETRAIN),
     "probe": (ProbeOptions, None),
     "finetune": (ClassifyConfig, presets.FINETUNE),
@@ -22,7 +23,10 @@ VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
     "convert": (verbs.ConvertOptions, None),
 }
 """The class of each one's options, and of a training the presets."""
-ALSO = {"finetune": {"--image-size": "--classifier.image-size"}}  # scratch has it in its model
+ALSO = {
+    "finetune": {"--image-size": "--classifier.image-size"},  # scratch has it in its model
+    "probe": {"--probe": "--kinds"},
+}
 """Further names of options, by the name they stand for."""
 
 

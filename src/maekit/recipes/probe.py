@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from maekit import parts
 from maekit.config import ProbeConfig, ProbeOptions, RunConfig
 from maekit.data.loader import Batch
 from maekit.data.sources import Source, open_source
@@ -21,7 +22,7 @@ from maekit.engine.distributed import World
 from maekit.engine.evaluate import collapse, knn_predict_each, rankme
 from maekit.engine.precision import Precision
 from maekit.engine.progress import counter
-from maekit.errors import DataError, ModelError
+from maekit.errors import DataError, ModelError, UsageError
 from maekit.inference.features import Features, joined, stream
 from maekit.inference.one_pass import crop_share_of
 from maekit.models.encoder import ImageEncoder, eval_mode
@@ -139,7 +140,27 @@ def probe_features(
             weight_decay = _USUAL_WEIGHT_DECAY
         fitted = logistic.fit(vectors, labels, classes=classes, weight_decay=weight_decay)
         found["linear"] = {"top1": _share(fitted.predict(judged) == truth), "weight_decay": weight_decay}
+    for own in _own_kinds(config):
+        found[own] = {"top1": _by_own(own, train, val, classes)}
     return found
+
+
+def _own_kinds(config: ProbeConfig) -> list[str]:
+    return [kind for kind in config.kinds if kind not in ("knn", "linear", "attentive")]
+
+
+def _by_own(own: str, train: Features, val: Features, classes: int) -> float:
+    """Top-1 of a probe of the user's."""
+    parts.say(own)
+    probe = parts.find("probe", own).bound()
+    try:
+        predicted = torch.as_tensor(probe(train.vectors, train.labels, val.vectors, classes))
+    except Exception as error:
+        raise UsageError(f"probe {own}: fails ({type(error).__name__}: {error})") from error
+    if predicted.shape != val.labels.shape:
+        raise UsageError(f"probe {own}: gives {list(predicted.shape)}; it has to be one label for each of "
+                         f"{len(val.labels)} images")  # fmt: skip
+    return _share(predicted.cpu() == val.labels)
 
 
 def neighbour_counts(config: ProbeConfig, images: int) -> tuple[int, ...]:
@@ -162,11 +183,12 @@ def table(rows: Sequence[Row]) -> Table:
 def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> tuple[list[Row], dict[str, float]]:
     """kNN and the fast linear probe, over features computed in one pass for all choices; and the first one's RankMe."""
     config = trial.config
-    kinds = tuple(kind for kind in config.kinds if kind == "knn" or (kind == "linear" and config.linear == "fast"))
+    trained = {"attentive"} if config.linear == "fast" else {"attentive", "linear"}
+    kinds = tuple(kind for kind in config.kinds if kind not in trained)
     if not kinds:
         return [], {}
     train, val = _features(trial, trial.train, choices), _features(trial, trial.val, choices)
-    rows: dict[str, list[Row]] = {"knn": [], "linear": []}
+    rows: dict[str, list[Row]] = {"knn": [], "linear": [], "own": []}
     for choice in choices:
         fixed = ProbeConfig(kinds=kinds, neighbours=config.neighbours, temperature=config.temperature, seed=config.seed)
         found = probe_features(train[choice], val[choice], trial.classes, fixed, trial.model.device)
@@ -174,7 +196,8 @@ def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> tuple[list[Row], dic
             rows["knn"] += [_row("knn", choice, top1, k=k) for k, top1 in found["knn"]["by_k"].items()]
         if "linear" in found:
             rows["linear"].append(_row("linear", choice, probe="fast", **found["linear"]))
-    return rows["knn"] + rows["linear"], {"rankme": rankme(val[choices[0]].vectors)}
+        rows["own"] += [_row(own, choice, **found[own]) for own in _own_kinds(config)]
+    return rows["knn"] + rows["linear"] + rows["own"], {"rankme": rankme(val[choices[0]].vectors)}
 
 
 def _features(trial: Trial, source: Source, choices: Sequence[Choice]) -> dict[Choice, Features]:

@@ -14,7 +14,7 @@ from maekit.config.schema import size
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights.blueprint import Blueprint
-from maekit.weights.windows import rewindow
+from maekit.weights.windows import px, rewindow
 
 _EMBEDDING = "encoder.patch_embed.proj.weight"
 _TABLES = ("encoder.pos_embed", "decoder.positions")
@@ -44,7 +44,7 @@ def _resize(
     own, tables = blueprint.model.image_hw, [name for name in _TABLES if name in tensors]
     if tables and not options.resample_positions:
         raise WeightsError(
-            f"{what}: has positions for images of {_px(own)}, not {_px(wanted)}; --resample-positions resamples them"
+            f"{what}: has positions for images of {px(own)}, not {px(wanted)}; --resample-positions resamples them"
         )
     patch = (tensors[_EMBEDDING].shape[2], tensors[_EMBEDDING].shape[3])
     resampled = {name: _resample(tensors[name], own, wanted, patch) for name in tables}
@@ -103,7 +103,3 @@ def _values(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 def _cycle(own: int, channels: int) -> Tensor:
     return torch.arange(channels) % own
-
-
-def _px(image_hw: tuple[int, int]) -> str:
-    return f"{image_hw[0]}x{image_hw[1]} px"

@@ -5,13 +5,14 @@ with a decoder do not say what they predict; maekit takes raw pixels unless the 
 `--target` says otherwise, since the files released for looking at pictures predict those.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from maekit.config import TargetConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.weights import vit_sizes
-from maekit.weights.blueprint import NO_DECODER, Blueprint, mask_of, standardisation
+from maekit.weights.blueprint import NO_DECODER, Blueprint, Pooling, mask_of, standardisation
 from maekit.weights.layout import Prefixes, check_is_papers, renamed, to_theirs
 from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import Told
@@ -44,38 +45,25 @@ class _Facebook:
         return plain and ("decoder_embed.weight" in stored.shapes or stored.container == "model")
 
     def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
-        shapes = stored.shapes
-        if "decoder_embed.weight" in shapes:
-            return self._describe_autoencoder(stored, options)
-        classifier = "head.weight" in shapes
+        shapes, needed, decoder = stored.shapes, list[str](), NO_DECODER
+        masked = "decoder_embed.weight" in shapes
+        classifier = "head.weight" in shapes and not masked
         told = Told(positions="learned" if classifier else "sincos")
-        found = vit_sizes.describe(shapes, options, told, NO_DECODER)
-        if not classifier:
-            return Blueprint("encoder", found.model, *standardisation(found.model.channels), needed=tuple(found.needed))
-        return Blueprint(
-            "classifier",
-            found.model,
-            *standardisation(found.model.channels),
-            pooling="mean" if "fc_norm.weight" in shapes else "class",
-            classes=vit_sizes.numbered(shapes["head.weight"][0]),
-            needed=tuple(found.needed),
-        )
-
-    def _describe_autoencoder(self, stored: Stored, options: WeightsOptions) -> Blueprint:
-        shapes, needed = stored.shapes, list[str]()
-        told, depth = Told(positions="sincos"), vit_sizes.blocks(shapes, "decoder_blocks.")
-        decoder = vit_sizes.describe_decoder(shapes["decoder_embed.weight"][0], depth, options, told, needed)
+        if masked:
+            depth = vit_sizes.blocks(shapes, "decoder_blocks.")
+            decoder = vit_sizes.describe_decoder(shapes["decoder_embed.weight"][0], depth, options, told, needed)
         found = vit_sizes.describe(shapes, options, told, decoder)
-        pixels, assumed = target_pixels(stored, options)
-        return Blueprint(
-            "masked_autoencoder",
-            found.model,
-            *standardisation(found.model.channels),
-            target=TargetConfig(kind=pixels),
-            mask=mask_of(stored.arguments.get("mask_ratio")),
-            assumed=assumed,
-            needed=(*found.needed, *needed),
-        )
+        needed = [*found.needed, *needed]
+        plain = Blueprint("encoder", found.model, *standardisation(found.model.channels), needed=tuple(needed))
+        if masked:
+            pixels, assumed = target_pixels(stored, options)
+            target, mask = TargetConfig(kind=pixels), mask_of(stored.arguments.get("mask_ratio"))
+            return replace(plain, kind="masked_autoencoder", target=target, mask=mask, assumed=assumed)
+        if classifier:
+            pooling: Pooling = "mean" if "fc_norm.weight" in shapes else "class"
+            classes = vit_sizes.numbered(shapes["head.weight"][0])
+            return replace(plain, kind="classifier", pooling=pooling, classes=classes)
+        return plain
 
     def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
         return renamed(stored.tensors(), _NAMES, ignored=blueprint.ignored)

@@ -13,6 +13,7 @@ What is particular to it, and how it becomes a model of maekit's:
 - Its classifier reads the class token.
 """
 
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -49,42 +50,29 @@ class _FlyEgle:
         return f"{_GREY}.weight" in stored.shapes or "model.class_head.weight" in stored.shapes
 
     def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
+        shapes, needed, decoder = stored.shapes, list[str](), NO_DECODER
+        classifier = "model.class_head.weight" in shapes
         told = Told(norm_eps=1e-5, positions="sincos1d")
-        if "model.class_head.weight" in stored.shapes:
-            return self._describe_classifier(stored, options, told)
-        shapes, needed = stored.shapes, list[str]()
-        decoder = vit_sizes.describe_decoder(
-            shapes["proj.weight"][0],
-            vit_sizes.blocks(shapes, "Decoder.blocks."),
-            options,
-            told,
-            needed,
-            positions="sincos1d",
-            head="norm_conv_transpose",
-        )
-        found = vit_sizes.describe(_under("Encoder.", stored), options, told, decoder)
-        return Blueprint(
-            "masked_autoencoder",
+        if not classifier:
+            width, depth = shapes["proj.weight"][0], vit_sizes.blocks(shapes, "Decoder.blocks.")
+            particular = {"positions": "sincos1d", "head": "norm_conv_transpose"}
+            decoder = vit_sizes.describe_decoder(width, depth, options, told, needed, **particular)
+        prefix = "model." if classifier else "Encoder."
+        encoder = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+        found = vit_sizes.describe(encoder, options, told, decoder)
+        plain = Blueprint(
+            "encoder",
             found.model,
             *standardisation(found.model.channels),
-            target=TargetConfig(kind="raw"),
-            mask=MaskConfig(ratio=0.75),
-            ignored=tuple(name for name in shapes if name.startswith(_UNUSED)),
             assumed=_assumed(options),
             needed=(*found.needed, *needed),
         )
-
-    def _describe_classifier(self, stored: Stored, options: WeightsOptions, told: Told) -> Blueprint:
-        found = vit_sizes.describe(_under("model.", stored), options, told, NO_DECODER)
-        return Blueprint(
-            "classifier",
-            found.model,
-            *standardisation(found.model.channels),
-            pooling="class",
-            classes=vit_sizes.numbered(stored.shapes["model.class_head.weight"][0]),
-            assumed=_assumed(options),
-            needed=tuple(found.needed),
-        )
+        if classifier:
+            classes = vit_sizes.numbered(shapes["model.class_head.weight"][0])
+            return replace(plain, kind="classifier", pooling="class", classes=classes)
+        target, mask = TargetConfig(kind="raw"), MaskConfig(ratio=0.75)
+        ignored = tuple(name for name in shapes if name.startswith(_UNUSED))
+        return replace(plain, kind="masked_autoencoder", target=target, mask=mask, ignored=ignored)
 
     def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
         from maekit.models import positions  # brings torch
@@ -111,10 +99,6 @@ def _mask_token(weight: "Tensor", bias: "Tensor", patches: int) -> "Tensor":
     mean, std = (weight.new_tensor(values) for values in standardisation(weight.shape[1]))
     embedded = weight.sum(dim=(2, 3)) @ ((_GREY_LEVEL - mean) / std) + bias
     return embedded.repeat_interleave(patches)[: len(bias)]
-
-
-def _under(prefix: str, stored: Stored) -> dict[str, tuple[int, ...]]:
-    return {name.removeprefix(prefix): shape for name, shape in stored.shapes.items() if name.startswith(prefix)}
 
 
 def _assumed(options: WeightsOptions) -> tuple[str, ...]:

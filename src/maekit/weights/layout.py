@@ -42,12 +42,15 @@ class Layout(Protocol):
         """All tensors but the ignored ones, under maekit's own names."""
 
 
-def to_ours(name: str, prefixes: Prefixes) -> str:
-    return _replaced(name, prefixes)
+def to_ours(name: str, prefixes: Iterable[tuple[str, str]]) -> str:
+    for theirs, ours in prefixes:
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
 
 
 def to_theirs(name: str, prefixes: Prefixes) -> str:
-    return _replaced(name, ((ours, theirs) for theirs, ours in prefixes))
+    return to_ours(name, ((ours, theirs) for theirs, ours in prefixes))
 
 
 def renamed(named: Mapping[str, T], prefixes: Prefixes, *, ignored: Iterable[str] = ()) -> dict[str, T]:
@@ -65,12 +68,6 @@ def check_is_papers(tensors: Iterable[str], layout: str) -> None:
         raise WeightsError(
             f"--to {layout}: this model has {foreign}, for which that layout has no place; take --to maekit{other}"
         )
-    if "encoder.cls_token" not in names:
-        raise WeightsError(f"--to {layout}: its models have a class token, this one has none; take --to maekit")
-
-
-def _replaced(name: str, prefixes: Iterable[tuple[str, str]]) -> str:
-    for before, after in prefixes:
-        if name.startswith(before):
-            return after + name.removeprefix(before)
-    return name
+    for name, what in (("cls_token", "a class token"), ("pos_embed", "a table of positions")):
+        if f"encoder.{name}" not in names:
+            raise WeightsError(f"--to {layout}: its models have {what}, this one has none; take --to maekit")

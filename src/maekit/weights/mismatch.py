@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _NAMED = 10
 _BLOCK = re.compile(r"encoder\.((layers\.\d+\.)?blocks\.\d+)\.")
 _TOKENS = {"encoder.cls_token", "encoder.reg_token"}
+_OPTIONAL = ("encoder.pos_embed", ".ls1.gamma", ".ls2.gamma", ".gamma_1", ".gamma_2")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -82,8 +83,11 @@ def _likely_fix(
             f"the file's images have {channels} channels: maekit convert with --channels {other[1]} inflates or "
             "averages the embedding"
         )
-    if _TOKENS & {*missing, *unexpected}:
+    apart = {*missing, *unexpected}
+    if _TOKENS & apart:
         return "give the model the class and register tokens that the file has (class_token, register_tokens)"
+    if apart and all(name.endswith(_OPTIONAL) for name in apart):
+        return "give the model the positions and the layer scale that the file has (positions, layer_scale)"
     positions = {"encoder.pos_embed", "decoder.positions"}
     if misshaped and misshaped <= positions:
         return "positions of another image size: maekit convert with --image-size, --resample-positions resamples them"
@@ -100,7 +104,7 @@ def _likely_fix(
 
 
 def _fix_of_names(misshaped: set[str], missing: tuple[str, ...], unexpected: tuple[str, ...]) -> str:
-    absent, extra = (_tops(names) for names in (missing, unexpected))
+    absent, extra = ({name.partition(".")[0] for name in names} for names in (missing, unexpected))
     if not misshaped and not extra and absent <= {"decoder", "adapter"}:
         return "the file holds an encoder alone; take weights that have a decoder"
     if not misshaped and not absent and extra <= {"decoder", "adapter"}:
@@ -112,7 +116,3 @@ def _fix_of_names(misshaped: set[str], missing: tuple[str, ...], unexpected: tup
 
 def _depth(shapes: Shapes) -> int:
     return len({found[1] for found in map(_BLOCK.match, shapes) if found})
-
-
-def _tops(names: tuple[str, ...]) -> set[str]:
-    return {name.partition(".")[0] for name in names}

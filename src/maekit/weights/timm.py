@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit.config import ModelConfig
-from maekit.config.model import TIMM_ARGUMENTS
+from maekit.config.model import TIMM_ARGUMENTS, EncoderPositions
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights import vit_sizes
@@ -141,7 +141,7 @@ def _card(model: "Model", head: str) -> dict[str, Any]:
     classes, pooling = getattr(model, "classes", ()), getattr(model, "pooling", None)
     architecture, arguments = model.family.timm_model(config)
     if pooling == "mean" and "global_pool" in arguments:
-        arguments = {**arguments, "global_pool": "avg", "fc_norm": True}
+        arguments |= {"global_pool": "avg"} | {name: True for name in arguments if name.endswith("fc_norm")}
     return {
         "architecture": architecture,
         "num_classes": len(classes),
@@ -162,8 +162,11 @@ def _card(model: "Model", head: str) -> dict[str, Any]:
 
 
 def _describe_vit(stored: Stored, options: WeightsOptions, card: _Card) -> Described:
-    told = Told(heads=card.overrides().get("heads"), image_size=card.image_size())
-    named = replace(options, encoder=card.architecture)
+    rotary = "pos_embed" not in stored.shapes
+    positions: EncoderPositions = "rotary" if rotary else "learned"
+    told = Told(heads=card.overrides().get("heads"), image_size=card.image_size(), positions=positions)
+    # rotary ViTs have names of their own in timm, and in maekit those of the same sizes without
+    named = replace(options, encoder=options.encoder if rotary else card.architecture)
     return vit_sizes.describe(stored.shapes, named, told, NO_DECODER)
 
 
@@ -194,6 +197,7 @@ def _describe_hiera(stored: Stored, options: WeightsOptions, card: _Card) -> Des
     width, channels, *_ = shapes["patch_embed.proj.weight"]
     sizes = _HIERAS.get(vit_sizes.blocks(shapes, "blocks."), {})
     fields: dict[str, Any] = {"channels": channels, **card.overrides()}
+    fields["layer_scale"] = vit_sizes.layer_scale(shapes)
     name = card.architecture
     if not name and sizes:
         name = f"hiera_{sizes.get(width) or next(iter(sizes.values()))}_224"
@@ -219,7 +223,7 @@ def _family(stored: Stored) -> str:
 def _names(family: str, *, classifier: bool) -> Prefixes:
     if family == "hiera" and not classifier:
         return _HIERA_ENCODER
-    return {"vit": _VIT, "swin": _SWIN, "hiera": _HIERA}[family]
+    return {"swin": _SWIN, "hiera": _HIERA}.get(family, _VIT)
 
 
 def _plain(text: str) -> Any:

@@ -10,7 +10,7 @@ from math import isqrt
 from typing import Any
 
 from maekit.config import DecoderConfig, ModelConfig
-from maekit.config.model import Positions
+from maekit.config.model import EncoderPositions
 from maekit.config.schema import Size, size
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
@@ -55,7 +55,7 @@ class Told:
     decoder_heads: int | None = None
     image_size: Size | None = None
     norm_eps: float | None = None
-    positions: Positions = "learned"
+    positions: EncoderPositions = "learned"
 
 
 @dataclass
@@ -90,6 +90,7 @@ def describe(encoder: Shapes, options: WeightsOptions, told: Told, decoder: Deco
         register_tokens=encoder.get("reg_token", (1, 0))[1],
         positions=told.positions if width % 4 == 0 else "learned",
         norm_eps=told.norm_eps,
+        layer_scale=layer_scale(encoder),
         decoder=decoder,
         **sizes,
     )
@@ -142,6 +143,12 @@ def _prefixes(encoder: Shapes) -> tuple[int, ...]:
     """How many prefix tokens may have a position of their own, likeliest first: all, none, the class token alone."""
     class_tokens = int("cls_token" in encoder)
     return class_tokens + encoder.get("reg_token", (1, 0))[1], 0, class_tokens
+
+
+def layer_scale(encoder: Shapes) -> float | None:
+    """A start of the factors, which have their values, where every block has them; None where not."""
+    factors = [name for name in encoder if name.endswith((".ls1.gamma", ".gamma_1"))]
+    return 1e-5 if len(factors) == blocks(encoder, "blocks.") else None
 
 
 def patches_of(image_size: Size, patch: tuple[int, int]) -> int:

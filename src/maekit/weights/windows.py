@@ -46,8 +46,8 @@ def rewindow(
             continue
         if window is None:
             raise WeightsError(
-                f"{what}: has position biases for windows of {_x(old)} patches where images of {_px(wanted)} have "
-                f"{_x(new)}; {_option(changed.window or max(new))} resamples them"
+                f"{what}: has position biases for windows of {_x(old)} patches where images of {px(wanted.image_hw)} "
+                f"have {_x(new)}; {_option(changed.window or max(new))} resamples them"
             )
         resampled[name] = _resample(tensors[name], old, new)
     return changed, {**tensors, **resampled}
@@ -65,7 +65,7 @@ def _windows_or_refuse(config: ModelConfig, window: int | None, what: str) -> di
             reason = str(error).removeprefix("model.image_size: ")
             raise WeightsError(f"{what}: {reason}; or {instead}, which resamples position biases") from None
         raise WeightsError(
-            f"{what}: windows of {window} patches do not divide images of {_px(config)}; take {instead}"
+            f"{what}: windows of {window} patches do not divide images of {px(config.image_hw)}; take {instead}"
         ) from None
 
 
@@ -117,6 +117,6 @@ def _x(window: Window) -> str:
     return str(height) if height == width else f"{height}x{width}"
 
 
-def _px(config: ModelConfig) -> str:
-    height, width = config.image_hw
-    return f"{height}x{width} px"
+def px(image_hw: tuple[int, int]) -> str:
+    """A size of images in words."""
+    return f"{image_hw[0]}x{image_hw[1]} px"

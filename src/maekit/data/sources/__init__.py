@@ -20,7 +20,7 @@ from maekit.data.sources.patterns import matching
 from maekit.data.sources.shards import ShardsSource
 from maekit.data.sources.source import IMAGE_SUFFIXES, Source, home_path, is_image_name
 from maekit.data.sources.splits import chosen, find_splits, folder_of, refuse_several_splits
-from maekit.errors import DataError
+from maekit.errors import DataError, UsageError
 
 __all__ = ["Source", "find_source", "open_images", "open_source"]
 
@@ -69,7 +69,8 @@ def _recognise(text: str, image_column: str | None) -> Source:
         raise DataError(
             "no source is named; give a folder of images, a list file, .parquet, tar shards, hf:REPO@split or digits:"
         )
-    source = _opened(text, text, None, image_column) or _own(text)
+    source = _opened(text, text, None, image_column)  # one without an image counts as false
+    source = _own(text) if source is None else source
     if source is None and "@" in text:  # after what is really called so
         named, _, split = text.rpartition("@")
         source = _opened(text, named, split, image_column) if named and split else None
@@ -85,7 +86,10 @@ def _own(text: str) -> Source | None:
     if not parts.is_part(text):
         return None
     parts.say(text)
-    made = parts.find("source", text).make()
+    try:
+        made = parts.find("source", text).make()
+    except UsageError as error:
+        raise DataError(f"{text}: no such file or folder, and {error}") from error
     lacks = [name for name in ("__len__", "path", "label", "read", "fingerprint", "classes") if not hasattr(made, name)]
     if lacks:
         raise DataError(f"{text}: a source has to have {', '.join(lacks)}, as maekit.data.sources.Source describes")

@@ -57,14 +57,14 @@ class PassedOver:
         """The same, a line for each count of it and for each note."""
         counted = (("passed over", self.images), ("beside the images", self.beside))
         parts = [f"{name}: {_listed(counts)}" for name, counts in counted if counts]
-        return [_printable(line) for line in (*parts, *self.notes)]
+        return [printable(line) for line in (*parts, *self.notes)]
 
     def as_dict(self) -> dict[str, dict[str, int] | list[str]]:
         """The same for `--json`."""
         images, beside = (
-            {_printable(what): count for what, count in counts.items()} for counts in (self.images, self.beside)
+            {printable(what): count for what, count in counts.items()} for counts in (self.images, self.beside)
         )
-        return {"images": images, "beside": beside, "notes": [_printable(note) for note in self.notes]}
+        return {"images": images, "beside": beside, "notes": [printable(note) for note in self.notes]}
 
 
 def say(*sources: "Source") -> None:
@@ -73,7 +73,7 @@ def say(*sources: "Source") -> None:
         left = source.passed_over
         if words := left.words():
             level = logging.WARNING if left.images or left.notes else logging.INFO
-            _log.log(level, "%s: %s", _printable(source.text), words)
+            _log.log(level, "%s: %s", printable(source.text), words)
 
 
 def is_beside(what: str) -> bool:
@@ -99,5 +99,6 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join([*words, f"{rest} of {len(ordered) - _MOST_KINDS} other kinds"] if rest else words)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """With what is no UTF-8 in a file's name replaced, so that it can be printed and stored."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

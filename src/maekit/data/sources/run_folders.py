@@ -22,16 +22,12 @@ def is_run_folder(folder: Path, folders: Collection[str], files: Collection[str]
     ours = (_FILES & set(files)) | (_FOLDERS & set(folders))
     if "lock" in ours and _begins(folder / "lock").startswith("process "):
         return True
-    if "config.json" in ours and _holds(folder / "config.json", ("config", "computed", "versions")):
+    if "config.json" in ours and _keys(_begins(folder / "config.json")) >= {"config", "computed", "versions"}:
         return True
     if "metrics.jsonl" in ours and len(ours) > 1:
         first = _begins(folder / "metrics.jsonl").partition("\n")[0]
         return _keys(first) >= {"step", "epoch"}
     return "checkpoints" in ours and len(ours) > 1 and any((folder / "checkpoints").glob("step-*/manifest.json"))
-
-
-def _holds(file: Path, keys: tuple[str, ...]) -> bool:
-    return _keys(_begins(file)) >= set(keys)
 
 
 def _keys(text: str) -> set[str]:

@@ -11,7 +11,6 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,6 +28,7 @@ _LABEL_KEYS = ("label", "cls", "class")  # of a sample's .json
 
 _log = logging.getLogger("maekit")
 _Sample = tuple[str, int, int, int | str | None]  # the image's name, offset and size in bytes, its label
+_Index = tuple[list[_Sample], PassedOver]
 _LABELS = (".cls", ".json")
 _SECOND, _REPLACED, _ALONE = "second image in a sample", "image replaced by a later one of its name", "without an image"
 
@@ -43,8 +43,8 @@ class ShardsSource(LabelledImages):
     def __init__(self, text: str, shards: Sequence[Path]) -> None:
         self.text, self._shards = text, list(shards)
         indices = [_index(shard) for shard in shards]
-        self.passed_over = sum((index.passed_over for index in indices), PassedOver())
-        indexed = [(number, *sample) for number, index in enumerate(indices) for sample in index.samples]
+        self.passed_over = sum((passed_over for _, passed_over in indices), PassedOver())
+        indexed = [(number, *sample) for number, (samples, _) in enumerate(indices) for sample in samples]
         self._shard = np.array([sample[0] for sample in indexed], dtype=np.int32)
         self._names = Names(sample[1] for sample in indexed)
         self._offsets = np.array([sample[2] for sample in indexed], dtype=np.int64)
@@ -73,12 +73,6 @@ class ShardsSource(LabelledImages):
         return fingerprint(self.classes, self._names, self._labels, self._sizes.tolist())
 
 
-@dataclass(frozen=True)
-class _Index:
-    samples: list[_Sample]
-    passed_over: PassedOver
-
-
 def _index(shard: Path) -> _Index:
     """The samples of a shard, from the index beside it where that is of this very file."""
     beside = shard.with_name(shard.name + INDEX_SUFFIX)
@@ -91,12 +85,12 @@ def _index(shard: Path) -> _Index:
         kept = json.loads(beside.read_text(encoding="utf-8"))
         if {name: kept[name] for name in state} == state:
             samples = [_checked(*sample, end=status.st_size) for sample in kept["samples"]]
-            return _Index(samples, _counts(kept["passed_over"]))
+            return samples, _counts(kept["passed_over"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # none yet, or a damaged one
-    index = _scan(shard)
-    _keep(beside, {**state, "samples": index.samples, "passed_over": index.passed_over.as_dict()})
-    return index
+    samples, passed_over = _scan(shard)
+    _keep(beside, {**state, "samples": samples, "passed_over": passed_over.as_dict()})
+    return samples, passed_over
 
 
 def _counts(kept: dict[str, dict[str, int]]) -> PassedOver:
@@ -140,7 +134,7 @@ def _scan(shard: Path) -> _Index:
             samples = [_sample(tar, members, images) for members in _grouped(files, images, beside)]
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(f"{shard}: not an uncompressed and complete tar file ({error})") from None
-    return _Index(samples, PassedOver(+images, +beside))
+    return samples, PassedOver(+images, +beside)
 
 
 def _check_end(tar: tarfile.TarFile) -> None:

@@ -44,26 +44,21 @@ class Source(Protocol):
 
     def path(self, index: int) -> str:
         """A name by which a person finds the image."""
-        ...
 
     def label(self, index: int) -> int | None:
         """Its class; None where it has none."""
-        ...
 
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
         """The encoded image, or an array [H, W] or [H, W, C] where nothing is encoded.
 
         Raises ImageError where the bytes cannot be had.
         """
-        ...
 
     def size(self, index: int) -> int:
         """Bytes of what `read` gives, without reading it; -1 where that cannot be known."""
-        ...
 
     def fingerprint(self) -> str:
         """SHA-256 over classes, names, labels and sizes; no image is opened for it."""
-        ...
 
 
 class Names(Sequence[str]):
@@ -106,11 +101,7 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise ImageError(_reason(error)) from None
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
+        raise ImageError((getattr(error, "strerror", None) or str(error)).lower()) from None
 
 
 def file_size(path: Path) -> int:

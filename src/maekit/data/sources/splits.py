@@ -61,7 +61,8 @@ def find_splits(files: Sequence[Parts], *, by_file_name: bool) -> Splits | None:
     single: Splits | None = None
     for level in range(max((len(parts) for parts in files), default=1) - 1):
         if words := _of_folders(files, level):
-            found = _divided(words, files, level)
+            of = [words.get(parts[level]) if len(parts) > level + 1 else None for parts in files]
+            found = _splits(of, level)
             if len(found.files) > 1:
                 return found
             single = single or found
@@ -166,11 +167,6 @@ def _share_folders(files: Sequence[Parts], level: int, words: dict[str, str]) ->
     inside = {(parts[level], name) for parts in files for name in parts[level + 1 : -1] if parts[level] in words}
     of_word = Counter(name for name, _ in {(name, words[top]) for top, name in inside})
     return any(count > 1 for count in of_word.values())
-
-
-def _divided(words: dict[str, str], files: Sequence[Parts], level: int) -> Splits:
-    of = [words.get(parts[level]) if len(parts) > level + 1 else None for parts in files]
-    return _splits(of, level)
 
 
 def _of_files(files: Sequence[Parts]) -> Splits | None:
