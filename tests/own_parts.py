@@ -128,3 +128,13 @@ def nearest_mean(vectors, labels, judged, classes, power=2):
 
 def one_guess(vectors, labels, judged, classes):
     return labels[:1]
+
+
+class Upside(Flat):
+    def paint(self, images, predicted):
+        return predicted
+
+
+class Nothing:
+    def __init__(self, geometry):
+        self.geometry = geometry

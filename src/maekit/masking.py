@@ -81,6 +81,8 @@ class _EachPlane:
 def _check(mask: Mask, name: str, patches: int) -> None:
     """Raises UsageError where a user's mask breaks what training rests on."""
     keys = keys_tensor(0, torch.arange(4))
+    if not isinstance(getattr(mask, "hidden", None), int):
+        raise UsageError(f"mask {name}: has no `hidden`, the number of patches that are hidden in each image")
     try:
         masked, again, hidden = mask.draw(keys), mask.draw(keys.flip(0)).flip(0), mask.hidden
     except Exception as error:

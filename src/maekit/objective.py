@@ -47,7 +47,7 @@ def check(objective: Objective, target: TargetConfig, geometry: Geometry) -> Non
     """
     noise = torch.Generator().manual_seed(0)
     images = torch.randn(2, geometry.channels, *geometry.image_hw, generator=noise)
-    index = torch.arange(min(3, geometry.grid[0] * geometry.grid[1])).expand(2, -1)
+    index = torch.arange(min(3, geometry.grid[0] * geometry.grid[1] - 1)).expand(2, -1)
     expected = (*index.shape, objective.target.width)
     what = f"target {target.kind}"
     try:
@@ -57,11 +57,18 @@ def check(objective: Objective, target: TargetConfig, geometry: Geometry) -> Non
                 f"{what}: makes {made.dtype} {list(made.shape)} for {index.shape[1]} patches of 2 images; its width is "
                 f"{objective.target.width}, so it has to be floats {list(expected)}"
             )
+        if (paint := getattr(objective.target, "paint", None)) is not None:
+            hidden = torch.zeros(2, geometry.grid[0] * geometry.grid[1], dtype=torch.bool).index_fill(1, index[0], True)
+            painted = paint(made.float(), images, hidden, index, "visible")
+            values = geometry.patch[0] * geometry.patch[1] * geometry.channels
+            if tuple(painted.shape) != (*index.shape, values):
+                raise UsageError(f"{what}: paints {list(painted.shape)}; it has to be {[*index.shape, values]}, pixels")
         what = f"loss {target.loss}"
         loss = objective.error(torch.randn(expected, generator=noise, requires_grad=True), made.float())
-        if loss.ndim or not loss.requires_grad:
+        if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+            given = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise UsageError(
-                f"{what}: gives {list(loss.shape)}; it has to be one number that depends on the predictions"
+                f"{what}: gives {given}; it has to be one number, a tensor that depends on the predictions"
             )
     except MaekitError:
         raise

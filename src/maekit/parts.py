@@ -21,7 +21,7 @@ from maekit.errors import MaekitError, UsageError
 KINDS = ("mask", "target", "loss", "encoder", "augment", "probe", "source")
 
 _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_said: dict[str, Any] = {}  # what the user named, each with its object once it is known
+_said: dict[str, Any] = {}  # what the user named, with the object that was handed over, if one was
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def is_part(text: str) -> bool:
 
 
 def offered(kind: str) -> dict[str, metadata.EntryPoint]:
-    """The parts of this kind that installed packages offer, by name."""
-    return {entry.name: entry for entry in metadata.entry_points(group=f"maekit.{kind}")}
+    """The parts of this kind, or of any, that installed packages offer, by name."""
+    groups = KINDS if kind == "any" else (kind,)
+    return {entry.name: entry for one in groups for entry in metadata.entry_points(group=f"maekit.{one}")}
 
 
 def name_of(part: Any) -> str:
@@ -92,10 +93,11 @@ def find(kind: str, text: str) -> Part:
             f"{kind} {base}: is named by a file alone, and no code is imported because of that; if it is yours or "
             f"you trust it, say --parts {base} (in Python: parts=({base!r},))"
         )
-    if _said[base] is None:
+    value = _said[base]
+    if value is None:
         entry = None if is_part(base) else offered(kind).get(base)
-        _said[base] = _imported(kind, base) if entry is None else _loaded(entry, f"{kind} {base}")
-    return Part(text, _said[base], options)
+        value = _imported(kind, base) if entry is None else _loaded(entry, f"{kind} {base}")
+    return Part(text, value, options)
 
 
 def _base(text: str) -> str:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from maekit import parts
 from maekit.config import TargetConfig
-from maekit.errors import ModelError
+from maekit.errors import ModelError, UsageError
 from maekit.patches import split, take_patches
 
 VARIANCE_EPS = 1e-6
@@ -71,6 +71,10 @@ def build(config: TargetConfig, geometry: Geometry) -> Target:
     """The target of a config. Raises ModelError where patches cannot be normalised, UsageError for a failing part."""
     if config.kind not in ("raw", "normalised"):
         own: Target = parts.find("target", config.kind).make(geometry)
+        if not isinstance(getattr(own, "width", None), int):
+            raise UsageError(
+                f"target {config.kind}: has no `width`, the number of values that are predicted for a patch"
+            )
         return own
     return Pixels(geometry, normalised=config.kind == "normalised")
 

@@ -329,4 +329,4 @@ def _trained(run: Callable[[Recipe], Mapping[str, Any]], config: Recipe) -> Run:
 def _pictures(run: Path) -> list[Section]:
     from PIL import Image
 
-    return [Picture(Image.open(path), path.stem) for path in sorted(run.glob("pictures/*.png"))]
+    return [Picture(Image.open(path).copy(), path.stem) for path in sorted(run.glob("pictures/*.png"))]

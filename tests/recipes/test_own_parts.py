@@ -78,7 +78,7 @@ def test_its_encoder_is_used_without_them(trained, maekit_command, tmp_path):
     assert np.load(out)["vector"].shape == (360, 32)
     seen = json.loads(maekit_command("inspect", folder, "--json").stdout)
     assert seen["can"] == ["embed"]
-    assert "its target is own_parts:Means" in seen["cannot"]["reconstruct"]
+    assert "--parts own_parts:Means own_parts:huber,delta=0.5 own_parts" in seen["cannot"]["reconstruct"]
 
 
 def test_nothing_is_imported_because_of_a_file(trained):
@@ -182,3 +182,42 @@ def test_a_source_of_the_users_is_trained_on(maekit_here, tmp_path):
         )
     )
     assert "own_parts:Bare: a source has to have path, label, read, fingerprint, classes" in refused.stderr
+
+
+def test_what_weights_name_is_said_before_a_verb_is(maekit_here, trained):
+    folder, _, _ = trained
+    seen = json.loads(maekit_here("inspect", "--parts", *OWN[1::2], "--json", folder).stdout)
+    assert seen["can"] == ["embed"]
+    assert seen["cannot"]["reconstruct"] == "its target, own_parts:Means, has no method paint"
+    assert maekit.load(folder, parts=OWN[1::2]).mask.kind == OWN[1]
+
+
+def test_words_after_parts_and_kinds_are_the_sources(maekit_here, trained):
+    folder, _, _ = trained
+    done = maekit_here(
+        "probe", "--weights", folder, "--kinds", "knn", "digits:train", "--val", "digits:test", "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_branch_never_lies_in_what_is_emptied(trained, maekit_here):
+    folder, _, _ = trained
+    checkpoint = next((folder / "checkpoints").iterdir())
+    words = (*RUN, *OWN, "--branch", checkpoint, "--out", folder, "--overwrite")
+    done = maekit_here("pretrain", "vit-tiny", *words)
+    assert done.returncode == 2
+    assert "lies in --out, which --overwrite empties" in done.stderr
+    assert checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ("own_parts:Upside", "target own_parts:Upside: fails on images of noise (TypeError"),
+        ("own_parts:Nothing", "target own_parts:Nothing: has no `width`"),
+    ],
+)
+def test_a_target_is_painted_and_measured_before_the_run(own, words, maekit_here, tmp_path):
+    done = maekit_here("pretrain", "vit-tiny", *RUN, "--target", own, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert words in done.stderr

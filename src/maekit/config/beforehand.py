@@ -25,6 +25,9 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
     Raises UsageError for options that fit nothing, as where nothing says how fast or how long it learns, RunError for a
     batch that does not divide, ModelError for an image size that a ViT's patches do not divide.
     """
+    run = config.run
+    if run.overwrite and run.branch and Path(run.out).resolve() in Path(run.branch).resolve().parents:
+        raise UsageError(f"--branch {run.branch}: lies in --out, which --overwrite empties; give another --out")
     config.optimizer.actual_lr(config.schedule.images_a_step)
     if config.schedule.total_steps(1) < 1:
         raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")

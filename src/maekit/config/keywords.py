@@ -9,6 +9,7 @@ from maekit.config.arguments import RIVALS, Command, explain_unknown, require
 from maekit.config.objects import Loaded, Path, Source, named
 from maekit.config.options import options_of
 from maekit.config.schema import Size
+from maekit.errors import UsageError
 
 T = TypeVar("T")
 Part = str | Callable[..., Any]
@@ -43,12 +44,16 @@ def configured(kind: type[T], values: Mapping[str, Any], command: Command, defau
         option = names.get(command.also.get(typed, typed))
         if option is None:
             unknown.append((typed, f"{value}"))
+        elif option.path in given:
+            raise UsageError(f"{option.name}: is given twice, as {name} too; take one of them")
         else:
             given[option.path] = type(value)(map(named, value)) if type(value) in (list, tuple) else named(value)
     explain_unknown(unknown, options, command, kind if default is None else default, [])
     require(options, given)
     paths = {option.path: option for option in options}
-    cleared = {rival: nothing for path, (rival, nothing) in RIVALS.items() if path in given and rival in paths}
+    cleared = {
+        rival: nothing for path, (rival, nothing) in RIVALS.items() if given.get(path) is not None and rival in paths
+    }
     whole = {} if default is None else asdict(default)  # type: ignore[call-overload]
     for path, value in {**cleared, **given}.items():
         *groups, last = path.split(".")

@@ -5,12 +5,14 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import get_annotations
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from maekit import parts
 from maekit.config.files import group_of
 from maekit.config.schema import SIZE, WORDS, PartOf
-from maekit.parts import is_part
 
+_SOURCES = ("digits:", "hf:")  # which look like a part's name
 Takes = Literal["nothing", "one", "size", "some"]
 
 
@@ -20,9 +22,9 @@ class Option:
 
     path: the field's, such as data.source. names: as typed, the short one first. takes: nothing (a flag), one word (or
     a fixed `count` of them), a size of one word or two, or some words, as many as fit. item: type of each word. alone:
-    words that stand in place of all `count`. choices: the words it may be, where those are few. or_part: or else the
-    name of a part of the user's. words: whether words that follow no option belong here. owner, field:
-    where its help stands.
+    words that stand in place of all `count`. choices: the words it may be, where those are few. part:
+    of what kind, where it may name one of the user's. words: whether words that follow no option belong here. owner,
+    field: where its help stands.
     """
 
     path: str
@@ -36,7 +38,7 @@ class Option:
     default: Any = dataclasses.MISSING
     alone: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
-    or_part: bool = False
+    part: str = ""
 
     @property
     def name(self) -> str:
@@ -54,8 +56,11 @@ class Option:
 
     def fits(self, word: str) -> bool:
         """Whether a word can be one of the some that this takes."""
+        if self.part:
+            own = parts.is_part(word) and not word.startswith(_SOURCES) and not Path(word).exists()
+            return word in self.choices or own or word.partition(",")[0] in parts.offered(self.part)
         if self.choices:
-            return word in self.choices or (self.or_part and is_part(word))
+            return word in self.choices
         if self.item in (int, float):
             return _is_number(word)
         return True
@@ -106,7 +111,7 @@ def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix
         default=value,
         alone=_alone(field.type),
         choices=tuple(map(str, bound.choices if bound else get_args(item) if get_origin(item) is Literal else ())),
-        or_part=bound is not None,
+        part=bound.kind if bound else "",
     )
 
 

@@ -120,6 +120,11 @@ class PartOf(AfterValidator):
     """The bound of a word that is one of some choices, or names a part that the user brings."""
 
     choices: tuple[str, ...] = ()
+    kind: str = ""
+
+
+PART_NAME = PartOf(lambda text: text, (), "any")
+"""Of the name of a part, of whatever kind."""
 
 
 def part(kind: str, *choices: str) -> PartOf:
@@ -132,7 +137,7 @@ def part(kind: str, *choices: str) -> PartOf:
         wanted = f"Input should be {known + ', or ' if known else ''}one of your own, as module:object"
         raise PydanticCustomError("part", wanted)
 
-    return PartOf(check, choices)
+    return PartOf(check, choices, kind)
 
 
 def _architecture(text: str) -> str:

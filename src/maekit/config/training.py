@@ -6,7 +6,7 @@ from typing import Literal
 from tyro.conf import arg
 
 from maekit.config.objects import PathText, text
-from maekit.config.schema import CLIMBING, DEVICE, Annotated, Field, config
+from maekit.config.schema import CLIMBING, DEVICE, PART_NAME, Annotated, Field, config
 from maekit.errors import RunError, UsageError
 
 _STEPS_AN_EPOCH = 30  # that are enough for the recipe's batch, as on 123,000 images in batches of 4,096
@@ -206,7 +206,7 @@ class RunConfig:
     beside them; None: none. A run of fewer than 6 / (1 - decay) steps takes a faster one, and says so."""
     tensorboard: bool = True
     """Write tensorboard/ beside metrics.jsonl."""
-    parts: Annotated[tuple[str, ...], arg(aliases=("--parts",))] = ()
+    parts: Annotated[tuple[Annotated[str, PART_NAME], ...], arg(aliases=("--parts",))] = ()
     """Your own parts, module:object, that the weights it starts from name: no code is imported because of a file."""
     hang_timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds a distributed process waits for the others before the job ends."""

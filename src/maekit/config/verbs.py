@@ -6,7 +6,19 @@ from typing import Literal
 from tyro.conf import arg
 
 from maekit.config.objects import Images, PathText, SeveralImages, Weights, text
-from maekit.config.schema import DEVICE, ENCODER, POSITIVE, WIDE, WORDS, Annotated, Field, MaybeSize, config, verb
+from maekit.config.schema import (
+    DEVICE,
+    ENCODER,
+    PART_NAME,
+    POSITIVE,
+    WIDE,
+    WORDS,
+    Annotated,
+    Field,
+    MaybeSize,
+    config,
+    verb,
+)
 
 
 @verb
@@ -57,7 +69,7 @@ class WeightsOptions:
     """Give a Swin attention windows of this many patches; its position biases are resampled. None: as they are."""
     channels: Annotated[int | None, Field(ge=1)] = None
     """Inflate or average the patch embedding to this many channels."""
-    parts: tuple[str, ...] = ()
+    parts: tuple[Annotated[str, PART_NAME], ...] = ()
     """Your own parts, module:object, that W names: no code is imported because of a file."""
 
 

@@ -113,7 +113,7 @@ class Reader:
     def _check_choices(self, typed: str, option: Option, given: list[str]) -> None:
         wrong = [word for word in given if not option.fits(word)]
         if wrong and option.choices:
-            choices = ", ".join(map(repr, option.choices)) + (", or module:object" if option.or_part else "")
+            choices = ", ".join(map(repr, option.choices)) + (", or module:object" if option.part else "")
             raise UsageError(f"{typed}: no such choice {wrong[0]!r}, there are {choices}")
         if wrong:
             raise UsageError(f"{typed}: expects a number, got {wrong[0]!r}")

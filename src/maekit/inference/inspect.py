@@ -56,7 +56,7 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
     config = blueprint.model
     target_unknown = any(remark.startswith("target") for remark in blueprint.assumed)
     pixels = blueprint.target.kind if blueprint.target else None
-    cannot = _CANNOT[blueprint.kind] | _unpainted(blueprint)
+    cannot = _CANNOT[blueprint.kind] | _in_want_of_parts(blueprint)
     return {
         "file": str(source.path),
         "layout": layout.name,
@@ -84,15 +84,18 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
     }
 
 
-def _unpainted(blueprint: Blueprint) -> dict[str, str]:
-    """Why a masked autoencoder cannot reconstruct, where its target is one of the user's and paints nothing."""
-    target = blueprint.target
-    if target is None or target.kind in ("raw", "normalised"):
-        return {}
-    if not parts.said(target.kind):
-        return {"reconstruct": f"its target is {target.kind}, which --parts {target.kind} would let it paint if it can"}
-    if not hasattr(parts.find("target", target.kind).value, "paint"):
-        return {"reconstruct": f"its target, {target.kind}, has no method paint"}
+def _in_want_of_parts(blueprint: Blueprint) -> dict[str, str]:
+    """Why verbs cannot, where W names parts of the user's that were not said, or a target that paints nothing."""
+    family, target, mask = blueprint.model.encoder.rpartition(":")[0], blueprint.target, blueprint.mask
+    if family and not parts.said(family):
+        return dict.fromkeys(_VERBS, f"its encoder is {family}'s, which --parts {family} lets it build")
+    named = () if target is None or mask is None else (target.kind, target.loss, mask.kind)
+    unsaid = [name for name in named if parts.is_part(name) and not parts.said(name)]
+    if unsaid:
+        return {"reconstruct": f"it needs {', '.join(unsaid)}: --parts {' '.join(unsaid)}"}
+    kind = "" if target is None else target.kind
+    if parts.is_part(kind) and not hasattr(parts.find("target", kind).value, "paint"):
+        return {"reconstruct": f"its target, {kind}, has no method paint"}
     return {}
 
 

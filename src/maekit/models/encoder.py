@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,8 @@ class ImageEncoder(nn.Module):
         ModelError where images do not fit the model, or a class token is asked of an encoder that has none.
         """
         self.check_images(images)
+        if kind not in get_args(Kind):
+            raise ModelError(f"features: no such kind {kind!r}, there are {', '.join(get_args(Kind))}")
         with eval_mode(self):
             return self._features(self.standardise(images.to(self.device, non_blocking=True)), kind, blocks).float()
 

@@ -74,9 +74,10 @@ def warnings(plan: Plan, schedule: ScheduleConfig, *, from_nothing: bool) -> Ite
     """What a person should know of a run before it takes its time, each with what to change."""
     made_for = schedule.recipe_images
     if from_nothing and plan.images * _FAR_FEWER < made_for:
+        other = "vit-tiny-small-data is made for so few, or " if made_for > 1000 else ""
         yield (
-            f"{plan.images:,} images are few to start from nothing with a recipe for {made_for:,}: "
-            "vit-tiny-small-data is made for so few, or go on from weights by --weights"
+            f"{plan.images:,} images are few to start from nothing with a recipe for {made_for:,}: {other}go on from "
+            "weights by --weights"
         )
     if plan.batch_size > plan.images:
         yield (

@@ -194,6 +194,7 @@ def _passes(config: PretrainConfig, micro: int, passes: int) -> float:
     """Images a second over the later half of some passes; workers have loaded ahead of the first ones."""
     schedule = replace(config.schedule, steps=passes, batch_size=micro, micro_batch_size=micro)
     validation = replace(config.validation, every=1e9)  # at the end alone
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -204,4 +205,4 @@ def _passes(config: PretrainConfig, micro: int, passes: int) -> float:
     except Stopped as stopped:
         raise KeyboardInterrupt from stopped
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
+
 from maekit import parts
 from maekit.config import ClassifyConfig, DataConfig, PretrainConfig, files
 from maekit.config.data import crop_share_for
@@ -14,6 +16,7 @@ from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.ranges import known_range, resolved, say_little_use
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
+from maekit.data.transforms import train_transform
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
@@ -63,6 +66,10 @@ class Training(ABC, Generic[Recipe, Model]):
         self.model.crop_share, self.model.value_range = share, known_range(data.range)
         self.model.recompute_activations(run.checkpoint_activations)
         self.stages = schedule.sizes(self.model.config.image_hw, self.plan.steps)
+        if config.augment.own:  # before workers do, whose mistakes come late
+            height, width = self.model.config.image_hw
+            noise = torch.randint(256, (self.model.config.channels, height, width), dtype=torch.uint8)
+            train_transform(config.augment, (height, width))(noise, 0, 0, 0, 0)
         self.task = self.make_task()
 
     @abstractmethod

@@ -86,6 +86,10 @@ def _change_channels(blueprint: Blueprint, tensors: dict[str, Tensor], channels:
         raise WeightsError(f"{what}: each of its {own} channels has tokens of its own: --channels cannot change them")
     if model.decoder.head != "linear" and blueprint.kind == "masked_autoencoder":
         raise WeightsError(f"{what}: --channels cannot change what a {model.decoder.head} head predicts; leave it out")
+    if blueprint.target is not None and blueprint.target.kind not in ("raw", "normalised"):
+        raise WeightsError(f"{what}: --channels cannot change what predicts {blueprint.target.kind}; --part encoder")
+    if _EMBEDDING not in tensors:
+        raise WeightsError(f"{what}: {model.encoder} has no patch embedding whose channels could be changed")
     adapted = {**tensors, _EMBEDDING: _input_channels(tensors[_EMBEDDING], channels)}
     for name in ("decoder.head.1.weight", "decoder.head.1.bias", "decoder.head.weight", "decoder.head.bias"):
         if name in tensors:

@@ -25,7 +25,7 @@ class _Maekit:
     name = "maekit"
 
     def recognises(self, stored: Stored) -> bool:
-        return FACTS in stored.metadata and "encoder.patch_embed.proj.weight" in stored.shapes
+        return FACTS in stored.metadata and any(name.startswith("encoder.") for name in stored.shapes)
 
     def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
         return blueprint.loaded(stored.metadata[FACTS], str(stored.path))

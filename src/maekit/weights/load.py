@@ -1,16 +1,17 @@
 """From W, however it is written, to a model."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from maekit import parts
 from maekit.config.objects import given_weights
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
+from maekit.parts import say
 from maekit.weights import mismatch, native
 from maekit.weights.adapt import adapt
 from maekit.weights.blueprint import Blueprint
@@ -23,20 +24,24 @@ log = logging.getLogger("maekit")
 
 
 def load(
-    weights: str | PathLike[str] | native.Model, options: WeightsOptions | None = None, *, decoder: bool = True
+    weights: str | PathLike[str] | native.Model,
+    options: WeightsOptions | None = None,
+    *,
+    decoder: bool = True,
+    parts: Sequence[str] = (),
 ) -> native.Model:
     """The model that W holds, on the CPU, in eval mode: MaskedAutoencoder, Classifier, or ImageEncoder without either.
 
     weights: a run folder, a .safetensors file, a Hugging Face or timm folder, hf:REPO, or a .pt or .pth in a known
     layout; or a model, which is copied. options: what foreign weights leave unsaid, another image size, window or
-    number of channels, which parts of the user's may be imported. decoder: False takes the encoder alone of a masked
-    autoencoder; some sizes are for whole images only. Every tensor is used or known to be unused. Raises WeightsError
-    in one line: nothing there, an unknown layout, a pickle that would run code, an option that must be given, tensors
-    that do not fit (the first ten, and the likely fix); UsageError where W names a part that the options do not. An
-    encoder alone needs no mask, target or loss.
+    number of channels. decoder: False takes the encoder alone of a masked autoencoder, which needs no mask, target or
+    loss; some sizes are for whole images only. parts: names of the user's own that may be imported for it. Every
+    tensor is used or known to be unused. Raises WeightsError in one line: nothing there, an unknown layout, a pickle
+    that would run code, an option that must be given, tensors that do not fit (the first ten, and the likely fix);
+    UsageError where W names a part that was not said.
     """
     options, weights = options or WeightsOptions(), given_weights(weights)
-    parts.say(*options.parts)
+    say(*options.parts, *parts)
     source = read(weights)
     layout, blueprint = identify(source, options)
     if blueprint.needed:

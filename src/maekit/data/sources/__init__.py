@@ -83,7 +83,7 @@ def _recognise(text: str, image_column: str | None) -> Source:
 
 def _own(text: str) -> Source | None:
     """A source of the user's own, `module:object` with options behind it."""
-    if not parts.is_part(text):
+    if not parts.is_part(text) and text.partition(",")[0] not in parts.offered("source"):
         return None
     parts.say(text)
     try:

@@ -32,7 +32,7 @@ log = logging.getLogger("maekit")
 
 def of_object(text: str, value: Any, image_column: str | None) -> Source:
     """The source that a data set of `datasets`, a list of paths or of (path, label), or anything map-style is."""
-    if type(value).__module__.partition(".")[0] == "datasets":
+    if hasattr(value, "with_format") and hasattr(value, "features"):  # of `datasets`
         return HubSource(text, image_column, value)
     if isinstance(value, Sequence):
         pairs = [item if isinstance(item, tuple) and len(item) == 2 else (item, -1) for item in value]
