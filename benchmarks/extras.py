@@ -30,7 +30,7 @@ EXTRAS = {
     "layer scale 1e-5": "--model.layer-scale 1e-5",
     "4 register tokens": "--model.register-tokens 4",
     "rotary positions": "--model.positions rotary",
-    "resolutions 16, 24, 32": "--schedule.resolutions 0:16 0.4:24 0.7:32",
+    "resolutions 16, 24, 32": "--schedule.resolutions 16 0.4 24 0.7",
     "a token for each channel": "--model.channel-tokens",
 }
 

@@ -436,6 +436,7 @@ def test_images_in_memory_are_seen_as_files_are(here):
 # A good guest
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_nothing_of_the_program_is_changed(capsys, monkeypatch):
     torch.manual_seed(1)

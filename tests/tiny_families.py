@@ -50,6 +50,15 @@ KINDS = {
     "vit, rotary, registers alone, layer scale, oblong": tiny_model(
         VIT, positions="rotary", class_token=False, register_tokens=2, layer_scale=1e-5, image_size=(32, 48)
     ),
+    "vit, channel tokens": tiny_model(VIT, channel_tokens=True, image_size=(16, 24)),
+    "vit, channel tokens, 5 channels, registers, cross decoder": tiny_model(
+        VIT,
+        channel_tokens=True,
+        channels=5,
+        register_tokens=2,
+        image_size=16,
+        decoder=tiny.decoder_config(kind="cross"),
+    ),
     "swin uniform": SIZES[SWIN],
     "swin uniform, oblong, 1 channel": tiny_model(SWIN, image_size=(64, 128), channels=1),
     "swin v2 uniform": SIZES[SWIN_V2],

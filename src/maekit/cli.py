@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from difflib import get_close_matches
+from importlib import metadata
 from inspect import cleandoc
 from typing import Any, NoReturn
 
 from maekit import presets, strict_json, verbs
+from maekit.calling import command_of
 from maekit.config import help as short_help
 from maekit.config.arguments import parse
 from maekit.config.options import options_of
@@ -34,7 +36,7 @@ def main(words: list[str] | None = None) -> int:
             print(_overview())
             return 0
         if words[0] == "--version":
-            print(_version())
+            print(f"maekit {metadata.version('maekit')}")
             return 0
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             result = _call(_check_verb(words[0]), words[1:])
@@ -70,8 +72,7 @@ def _resuming(words: list[str], run: str) -> str:
 
 def _take(words: list[str], flag: str) -> bool:
     found = flag in words
-    while flag in words:
-        words.remove(flag)
+    words[:] = [word for word in words if word != flag]
     return found
 
 
@@ -83,7 +84,7 @@ def _call(verb: str, words: list[str]) -> Result:
     kind, table = OPTIONS[verb]
     if table is not None:
         return VERBS[verb](_preset_config(verb, words, table, kind))
-    options: Any = parse(kind, words, verbs.command_of(verb, description=_summary(verb)))
+    options: Any = parse(kind, words, command_of(verb, description=_summary(verb)))
     values = {field.name: (getattr(options, field.name), field.default) for field in fields(options)}
     return VERBS[verb](**{name: value for name, (value, default) in values.items() if value != default})
 
@@ -120,7 +121,7 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
         raise UsageError(f"{verb}: the preset comes first, then the options: maekit {verb} {preset} {rest}")
     default = presets.find(table, kind, words[0])
     description = cleandoc(table[words[0]].__doc__ or "") if words[0] in table else _summary(verb)
-    return parse(kind, words[1:], verbs.command_of(verb, words[0], description), default)
+    return parse(kind, words[1:], command_of(verb, words[0], description), default)
 
 
 def _presets_help(verb: str, table: dict[str, Callable[[], Any]], kind: type[Any]) -> str:
@@ -146,12 +147,6 @@ def _overview() -> str:
         "  --debug      the whole traceback of an error\n\n"
         "exit codes: 0 done, 1 failed, 2 bad usage, 75 stopped by a signal after saving (continue with --resume)"
     )
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"maekit {version('maekit')}"
 
 
 def entry() -> NoReturn:

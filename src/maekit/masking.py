@@ -32,12 +32,15 @@ class Mask(Protocol):
         """One mask an image: keys [N] int64 → masked [N, L] bool on the keys' device; equal keys, equal masks."""
 
 
-def build(config: MaskConfig, grid: tuple[int, int]) -> Mask:
+def build(config: MaskConfig, grid: tuple[int, int], planes: int = 1) -> Mask:
     """The mask of a config for a grid of (rows, columns) patches.
 
+    planes: channels that lie one below the other in the grid; each is hidden by a mask of its own, of equal share.
     Raises ModelError where grid and mask do not fit, or nothing would be hidden or visible; UsageError for a part of
     the user's that does not keep to `Mask`.
     """
+    if planes > 1:
+        return _EachPlane(build(config, (grid[0] // planes, grid[1])), planes)
     if config.kind in _DRAWS:
         return _Drawn(config, grid, _hidden_count(config, grid))
     own: Mask = parts.find("mask", config.kind).make(grid=grid, ratio=config.ratio)
@@ -45,9 +48,9 @@ def build(config: MaskConfig, grid: tuple[int, int]) -> Mask:
     return own
 
 
-def draw(config: MaskConfig, grid: tuple[int, int], keys: Tensor) -> Tensor:
-    """Masks of a config, drawn once: keys [N] int64 → masked [N, L] bool."""
-    return build(config, grid).draw(keys)
+def draw(config: MaskConfig, grid: tuple[int, int], keys: Tensor, planes: int = 1) -> Tensor:
+    """Masks of a config, drawn once: keys [N] int64 → masked [N, L] bool. planes: as `build` has them."""
+    return build(config, grid, planes).draw(keys)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,21 @@ class _Drawn:
 
     def draw(self, keys: Tensor) -> Tensor:
         return _DRAWS[self.config.kind](self, keys)
+
+
+@dataclass(frozen=True)
+class _EachPlane:
+    one: Mask
+    planes: int
+
+    @property
+    def hidden(self) -> int:
+        return self.one.hidden * self.planes
+
+    def draw(self, keys: Tensor) -> Tensor:
+        planes = torch.arange(self.planes, device=keys.device).repeat(len(keys))
+        each = self.one.draw(keys_tensor(keys.repeat_interleave(self.planes), planes))
+        return each.reshape(len(keys), -1)
 
 
 def _check(mask: Mask, name: str, patches: int) -> None:

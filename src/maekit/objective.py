@@ -17,16 +17,17 @@ from maekit.targets import Error, Geometry, Target
 
 @dataclass(frozen=True)
 class Objective:
-    """mask: draws what is hidden. target: makes what is predicted. error: compares the two."""
+    """mask: draws what is hidden. target: makes what is predicted. error: compares the two. geometry: of both."""
 
     mask: Mask
     target: Target
     error: Error
+    geometry: Geometry
 
     def loss(self, images: Tensor, predicted: Tensor, index: Tensor) -> Tensor:
         """images [N, C, H, W] standardised, predicted [N, Q, P], index [N, Q] int64, of which patches → a scalar."""
         with torch.no_grad():
-            target = self.target.make(images, index).float()
+            target = self.target.make(self.geometry.seen(images), index).float()
         return self.error(predicted.float(), target)
 
 
@@ -35,7 +36,8 @@ def build(mask: MaskConfig, target: TargetConfig, units: tuple[int, int], geomet
 
     Raises what `masking.build` and `targets.build` raise.
     """
-    return Objective(masking.build(mask, units), targets.build(target, geometry), targets.error_of(target))
+    drawn = masking.build(mask, units, geometry.planes)
+    return Objective(drawn, targets.build(target, geometry), targets.error_of(target), geometry)
 
 
 def check(objective: Objective, target: TargetConfig, geometry: Geometry) -> None:

@@ -19,6 +19,8 @@ from maekit.patches import split, take_patches
 VARIANCE_EPS = 1e-6
 """Added to a patch's variance before the root, as in the paper's released code."""
 
+_APART = 10_000  # patches, from one channel to the next
+
 Statistics = Literal["original", "visible"]
 
 
@@ -27,7 +29,8 @@ class Geometry:
     """The images that a target is made of, and the patches they are cut into.
 
     image_hw: height and width in pixels; patch: those of a patch; grid: rows and columns of patches; mean, std: per
-    channel, by which images in [0, 1] were standardised.
+    channel, by which images in [0, 1] were standardised. planes: with channel tokens, the channels of an image, which
+    lie one below the other in an image of one channel; else 1.
     """
 
     image_hw: tuple[int, int]
@@ -36,6 +39,11 @@ class Geometry:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    planes: int = 1
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] as they are cut into patches: [N, channels, *image_hw], a view."""
+        return images.reshape(len(images), self.channels, *self.image_hw)
 
 
 class Target(Protocol):
@@ -106,7 +114,8 @@ class Pixels:
         visible, _ = split(masked)
         mean, std = statistics(take_patches(images, patch, visible))
         number = torch.arange(masked.shape[1], device=images.device)
-        places = torch.stack([number // columns, number % columns], dim=1).float()
+        away = _APART * (number * self._geometry.planes // len(number))  # other channels are no neighbours
+        places = torch.stack([number // columns + away, number % columns], dim=1).float()
         weights = torch.cdist(places[index], places[visible]).pow(-2)  # [N, Q, V]
         weights = weights / weights.sum(dim=2, keepdim=True)
         return predicted * (weights @ std) + weights @ mean

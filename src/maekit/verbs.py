@@ -8,18 +8,15 @@ named here. Progress and log lines go to standard error, nothing to standard out
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
-from functools import wraps
-from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, cast, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from maekit import presets
+from maekit.calling import command_of, or_of_tensors, takes, to_terminal
 from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, beforehand, objects, verbs
-from maekit.config.arguments import Command
 from maekit.config.keywords import Common, configured
 from maekit.errors import Stopped, UsageError
-from maekit.presets.verbs import ALSO, VERBS, documented, options_by_verb
+from maekit.presets.verbs import VERBS
 from maekit.results import (
     Classified,
     Converted,
@@ -36,61 +33,12 @@ from maekit.results import (
 from maekit.sections import Picture, Section, Text
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
-    from maekit.models.mae import MaskedAutoencoder
-    from maekit.targets import Statistics
-
-P = ParamSpec("P")
-Options = TypeVar("Options")
-R = TypeVar("R")
 Recipe = TypeVar("Recipe", PretrainConfig, ClassifyConfig)
 
 _LEARNED_FROM = "labelled images to train on"
 _JUDGED_BY = "labelled images to judge by; or hold some out: --val-split 0.1"
-
-
-def command_of(verb: str, preset: str = "", description: str = "") -> Command:
-    """What help, and the answers to mistakes, have to know of a verb."""
-    return Command(verb, f"maekit {verb} {preset}".strip(), description, ALSO.get(verb, {}), options_by_verb)
-
-
-def takes(kind: Callable[P, Options]) -> Callable[[Callable[[Options], R]], Callable[P, R]]:
-    """Decorator: a function of options becomes one with each of them as a parameter, the first ones by place."""
-    options = cast("type[Options]", kind)
-
-    def decorate(work: Callable[[Options], R]) -> Callable[P, R]:
-        signature = Signature(_parameters(options), return_annotation=get_type_hints(work)["return"])
-
-        @wraps(work)
-        def verb(*arguments: P.args, **named: P.kwargs) -> R:
-            placed = signature.bind_partial(*arguments).arguments
-            if twice := placed.keys() & named.keys():
-                raise UsageError(f"{twice.pop()}: is given twice, by its place and by its name")
-            given = configured(options, {**placed, **named}, command_of(work.__name__))
-            with _log_to_terminal():
-                return work(given)
-
-        verb.__signature__ = signature  # type: ignore[attr-defined]
-        verb.__doc__ = f"{work.__doc__}\n{documented(options)}"
-        return verb
-
-    return decorate
-
-
-def _parameters(options: type[Any]) -> list[Parameter]:
-    """Of a class of options, in the order of its help."""
-    types = get_type_hints(options)
-    by_place, by_name = Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
-    return [
-        Parameter(
-            field.name,
-            by_name if field.kw_only else by_place,
-            default=Parameter.empty if field.default is MISSING else field.default,
-            annotation=types[field.name],
-        )
-        for field in sorted(fields(options), key=lambda field: field.kw_only is True)
-    ]
 
 
 @takes(verbs.DemoOptions)
@@ -258,30 +206,7 @@ def classify(options: verbs.ClassifyOptions) -> Classified:
     return classify(options)
 
 
-class _Both(Protocol[P]):
-    """`reconstruct`, of tensors and of files."""
-
-    @overload
-    def __call__(self, *arguments: P.args, **named: P.kwargs) -> Reconstructed: ...
-    @overload
-    def __call__(
-        self, model: "MaskedAutoencoder", images: "Tensor", masked: "Tensor", *, statistics: "Statistics" = "visible"
-    ) -> "Tensor": ...
-
-
-def _or_of_tensors(of_files: Callable[P, Reconstructed]) -> _Both[P]:
-    @wraps(of_files)
-    def reconstruct(*arguments: Any, **named: Any) -> Any:
-        if len(arguments) < 3 and "masked" not in named:
-            return of_files(*arguments, **named)
-        from maekit.inference.reconstruct import reconstruct as of_tensors
-
-        return of_tensors(*arguments, **named)
-
-    return cast("_Both[P]", reconstruct)
-
-
-@_or_of_tensors
+@or_of_tensors
 @takes(verbs.ReconstructOptions)
 def reconstruct(options: verbs.ReconstructOptions) -> Reconstructed:
     """Masked, reconstruction and original, side by side.
@@ -378,14 +303,8 @@ def _need(value: str | float | None, option: str, meaning: str) -> None:
         raise UsageError(f"{option} is missing: {meaning}")
 
 
-def _log_to_terminal() -> Any:
-    from maekit.engine.progress import log_to_terminal
-
-    return log_to_terminal()
-
-
 def _trained(run: Callable[[Recipe], Mapping[str, Any]], config: Recipe) -> Run:
-    with _log_to_terminal():
+    with to_terminal():
         try:
             answer: Mapping[str, Any] = run(config)
         except Stopped as stop:

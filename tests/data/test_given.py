@@ -162,6 +162,9 @@ def test_one_item_that_cannot_be_had_is_one_bad_image() -> None:
         ([[]], r"item 0 is list of shape \(0,\)"),
         ([], "<ListOfPaths: 0 images>: holds no image"),
         (np.zeros((0, 3, 3)), "holds no image"),
+        (PIXELS[0], r"\[5, 7, 3\] may be one image; give"),
+        (torch.zeros(3, 9, 9), r"\[3, 9, 9\] may be one image"),
+        (np.zeros((9, 9)), r"\[9, 9\] may be one image"),
         ([(PIXELS[0], 0.5)], "a label is 0.5"),
     ],
 )

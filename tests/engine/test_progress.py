@@ -1,8 +1,11 @@
 """What a person sees of a run that has no terminal."""
 
 import logging
+import sys
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from maekit.engine import progress
 
@@ -51,3 +54,41 @@ def test_other_ranks_are_silent(lines):
         meter.advance(1)
         meter.show(record(2))
     assert said == []
+
+
+class Output:
+    """ipywidgets' place for what is shown."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def clear_output(self, wait=False):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_notebook_shows_bars_where_it_can_draw_them_and_else_lines(lines, monkeypatch, capsys):
+    said, _ = lines
+    shown = []
+    monkeypatch.setattr(progress, "_console", Console(stderr=True, force_jupyter=True))
+    monkeypatch.setattr(progress, "find_spec", lambda _: None)
+    with progress.meter(2, 0, visible=True) as meter:
+        meter.show(record(2))
+    assert len(said) == 1
+
+    widgets, display = SimpleNamespace(Output=Output), SimpleNamespace(display=lambda *what, **_: shown.append(what))
+    for name, module in {"ipywidgets": widgets, "IPython": SimpleNamespace(), "IPython.display": display}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(progress, "find_spec", sys.modules.get)
+    with progress.meter(2, 0, visible=True) as meter:
+        meter.show(record(2))
+    with progress.counter(10, "images") as count:
+        count(4)
+    assert len(said) == 1
+    assert shown
+    assert capsys.readouterr().out == ""

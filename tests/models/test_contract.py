@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from maekit import masking, presets
+from maekit import presets
 from maekit.config import ClassifierConfig, ModelConfig, OptimizerConfig, TargetConfig
 from maekit.engine import optimizer
 from maekit.errors import ModelError, WeightsError
@@ -41,13 +41,14 @@ def example(model: MaskedAutoencoder) -> tuple[torch.Tensor, torch.Tensor, torch
     draw = torch.Generator().manual_seed(1)
     images = torch.randn(2, model.config.channels, *model.config.image_hw, generator=draw)
     keys = keys_tensor(0, torch.arange(2))
-    return images, masking.draw(model.mask, model.grid, keys), keys
+    return images, model.objective.mask.draw(keys), keys
 
 
 def over_pixels(masked: torch.Tensor, model: MaskedAutoencoder) -> torch.Tensor:
-    """[N, L] as [N, 1, H, W]."""
+    """[N, L] as [N, 1, H, W], with channel tokens as [N, C, H, W]."""
     units = masked.view(len(masked), 1, *model.grid)
-    return units.repeat_interleave(model.unit[0], 2).repeat_interleave(model.unit[1], 3)
+    pixels = units.repeat_interleave(model.unit[0], 2).repeat_interleave(model.unit[1], 3)
+    return pixels.reshape(len(masked), -1, *model.config.image_hw)
 
 
 def loss_of(model: MaskedAutoencoder, images: torch.Tensor, masked: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -194,9 +195,10 @@ def test_sizes_that_do_not_fit_name_the_nearest_that_do(kind, axis):
                 "register_tokens": 1,
                 "positions": "rotary",
                 "layer_scale": 0.1,
+                "channel_tokens": True,
             },
         ),
-        (HIERA, {"patch_size": 8, "depth": 3, "window": 7, "swin_method": "dense", "positions": "rotary"}),
+        (HIERA, {"patch_size": 8, "depth": 3, "window": 7, "swin_method": "dense", "channel_tokens": True}),
     ],
 )
 def test_options_of_other_families_are_refused_in_one_line(encoder, options):
@@ -227,11 +229,14 @@ def test_the_encoder_is_timms_own(config):
         }  # fmt: skip
     elif config.register_tokens:
         arguments["reg_tokens"] = config.register_tokens
+    if config.channel_tokens:
+        arguments |= {"in_chans": 1, "img_size": (config.channels * config.image_hw[0], config.image_hw[1])}
     native = timm.create_model(name, **arguments).eval()
     native.load_state_dict(model.encoder.state_dict(), strict=True)
     images, *_ = example(model)
+    theirs = images.flatten(1, 2)[:, None] if config.channel_tokens else images
     with torch.no_grad():
-        assert torch.equal(native(images), model.encoder(images))
+        assert torch.equal(native(theirs), model.encoder(images))
 
 
 @every_kind
@@ -298,7 +303,7 @@ def test_most_latents_answer_most_to_the_pixels_of_their_units(config):
     strongest = []
     for place in range(tokens.shape[1]):
         (gradient,) = torch.autograd.grad((tokens[:, place] @ mixture).sum(), images, retain_graph=True)
-        strongest.append(patchify(gradient, model.patch).norm(dim=2).argmax(dim=1))
+        strongest.append(patchify(model.geometry.seen(gradient), model.patch).norm(dim=2).argmax(dim=1))
     answered, named = (
         torch.stack([patches // model.patch_grid[1] // side, patches % model.patch_grid[1] // side])
         for patches in (torch.stack(strongest, dim=1), index)

@@ -10,7 +10,7 @@ import tiny
 from maekit.config import MaskConfig
 from maekit.errors import ModelError
 from maekit.masking import draw
-from maekit.models.family import Shown, features
+from maekit.models.family import Shown, features, grid_of
 from maekit.models.vit import VIT
 from maekit.patches import split, take
 
@@ -29,6 +29,8 @@ VARIANTS = {
     "norm before the blocks": {"encoder": "vit_base_patch32_clip_224"},
     "deit": {"encoder": "deit3_small_patch16_224"},
     "layer scale": {"layer_scale": 1e-5},
+    "channel tokens": {"channel_tokens": True, "register_tokens": 1},
+    "channel tokens, learned positions, 2 channels": {"channel_tokens": True, "channels": 2, "positions": "learned"},
     "rotary": {"positions": "rotary"},
     "rotary, layer scale, registers": {"positions": "rotary", "layer_scale": 0.1, "register_tokens": 2},
     "rotary, no prefix, oblong patches": {"positions": "rotary", "class_token": False, "patch_size": (4, 8)},
@@ -43,10 +45,9 @@ def variant(request):
     encoder = VIT.build(config).eval()
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.3)
-    unit = VIT.unit(encoder, config)
-    grid = config.image_hw[0] // unit[0], config.image_hw[1] // unit[1]
     images = torch.randn(3, config.channels, *config.image_hw)
-    return config, encoder, images, draw(MaskConfig(ratio=0.6), grid, torch.arange(3))
+    grid = grid_of(VIT, encoder, config)
+    return config, encoder, images, draw(MaskConfig(ratio=0.6), grid, torch.arange(3), config.planes)
 
 
 def encode(encoder, images, masked, **options):
@@ -98,8 +99,8 @@ def test_with_nothing_hidden_it_is_the_native_model(variant):
 def test_hidden_pixels_are_never_looked_at(variant):
     config, encoder, images, masked = variant
     height, width = VIT.unit(encoder, config)
-    grid = masked.view(3, config.image_hw[0] // height, config.image_hw[1] // width)
-    pixels = grid.repeat_interleave(height, 1).repeat_interleave(width, 2)[:, None]
+    grid = masked.view(3, *grid_of(VIT, encoder, config))
+    pixels = grid.repeat_interleave(height, 1).repeat_interleave(width, 2).view(3, config.planes, *config.image_hw)
     spoilt = images.masked_fill(pixels, float("nan"))
     assert torch.equal(encode(encoder, images, masked).tokens, encode(encoder, spoilt, masked).tokens)
 
@@ -220,6 +221,11 @@ def test_layer_scale_begins_where_it_is_told():
         ({"encoder": "vit_base_r50_s16_224"}, "model.encoder"),
         ({"positions": "rotary", "image_size": (16, 22)}, "width 22 is not a multiple of the 4-px patch; take 20"),
         ({"positions": "rotary", "width": 36, "heads": 6}, "heads whose width is a multiple of 4, not 6"),
+        ({"positions": "rotary", "channel_tokens": True}, "rotary: does not tell the channels of model.channel_tokens"),
+        (
+            {"channel_tokens": True, "image_size": (18, 24)},
+            "height 18 is not a multiple of the 4-px patch",
+        ),
         ({"positions": "rotary", "encoder": "vit_base_patch32_clip_224"}, "positions rotary: .* take a plain one"),
         ({"positions": "rotary", "encoder": "deit3_small_patch16_224"}, "positions rotary: .* take a plain one"),
         ({"positions": "rotary", "encoder": "deit_tiny_distilled_patch16_224"}, "plain patch and position embeddings"),

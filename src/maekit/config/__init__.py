@@ -8,20 +8,7 @@ from maekit.config.probe import ProbeConfig, ProbeOptions
 from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
 
 __all__ = [
-    "AugmentConfig",
-    "ClassifierConfig",
-    "ClassifyConfig",
-    "DataConfig",
-    "DecoderConfig",
-    "MaskConfig",
-    "MixConfig",
-    "ModelConfig",
-    "OptimizerConfig",
-    "PretrainConfig",
-    "ProbeConfig",
-    "ProbeOptions",
-    "RunConfig",
-    "ScheduleConfig",
-    "TargetConfig",
-    "ValidationConfig",
-]
+    "AugmentConfig", "ClassifierConfig", "ClassifyConfig", "DataConfig", "DecoderConfig", "MaskConfig", "MixConfig",
+    "ModelConfig", "OptimizerConfig", "PretrainConfig", "ProbeConfig", "ProbeOptions", "RunConfig", "ScheduleConfig",
+    "TargetConfig", "ValidationConfig",
+]  # fmt: skip

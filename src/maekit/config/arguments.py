@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from maekit.config import beforehand, together, unknown
 from maekit.config import help as short_help
 from maekit.config.options import Option, options_of
-from maekit.config.words import Words, read
+from maekit.config.words import Reader, Words
 from maekit.errors import UsageError
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def parse(kind: type[T], words: list[str], command: Command, default: T | None =
     if {"-h", "--help"} & set(words):
         print(short_help.short(command.verb, command.prog, command.description, options, command.also))
         raise SystemExit(0)
-    found = read(words, options, command.also)
+    found = Reader(words, options, command.also).read()
     explain_unknown(found.unknown, options, command, kind if default is None else default, words)
     require(options, found.values)
     try:

@@ -11,18 +11,9 @@ from functools import cache
 from maekit.config.options import Option, by_name
 
 _VALUES = {
-    "--data": "SOURCE",
-    "--val": "SOURCE",
-    "--weights": "W",
-    "--out": "PATH",
-    "--mask": "PICTURE",
-    "--picture": "PICTURE",
-    "--confusion": "PICTURE",
-    "--config": "PRESET",
-    "--device": "NAME",
-    "--encoder": "NAME",
-    "--push": "hf:REPO",
-}
+    "--data": "SOURCE", "--val": "SOURCE", "--weights": "W", "--out": "PATH", "--config": "PRESET", "--push": "hf:REPO",
+    "--mask": "PICTURE", "--picture": "PICTURE", "--confusion": "PICTURE", "--device": "NAME", "--encoder": "NAME",
+}  # fmt: skip
 """What stands for the value of options whose type says little."""
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 _NAMES = 30  # columns

@@ -75,6 +75,9 @@ class ModelConfig:
     layer_scale: Annotated[float | None, Field(gt=0)] = None
     """What a ViT's or Hiera's blocks add is scaled by learned factors that begin at this, such as 1e-5 (LayerScale,
     arXiv 2103.17239). None: as the timm name says, and most have none."""
+    channel_tokens: bool = False
+    """A ViT cuts each channel into tokens of its own by one projection, so that a mask hides other patches in each, and
+    tells channels by their positions (ChannelViT, arXiv 2309.16088; CA-MAE, 2404.10242). C times as many tokens."""
     norm_eps: Annotated[float | None, Field(gt=0)] = None
     """Added to the variance in a ViT's LayerNorm. None: as the timm name says (1e-6 but for few)."""
     window: Annotated[int | None, Field(ge=1)] = None
@@ -95,6 +98,17 @@ class ModelConfig:
         return size(self.image_size)
 
     @property
+    def planes(self) -> int:
+        """Images of one channel, one above the other, that an image is to its encoder; 1: the image as it is."""
+        return self.channels if self.channel_tokens else 1
+
+    @property
+    def seen(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image as its encoder sees it."""
+        (height, width), planes = self.image_hw, self.planes
+        return (1 if self.channel_tokens else self.channels), planes * height, width
+
+    @property
     def architecture(self) -> str:
         """The encoder's name without the family that stands before it."""
         return self.encoder.rpartition(":")[2]
@@ -102,6 +116,8 @@ class ModelConfig:
     def timm_arguments(self) -> dict[str, Any]:
         """These options as arguments of `timm.create_model`, without those that stay as the encoder's name says."""
         given = {argument: getattr(self, option) for argument, option in TIMM_ARGUMENTS.items()}
+        if self.channel_tokens:
+            given["in_chans"], *given["img_size"] = self.seen
         return {argument: value for argument, value in given.items() if value is not None}
 
     def changed(self, *names: str) -> list[str]:

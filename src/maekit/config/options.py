@@ -48,11 +48,9 @@ class Option:
         return self.default is dataclasses.MISSING
 
     @property
-    def negative(self) -> dict[str, str]:
-        """Of a flag, the names that switch it off, each with the one that tyro knows."""
-        if self.takes != "nothing":
-            return {}
-        return {no: no for name in self.names for no in [_negated(name)]}
+    def negative(self) -> tuple[str, ...]:
+        """Of a flag, the names that switch it off."""
+        return tuple(map(_negated, self.names)) if self.takes == "nothing" else ()
 
     def fits(self, word: str) -> bool:
         """Whether a word can be one of the some that this takes."""
@@ -78,18 +76,12 @@ def by_name(options: list[Option]) -> dict[str, Option]:
 
 def _walk(kind: type[Any], default: Any, prefix: str) -> Iterator[Option]:
     for field in dataclasses.fields(kind):
-        value = getattr(default, field.name) if default is not None else _default(field)
+        value = getattr(default, field.name) if default is not None else field.default
         inner = group_of(field.type)
         if inner is None:
             yield _option(kind, field, value, prefix)
         elif value is not None:
             yield from _walk(inner, None if value is dataclasses.MISSING else value, f"{prefix}{field.name}.")
-
-
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
 
 
 def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix: str) -> Option:
@@ -99,7 +91,9 @@ def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix
     aliases = [alias for marker in settings for alias in marker.aliases or ()]
     long = "--" + (prefix + own).replace("_", "-")
     takes, count, item = _arity(field.type, value)
-    bound = next((marker for marker in [*markers, *_markers_of_items(field.type)] if isinstance(marker, PartOf)), None)
+    bare = _bare(field.type)
+    of_items = _markers(get_args(bare)[0]) if get_origin(bare) is tuple else []
+    bound = next((marker for marker in [*markers, *of_items] if isinstance(marker, PartOf)), None)
     return Option(
         path=prefix + field.name,
         names=(*aliases, long),
@@ -165,12 +159,6 @@ def _markers(annotation: Any) -> list[Any]:
     if get_origin(annotation) is not tuple:
         found += [marker for member in get_args(annotation) if member is not Ellipsis for marker in _markers(member)]
     return found
-
-
-def _markers_of_items(annotation: Any) -> list[Any]:
-    """What stands beside the type of a tuple's items."""
-    bare = _bare(annotation)
-    return _markers(get_args(bare)[0]) if get_origin(bare) is tuple else []
 
 
 def _negated(name: str) -> str:

@@ -67,6 +67,7 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("layerscale init-values layer-scale-init ls-init", "--model.layer-scale", otherwise=_OWN_MODEL),
     **_all("registers reg-tokens num-reg-tokens num-registers num-register-tokens n-registers",
            "--model.register-tokens", otherwise=_OWN_MODEL),
+    **_all("channel-agnostic channel-vit channelvit per-channel", "--model.channel-tokens", otherwise=_OWN_MODEL),
     **_all("rope rotary use-rope use-rot-pos-emb", "--model.positions rotary", otherwise=_OWN_MODEL),
     **_all("cls-token", "--classifier.pooling class", "--model.class-token"),
     **_all("model-ema model-ema-decay ema-decay", "--run.ema"),

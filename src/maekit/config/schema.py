@@ -62,20 +62,12 @@ def _size_of_text(words: list[str]) -> int | tuple[int, int] | None:
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
-def _size_as_text(value: Any) -> list[str]:
-    return ["x".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-
-
-def _is_size(value: Any) -> bool:
-    return value is None or isinstance(value, int) or (isinstance(value, tuple) and len(value) == 2)
-
-
 _SIZE_TEXT = PrimitiveConstructorSpec(
     nargs=1,
     metavar="INT|INTxINT",
     instance_from_str=_size_of_text,
-    is_instance=_is_size,
-    str_from_instance=_size_as_text,
+    is_instance=lambda value: isinstance(value, int | None) or (isinstance(value, tuple) and len(value) == 2),
+    str_from_instance=lambda value: ["x".join(map(str, value)) if isinstance(value, tuple) else str(value)],
 )
 
 

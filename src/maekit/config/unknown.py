@@ -168,13 +168,12 @@ def _closest(name: str, options: Options) -> tuple[str | None, float]:
     """The option with the likeliest name, by the whole of it or its last part, and how like it is; the one less deep of
     two alike."""
     best: tuple[float, int, str] = (0.0, 0, "")
-    for option in options:
-        for own in (*option.names, *option.negative):
-            full = own.lstrip("-")
-            score = max(_likeness(name, full), _likeness(name.rpartition(".")[2], full.rpartition(".")[2]) - 0.01)
-            rank = (score, -full.count("."), own if own in option.negative else option.name)
-            if score >= _LIKE and rank[:2] > best[:2]:
-                best = rank
+    for own, option in by_name(options).items():
+        full = own.lstrip("-")
+        score = max(_likeness(name, full), _likeness(name.rpartition(".")[2], full.rpartition(".")[2]) - 0.01)
+        rank = (score, -full.count("."), own if own in option.negative else option.name)
+        if score >= _LIKE and rank[:2] > best[:2]:
+            best = rank
     return best[2] or None, best[0]
 
 
@@ -187,11 +186,7 @@ def _elsewhere(name: str, ours: tuple[str, ...], asked: Asked) -> list[str]:
     """The other verbs that have an option of this name, or what it is called here."""
     every = {verb: options for verb, options in asked.others().items() if verb != asked.verb}
     for names in ({f"--{name}"}, *({option.split()[0]} for option in ours)):
-        verbs = [
-            verb
-            for verb, options in every.items()
-            if any(names & {*option.names, *option.negative} for option in options)
-        ]
+        verbs = [verb for verb, options in every.items() if names & by_name(options).keys()]
         if verbs:
             return verbs
     return []

@@ -35,17 +35,11 @@ def _joined(name: str, words: list[str]) -> list[str]:
     return [f"{name}={words[0]}"] if len(words) == 1 and words[0].startswith("-") else [name, *words]
 
 
-def read(words: list[str], options: list[Option], also: dict[str, str]) -> Words:
-    """Sort words by the options they belong to.
+class Reader:
+    """Sorts words by the options they belong to."""
 
-    also: further names of options, by the name they stand for. Raises UsageError for a value that is missing or cannot
-    be told from what follows.
-    """
-    return _Reader(words, options, also).read()
-
-
-class _Reader:
     def __init__(self, words: list[str], options: list[Option], also: dict[str, str]) -> None:
+        """also: further names of options, by the name they stand for."""
         self.rest = list(words)
         self.names = by_name(options)
         self.also = also
@@ -53,6 +47,7 @@ class _Reader:
         self.takes_words = any(option.words for option in options)
 
     def read(self) -> Words:
+        """Raises UsageError for a value that is missing or cannot be told from what follows."""
         while self.rest:
             word = self.rest.pop(0)
             if word == "--":
@@ -89,8 +84,7 @@ class _Reader:
         if option.takes == "nothing":
             stray = joined or ([self.rest[0]] if self.rest and self.rest[0].lower() in _TRUTHS else [])
             if stray:
-                no = next(iter(option.negative))
-                raise UsageError(f"{typed} {stray[0]}: takes no value; write {option.name} or {no}")
+                raise UsageError(f"{typed} {stray[0]}: takes no value; write {option.name} or {option.negative[0]}")
             return []
         if joined is None and option.takes == "some" and not self._value_follows():
             return []

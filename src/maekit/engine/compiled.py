@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from maekit.config import RunConfig
 from maekit.engine.task import Task
-from maekit.errors import MaekitError, RunError
+from maekit.errors import RunError
 
 log = logging.getLogger("maekit")
 
@@ -59,8 +59,6 @@ def explained(config: RunConfig) -> Iterator[None]:
         # Under DDP, dynamo cuts the graph at the buckets of gradients; it cannot where activations are recomputed.
         with torch._dynamo.config.patch(optimize_ddp=not config.checkpoint_activations):
             yield
-    except MaekitError:
-        raise
     except Exception as error:
         if "out of memory" in str(error) or not _of_the_compiler(error):
             raise

@@ -1,7 +1,7 @@
 """A resumed run must be the run that was interrupted."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from maekit.errors import RunError
@@ -15,7 +15,6 @@ _FREE = {
     "run.hang_timeout", "run.compile", "run.checkpoint_activations", "schedule.micro_batch_limit",
     "schedule.recipe_batch_size", "schedule.recipe_images",
 }  # fmt: skip
-_FREE_GROUPS = ("validation",)
 _BRANCH = "run.branch"
 _FREE_IN_BRANCHES = {"schedule.epochs", "schedule.steps", "schedule.course", "schedule.cooldown", "schedule.min_lr",
                      "schedule.milestones", "schedule.gamma"}  # fmt: skip
@@ -24,9 +23,8 @@ _SHOWN = 8
 
 def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     """What makes a run this run: its options by dotted path, without those that are free, and its data."""
-    options = {
-        path: value for path, value in _flat(config) if path not in _FREE and path.split(".", 1)[0] not in _FREE_GROUPS
-    }
+    said = _flat(config)
+    options = {path: value for path, value in said if path not in _FREE and not path.startswith("validation.")}
     return {**options, "data": fingerprint}
 
 
@@ -58,11 +56,9 @@ def _difference(name: str, old: Any, new: Any) -> str:
     return f"{name} was {old}, is {new}"
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat += _flat(value, f"{prefix}{name}.")
+            yield from _flat(value, f"{prefix}{name}.")
         else:
-            flat.append((prefix + name, value))
-    return flat
+            yield prefix + name, value

@@ -115,28 +115,26 @@ def _groups(stream: Iterator[Any], accumulation: int) -> Iterator[list[Any]]:
         yield group
 
 
+@dataclass(eq=False)
 class _Loop:
     """The state of a run between two steps."""
 
-    def __init__(
-        self,
-        task: Task,
-        plan: Plan,
-        optimizer: OptimizerConfig,
-        config: RunConfig,
-        world: World,
-        folder: RunFolder | None,
-        facts: Mapping[str, Any],
-    ) -> None:
-        self.task, self.plan, self.config, self.world = task, plan, config, world
-        self.folder, self.facts = folder, facts
+    task: Task
+    plan: Plan
+    optimizing: OptimizerConfig
+    config: RunConfig
+    world: World
+    folder: RunFolder | None
+    facts: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        task, plan, config, world = self.task, self.plan, self.config, self.world
         self.model = task.model.to(world.device).train()
         self.precision = Precision(config.precision, world.device)
-        self.clip = optimizer.clip
         named = list(self.model.named_parameters())
         self.parameters = [parameter for _, parameter in named if parameter.requires_grad]
-        self.optimizer = optimizers.build(optimizer, named, plan.lr, task.rate_factors())
-        self.keeps: bool = world.tell(folder is not None)
+        self.optimizer = optimizers.build(self.optimizing, named, plan.lr, task.rate_factors())
+        self.keeps: bool = world.tell(self.folder is not None)
         self.ema = Ema(self.model, config.ema, plan.steps, task.averaged) if config.ema else None
         self.forward = compiled.step_of(task, config)
         if world.size > 1:
@@ -208,8 +206,8 @@ class _Loop:
         scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         self.gradient_norm = nn.utils.get_total_norm(gradients)
-        if self.clip is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters, self.clip, self.gradient_norm)
+        if self.optimizing.clip is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.optimizing.clip, self.gradient_norm)
         sound = torch.isfinite(self.losses["loss"])
         if not scaler.is_enabled():  # under fp16 an overflow is ordinary: the scaler skips the step and scales less
             sound = sound & torch.isfinite(self.gradient_norm)
@@ -276,9 +274,11 @@ class _Loop:
         if best_by is None or self.folder is None:
             return
         name = best_by if self.ema is None else f"{best_by}_ema"
-        before = self.best if self.best is not None else _highest(self.folder, name)
-        self.best = max(before, record[name])
-        if record[name] > before:
+        if self.best is None:
+            before = metrics.read(self.folder.path / "metrics.jsonl")
+            self.best = max((r[name] for r in before if r.get(name) is not None), default=-1.0)
+        if record[name] > self.best:
+            self.best = record[name]
             tensors = self.model.state_dict() if self.ema is None else self.ema.state_dict()
             storage.write_tensors(self.folder.path / "best.safetensors", tensors, self.task.metadata())
 
@@ -330,8 +330,3 @@ class _Loop:
     def averaged(self) -> dict[str, Tensor] | None:
         """The state dict with averaged weights."""
         return None if self.ema is None else self.ema.state_dict()
-
-
-def _highest(folder: RunFolder, name: str) -> float:
-    """The highest value of a name in the history so far."""
-    return max((r[name] for r in metrics.read(folder.path / "metrics.jsonl") if r.get(name) is not None), default=-1.0)

@@ -63,30 +63,24 @@ def build(
     for name, parameter in named:
         if not parameter.requires_grad:
             continue
+        decayed, factor = decays(name, parameter), (rate_factors or {}).get(name, 1.0)
         by_muon = config.name == "muon" and of_block(name, parameter)
-        kind = decays(name, parameter), by_muon, (rate_factors or {}).get(name, 1.0)
-        group = groups.setdefault(kind, {"params": [], "names": []})
+        settings = {"rate_factor": factor, "lr": lr * factor, "by_muon": by_muon}
+        settings["weight_decay"] = config.weight_decay if decayed or config.decay_all else 0.0
+        if config.name == "lars":
+            settings["always_adapt"] = decayed
+        group = groups.setdefault((decayed, by_muon, factor), {"params": [], "names": [], **settings})
         group["params"].append(parameter)
         group["names"].append(name)
-    settings = [
-        {
-            **group,
-            "weight_decay": config.weight_decay if decayed or config.decay_all else 0.0,
-            "rate_factor": factor,
-            "lr": lr * factor,
-            "by_muon": by_muon,
-            **({"always_adapt": decayed} if config.name == "lars" else {}),
-        }
-        for (decayed, by_muon, factor), group in groups.items()
-    ]
+    settled = list(groups.values())
     if config.name == "muon":
-        matrices, others = ([group for group in settings if group["by_muon"] is its] for its in (True, False))
+        matrices, others = ([group for group in settled if group["by_muon"] is its] for its in (True, False))
         return Muon(matrices, others, config, lr)
     if config.name == "adamw":
-        return torch.optim.AdamW(settings, lr=lr, betas=config.betas, eps=config.eps, fused=True)
+        return torch.optim.AdamW(settled, lr=lr, betas=config.betas, eps=config.eps, fused=True)
     if config.name == "lars":
-        return Lars(settings, lr=lr, momentum=config.betas[0], trust_coeff=config.trust_coefficient)
-    return torch.optim.SGD(settings, lr=lr, momentum=config.betas[0])
+        return Lars(settled, lr=lr, momentum=config.betas[0], trust_coeff=config.trust_coefficient)
+    return torch.optim.SGD(settled, lr=lr, momentum=config.betas[0])
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -23,7 +23,7 @@ _console = Console(stderr=True)  # that bars and log lines share, so that neithe
 
 
 class Meter:
-    """Shows how far a run is; this one, of the other ranks, shows nothing."""
+    """Shows how far a run is; this one, of other ranks, shows nothing."""
 
     def advance(self, step: int) -> None:
         """So many steps are done."""
@@ -80,8 +80,7 @@ def meter(steps: int, step: int, *, visible: bool) -> Iterator[Meter]:
     if not visible:
         yield Meter()
     elif _shows_bars():
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
-        with Progress(*columns, console=_console, refresh_per_second=4) as progress:
+        with _progress() as progress:
             yield _Bar(progress, steps, step)
     else:
         yield _Lines(steps)
@@ -96,8 +95,7 @@ def counter(total: int, things: str) -> Iterator[Callable[[int], None]]:
         return done / max(time.monotonic() - began, 1e-9)
 
     if _shows_bars():
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
-        with Progress(*columns, console=_console, refresh_per_second=4, transient=True) as progress:
+        with _progress(transient=True) as progress:
             task = progress.add_task("", total=total, words="")
             yield lambda done: progress.update(task, completed=done, words=f"{rate(done):.0f} {things}/s")
         return
@@ -131,6 +129,11 @@ def log_estimate(seconds: float, plan: Plan, step: int, memory: str) -> None:
     passes = f"{left:,} steps" if plan.accumulation == 1 else f"{left:,} steps of {plan.accumulation} passes"
     whole = duration(seconds * left * plan.accumulation)
     log.info("about %s for %s, by one pass of %.2g s; %s", whole, passes, seconds, memory)
+
+
+def _progress(*, transient: bool = False) -> Progress:
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}")
+    return Progress(*columns, console=_console, refresh_per_second=4, transient=transient)
 
 
 def _shows_bars() -> bool:

@@ -2,12 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from maekit.config import OptimizerConfig, ScheduleConfig
 from maekit.errors import UsageError
 
-Course = Literal["cosine", "constant", "step", "early_cosine", "cooldown", "linear_cooldown"]
 _EARLY_WARMUP = 1e-6  # that the warmup of an early cosine has on top, as a share of the peak
 
 
@@ -28,7 +26,7 @@ class Plan:
     lr: float
     """Peak learning rate."""
     min_lr: float
-    course: Course = "cosine"
+    course: str = "cosine"
     milestones: tuple[int, ...] = ()
     """Steps from which on the rate is multiplied by gamma, once more at each."""
     gamma: float = 1.0
@@ -51,20 +49,12 @@ class Plan:
         A schedule without a batch is planned with its recipe's.
         """
         plan = cls(
-            images=images,
-            steps=schedule.total_steps(images),
-            warmup_steps=schedule.warmup_steps(images),
-            batch_size=schedule.images_a_step,
-            micro_batch=schedule.micro_batch(world_size),
-            world_size=world_size,
-            lr=optimizer.actual_lr(schedule.images_a_step),
-            min_lr=schedule.min_lr,
-            course=schedule.course,
-            milestones=schedule.milestone_steps(images),
-            gamma=schedule.gamma,
-            cooldown=schedule.cooldown if schedule.course.endswith("cooldown") else 0.0,
-            batch_because=batch_because,
-        )
+            images=images, steps=schedule.total_steps(images), warmup_steps=schedule.warmup_steps(images),
+            batch_size=schedule.images_a_step, micro_batch=schedule.micro_batch(world_size), world_size=world_size,
+            lr=optimizer.actual_lr(schedule.images_a_step), min_lr=schedule.min_lr, course=schedule.course,
+            milestones=schedule.milestone_steps(images), gamma=schedule.gamma,
+            cooldown=schedule.cooldown if schedule.course.endswith("cooldown") else 0.0, batch_because=batch_because,
+        )  # fmt: skip
         if plan.steps < 1:
             raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")
         if plan.highest_rate == 0:
@@ -101,9 +91,7 @@ class Plan:
         return step * self.batch_size / self.images
 
     def learning_rate(self, step: int) -> float:
-        """Rate of step 0, 1, ..., steps - 1: linear from zero over the warmup, then half a cosine down to `min_lr`,
-        or as it is where the course is constant, or times `gamma` for each milestone that is passed, or as it is until
-        the cooldown and then down to zero.
+        """Rate of step 0, 1, ..., steps - 1: linear from zero over the warmup, then as `ScheduleConfig.course` says.
 
         A step's rate is that of the moment at which it begins, as in arXiv 2111.06377's released code: the first step
         of a warmup has rate zero, but in an early cosine.

@@ -16,7 +16,8 @@ class StopRequest:
 
     def __init__(self, saves: bool = True) -> None:
         self.signal: str | None = None
-        self._what = "saves after" if saves else "nothing is kept; it ends after"
+        after = "after the pass that is under way"
+        self._what = f"saves {after}, then ends" if saves else f"nothing is kept; it ends {after}"
 
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:  # asked twice: at once, without saving
@@ -25,8 +26,7 @@ class StopRequest:
             os._exit(128 + number)
         self.signal = signal.Signals(number).name
         # write, not print or a log: those may be what the signal interrupted
-        then = ", then ends" if self._what.startswith("saves") else ""
-        os.write(2, f"{self.signal}: {self._what} the pass that is under way{then}; once more ends at once\n".encode())
+        os.write(2, f"{self.signal}: {self._what}; once more ends at once\n".encode())
 
 
 @contextmanager

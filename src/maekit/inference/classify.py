@@ -12,7 +12,6 @@ from maekit.data.sources import Source, open_images, open_source
 from maekit.data.sources.joined import JoinedSource
 from maekit.data.sources.source import is_image_name
 from maekit.engine.distributed import choose_device
-from maekit.errors import UsageError
 from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
 from maekit.results import Classified
 from maekit.sections import Table
@@ -35,23 +34,18 @@ def classify(options: ClassifyOptions) -> Classified:
         require_finite(logits, options.weights)
         probabilities, numbers = logits.float().softmax(dim=1).topk(count, dim=1)
         for index, values, labels in zip(batch.indices.tolist(), probabilities.tolist(), numbers.tolist(), strict=True):
-            top = [
-                {"label": model.classes[label], "probability": value}
-                for label, value in zip(labels, values, strict=True)
-            ]
+            guesses = zip(labels, values, strict=True)
+            top = [{"label": model.classes[label], "probability": value} for label, value in guesses]
             images.append({"path": source.path(index), "top": top})
-    rows = [(printable(image["path"]), "  ".join(map(_guess, image["top"]))) for image in images]
+    rows = [
+        (printable(image["path"]), "  ".join(map("{label} {probability:.1%}".format_map, image["top"])))
+        for image in images
+    ]
     return Classified(images=images, skipped=skipped(bad), sections=[Table(["image", "class"], rows, align="<")])
-
-
-def _guess(guess: dict[str, Any]) -> str:
-    return f"{guess['label']} {guess['probability']:.1%}"
 
 
 def _all_of(words: Sequence[str], image_column: str | None) -> Source:
     """One source of image files, folders, lists and whatever else a word may mean."""
-    if not words:
-        raise UsageError("classify: which images? name image files, or a SOURCE")
     sources: list[Source] = []
     for is_file, group in groupby(words, key=_is_image_file):
         if is_file:

@@ -35,10 +35,8 @@ _WRITERS: dict[str, Callable[[Model, Path], None]] = {
     "huggingface": HUGGINGFACE.write,
     "facebook": FACEBOOK.write,
 }
-_GRAPHS: dict[str, Callable[[Graph, Path], None]] = {
-    "onnx": export.save_onnx,
-    "torch-export": export.save_torch_export,
-}
+_GRAPHS: dict[str, Callable[[Graph, Path], None]]
+_GRAPHS = {"onnx": export.save_onnx, "torch-export": export.save_torch_export}
 _BATCHES = (1, 2, 5)
 _TOLERANCE = 1e-4
 _PAPER_EPS = 1e-6
@@ -52,7 +50,8 @@ def convert(options: ConvertOptions) -> Converted:
     """
     path = Path(options.out).expanduser()
     check_conversion(options)
-    model = _part(load(options.weights, options, decoder=_decoder(options)), options)
+    decoder = options.part != "encoder" and (options.part, options.to) != ("auto", "timm")
+    model = _part(load(options.weights, options, decoder=decoder), options)
     difference = None
     if options.to in _GRAPHS:
         graph = export.graph_of(model)
@@ -80,13 +79,12 @@ def _require_pixels(model: Model, layout: str) -> None:
 
 
 def _say_what_is_lost(model: Model, layout: str) -> None:
+    if model.config.channel_tokens and layout == "timm":
+        shape = "x".join(map(str, model.config.seen))
+        log.warning("channel_tokens: timm's model takes images of %s, images.flatten(1, 2)[:, None]", shape)
     eps = model.config.norm_eps
     if layout in ("timm", "facebook") and eps not in (None, _PAPER_EPS):
         log.warning("norm_eps: this model adds %g, %s's code %g; outputs will differ a little", eps, layout, _PAPER_EPS)
-
-
-def _decoder(options: ConvertOptions) -> bool:
-    return options.part != "encoder" and (options.part, options.to) != ("auto", "timm")
 
 
 def _part(model: Model, options: ConvertOptions) -> Model:

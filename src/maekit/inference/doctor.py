@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def examine(options: DataOptions) -> Examined:
 def _findings(
     source: Source, indices: NDArray[np.int64], options: DataOptions, value_range: Range | None
 ) -> Iterator[_Finding]:
-    work = _Examine(source, options.channels, train_transform(AugmentConfig(), _TRAINING_SIZE), value_range)
+    transform = train_transform(AugmentConfig(), _TRAINING_SIZE)
+    work = partial(_examined, source, options.channels, transform, value_range)
     chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
     done = 0
     with counter(len(indices), "images") as count:
@@ -101,35 +103,30 @@ def _findings(
             count(done)
 
 
-@dataclass
-class _Examine:
-    """Indices to findings."""
-
-    source: Source
-    channels: int
-    transform: TrainTransform
-    value_range: Range | None
-
-    def __call__(self, indices: list[int]) -> list[_Finding]:
-        return [self._examine(index) for index in indices]
-
-    def _examine(self, index: int) -> _Finding:
+def _examined(
+    source: Source, channels: int, transform: TrainTransform, value_range: Range | None, indices: list[int]
+) -> list[_Finding]:
+    findings = []
+    for index in indices:
         began = time.perf_counter()
         try:
-            data = self.source.read(index)
-            image = decode(data, self.channels, value_range=self.value_range)
+            data = source.read(index)
+            image = decode(data, channels, value_range=value_range)
         except ImageError as error:
-            return _Finding(index, reason=str(error))
-        self.transform(image, 0, 0, index, 0)
+            findings.append(_Finding(index, reason=str(error)))
+            continue
+        transform(image, 0, 0, index, 0)
         seconds = time.perf_counter() - began
         digest = hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()
         height, width = image.shape[1:]
         if image.is_floating_point():
-            kept = stored_values(data, self.channels)
+            kept = stored_values(data, channels)
             values = float(kept.values.min()), float(kept.values.max()), float(kept.full)
         else:
             values = float(image.min()), float(image.max()), 255.0
-        return _Finding(index, "", digest, height, width, stored_mode(data), moments(image), values, seconds)
+        mode = stored_mode(data)
+        findings.append(_Finding(index, "", digest, height, width, mode, moments(image), values, seconds))
+    return findings
 
 
 def _answer(source: Source, findings: list[_Finding], rate: float) -> dict[str, Any]:

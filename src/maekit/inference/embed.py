@@ -8,9 +8,9 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,6 @@ from maekit import storage
 from maekit.config.verbs import EmbedOptions
 from maekit.data.sources import Source, open_source
 from maekit.engine.distributed import choose_device
-from maekit.errors import UsageError
 from maekit.inference.features import Features, stream
 from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
 from maekit.results import Embedded
@@ -33,10 +32,8 @@ _PATHS_AT_ONCE = 4096
 _COPIED_AT_ONCE = 1 << 22
 
 
-class Writer(Protocol):
-    """Takes features batch by batch."""
-
-    def add(self, features: Features) -> None: ...
+Add = Callable[[Features], None]
+"""Takes features batch by batch."""
 
 
 def embed(options: EmbedOptions) -> Embedded:
@@ -47,78 +44,61 @@ def embed(options: EmbedOptions) -> Embedded:
     The file is whole or not there. Raises ModelError for a class token that the encoder lacks.
     """
     out = Path(options.out)
-    writing = _writing(out)
+    writing = {".npz": npz, ".parquet": parquet}[out.suffix.lower()]
     storage.check_writable(out)
     source = open_source(options.data, options.image_column)
     model = load(options.weights, options, decoder=False).to(choose_device(options.device))
     bad = any_unreadable(source)
     images = width = 0
-    with storage.replacing(out) as temporary, writing(temporary, source) as writer:
+    with storage.replacing(out) as temporary, writing(temporary, source) as add:
         batches = one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad)
         for features in stream(model, batches, options.tokens, blocks=options.blocks):
             require_finite(features.vectors, options.weights)
-            writer.add(features)
+            add(features)
             images, width = images + len(features.labels), features.vectors.shape[-1]
     left_out = f", {len(bad)} unreadable left out" if len(bad) else ""
     said = Text(f"{out}: {options.tokens} features of {images} images, {width} wide{left_out}")
     return Embedded(out=str(out), images=images, width=width, skipped=skipped(bad), sections=[said])
 
 
-def _writing(out: Path) -> Callable[[Path, Source], AbstractContextManager[Writer]]:
-    try:
-        return {".npz": npz, ".parquet": parquet}[out.suffix.lower()]
-    except KeyError:
-        raise UsageError(
-            f"{out}: features are written as .npz or .parquet, not as {out.suffix or 'no suffix'}"
-        ) from None
-
-
 @contextmanager
-def parquet(path: Path, source: Source) -> Iterator[Writer]:
-    """Columns path (string), label (int64), vector (list<float>, for patches list<list<float>>)."""
-    writer = _Parquet(path, source)
-    try:
-        yield writer
-        writer.flush()
-    finally:
-        writer.close()
+def parquet(path: Path, source: Source) -> Iterator[Add]:
+    """Columns path (string), label (int64), vector (list<float>, for patches list<list<float>>).
 
+    Batches wait until they make a row group worth having.
+    """
+    metadata = {"classes": json.dumps(source.classes)} if source.classes else None
+    waiting: list[pa.Table] = []
+    size, file = 0, None
 
-class _Parquet:
-    """Collects batches until they make a row group worth having."""
+    def flush() -> None:
+        nonlocal size, file
+        if waiting:
+            table = pa.concat_tables(waiting)
+            file = file or pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=False)
+            file.write_table(table)
+            waiting.clear()
+            size = 0
 
-    def __init__(self, path: Path, source: Source) -> None:
-        self._path, self._source = path, source
-        self._file: pq.ParquetWriter | None = None
-        self._waiting: list[pa.Table] = []
-        self._bytes = 0
-
-    def add(self, features: Features) -> None:
+    def add(features: Features) -> None:
+        nonlocal size
         labels = features.labels.numpy()
         columns = {
-            "path": [printable(self._source.path(index)) for index in features.indices.tolist()],
+            "path": [printable(source.path(index)) for index in features.indices.tolist()],
             "label": pa.array(labels, mask=labels < 0),
             "vector": _lists(features.vectors.numpy()),
         }
-        metadata = {"classes": json.dumps(self._source.classes)} if self._source.classes else None
-        self._waiting.append(pa.table(columns).replace_schema_metadata(metadata))
-        self._bytes += features.vectors.nbytes
-        if self._bytes >= _ROW_GROUP_BYTES:
-            self.flush()
+        waiting.append(pa.table(columns).replace_schema_metadata(metadata))
+        size += features.vectors.nbytes
+        if size >= _ROW_GROUP_BYTES:
+            flush()
 
-    def flush(self) -> None:
-        if not self._waiting:
-            return
-        table = pa.concat_tables(self._waiting)
-        if self._file is None:
-            self._file = pq.ParquetWriter(self._path, table.schema, compression="zstd", use_dictionary=False)
-        self._file.write_table(table)
-        self._waiting.clear()
-        self._bytes = 0
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+    try:
+        yield add
+        flush()
+    finally:
+        if file is not None:
+            file.close()
 
 
 def _lists(values: NDArray[np.float32]) -> pa.Array:
@@ -130,51 +110,43 @@ def _lists(values: NDArray[np.float32]) -> pa.Array:
 
 
 @contextmanager
-def npz(path: Path, source: Source) -> Iterator[Writer]:
+def npz(path: Path, source: Source) -> Iterator[Add]:
     """Arrays path [N] str, label [N] int64, vector [N, D] or [N, T, D] float32; where there are any, classes [Y] str.
 
     Vectors wait in an unnamed file beside the target, as an array's header needs to know how many there are.
     """
+    # whole from the start: many small arrays, each kept between large ones that go, would tear memory to pieces
+    labels, indices = np.empty(len(source), "<i8"), np.empty(len(source), "<i8")
+    images = 0
+    shape: tuple[int, ...] = ()
+
+    def add(features: Features) -> None:
+        nonlocal images, shape
+        rows = slice(images, images + len(features.labels))
+        labels[rows], indices[rows] = features.labels, features.indices
+        images, shape = rows.stop, features.vectors.shape[1:]
+        scratch.write(np.ascontiguousarray(features.vectors.numpy(), dtype="<f4").data)
+
+    def paths(start: int, stop: int) -> Iterator[str]:
+        return (source.path(int(index)) for index in indices[start:stop])
+
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
-        writer = _Npz(scratch, source)
-        yield writer
-        writer.write(path)
-
-
-class _Npz:
-    def __init__(self, scratch: IO[bytes], source: Source) -> None:
-        self._scratch, self._source = scratch, source
-        self._images = 0
-        self._shape: tuple[int, ...] = ()
-        # whole from the start: many small arrays, each kept between large ones that go, would tear memory to pieces
-        self._labels = np.empty(len(source), "<i8")
-        self._indices = np.empty(len(source), "<i8")
-
-    def add(self, features: Features) -> None:
-        rows = slice(self._images, self._images + len(features.labels))
-        self._labels[rows], self._indices[rows] = features.labels, features.indices
-        self._images, self._shape = rows.stop, tuple(features.vectors.shape[1:])
-        self._scratch.write(np.ascontiguousarray(features.vectors.numpy(), dtype="<f4").data)
-
-    def write(self, path: Path) -> None:
+        yield add
         with zipfile.ZipFile(path, "w") as archive:
-            with _array(archive, "vector", "<f4", (self._images, *self._shape)) as member:
-                self._scratch.seek(0)
-                shutil.copyfileobj(self._scratch, member, _COPIED_AT_ONCE)
-            with _array(archive, "label", "<i8", (self._images,)) as member:
-                member.write(self._labels[: self._images].data)
-            longest = max(map(len, self._paths(0, self._images)))
-            with _array(archive, "path", f"<U{longest}", (self._images,)) as member:
-                for start in range(0, self._images, _PATHS_AT_ONCE):
-                    some = list(self._paths(start, min(start + _PATHS_AT_ONCE, self._images)))
+            with _array(archive, "vector", "<f4", (images, *shape)) as member:
+                scratch.seek(0)
+                shutil.copyfileobj(scratch, member, _COPIED_AT_ONCE)
+            with _array(archive, "label", "<i8", (images,)) as member:
+                member.write(labels[:images].data)
+            longest = max(map(len, paths(0, images)))
+            with _array(archive, "path", f"<U{longest}", (images,)) as member:
+                for start in range(0, images, _PATHS_AT_ONCE):
+                    some = list(paths(start, min(start + _PATHS_AT_ONCE, images)))
                     member.write(np.array(some, f"<U{longest}").data)
-            if self._source.classes:
-                names = np.array(self._source.classes)
+            if source.classes:
+                names = np.array(source.classes)
                 with _array(archive, "classes", names.dtype.str, names.shape) as member:
                     member.write(names.data)
-
-    def _paths(self, start: int, stop: int) -> Iterator[str]:
-        return (self._source.path(int(index)) for index in self._indices[start:stop])
 
 
 @contextmanager

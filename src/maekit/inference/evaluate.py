@@ -128,11 +128,11 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
     """`maekit evaluate`: how often W is right. heat: what draws the confusion picture."""
     picture = Path(options.confusion) if options.confusion else None
     if picture is not None:
-        _check_picture(picture)
+        storage.check_writable(picture)
     model = classifier(options.weights, options)
-    if picture is not None and len(model.classes) > DRAWN_CLASSES:
-        raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows "
-                         f"{len(model.classes)}")  # fmt: skip
+    known = len(model.classes)
+    if picture is not None and known > DRAWN_CLASSES:
+        raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows {known}")
     source = open_source(options.data, options.image_column)
     numbers = class_numbers(source, model.classes, options.weights)
     model.to(choose_device(options.device))
@@ -146,14 +146,9 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
         storage.write_text(picture, heat(evaluation.confusion().numpy(), [printable(name) for name in model.classes]))
         said.append(Text(f"confusion: {picture}"))
     return Evaluated(
-        top1=evaluation.top1,
-        top5=evaluation.top5,
-        loss=evaluation.loss,
-        images=evaluation.images,
-        classes=table,
-        skipped=skipped(bad),
-        sections=said,
-    )
+        top1=evaluation.top1, top5=evaluation.top5, loss=evaluation.loss, images=evaluation.images, classes=table,
+        skipped=skipped(bad), sections=said,
+    )  # fmt: skip
 
 
 def class_numbers(source: Source, classes: Sequence[str], weights: str) -> Tensor:
@@ -196,12 +191,6 @@ def _renumbered(batches: Iterable[Batch], numbers: Tensor) -> Iterator[Batch]:
     for batch in batches:
         labels = torch.where(batch.labels >= 0, numbers[batch.labels.clamp(min=0)], batch.labels)
         yield replace(batch, labels=labels)
-
-
-def _check_picture(path: Path) -> None:
-    if path.suffix.lower() != ".svg":
-        raise UsageError(f"--confusion {path}: is written as .svg, not as {path.suffix or 'no suffix'}")
-    storage.check_writable(path)
 
 
 def shown_classes(classes: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:

@@ -4,7 +4,7 @@ Legend: N images, T tokens, D feature width.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ from maekit.models.encoder import ImageEncoder
 from maekit.models.family import Features as Kind
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(NamedTuple):
     """vectors: [N, D] (patches: [N, T, D]) float32, labels: [N] int64 (-1: none), indices: [N] int64; on the CPU."""
 
     vectors: Tensor
@@ -25,7 +24,7 @@ class Features:
     def labelled(self) -> "Features":
         """Those of the images that have a label."""
         known = self.labels >= 0
-        return Features(self.vectors[known], self.labels[known], self.indices[known])
+        return Features(*(column[known] for column in self))
 
 
 def stream(
@@ -45,8 +44,4 @@ def joined(parts: Sequence[Features]) -> Features:
     """Features one after the other; of no part at all, no rows, whose width nobody can know."""
     if not parts:
         return Features(torch.empty(0), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
-    return Features(
-        torch.cat([part.vectors for part in parts]),
-        torch.cat([part.labels for part in parts]),
-        torch.cat([part.indices for part in parts]),
-    )
+    return Features(*map(torch.cat, zip(*parts, strict=True)))

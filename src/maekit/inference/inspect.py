@@ -1,6 +1,5 @@
 """What a checkpoint holds, what it can do, and what it cannot, told from names and shapes, mostly without torch."""
 
-from pathlib import Path
 from typing import Any
 
 from maekit import parts
@@ -17,21 +16,14 @@ from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import NEEDS_DECODER_HEADS
 
 _NO_DECODER = "there is no decoder; it is thrown away after pretraining, and many files are published without"
-_CAN = {
-    "masked_autoencoder": ("reconstruct", "embed"),
-    "classifier": ("classify", "embed"),
-    "encoder": ("embed",),
-}
+_NO_HEAD = "there is no classification head; finetune makes one"
+_VERBS = ("reconstruct", "classify", "embed")
 _CANNOT = {
-    "masked_autoencoder": {"classify": "there is no classification head; finetune makes one"},
+    "masked_autoencoder": {"classify": _NO_HEAD},
     "classifier": {"reconstruct": _NO_DECODER},
-    "encoder": {"reconstruct": _NO_DECODER, "classify": "there is no classification head; finetune makes one"},
+    "encoder": {"reconstruct": _NO_DECODER, "classify": _NO_HEAD},
 }
-_PARTS = {
-    "masked_autoencoder": ["encoder", "decoder"],
-    "classifier": ["encoder", "head"],
-    "encoder": ["encoder"],
-}
+_PARTS = {"masked_autoencoder": ["encoder", "decoder"], "classifier": ["encoder", "head"], "encoder": ["encoder"]}
 _NAMED_CLASSES = 5
 
 
@@ -51,7 +43,9 @@ def inspect(options: InspectOptions) -> Inspected:
         )
     answer = _answer(source, layout, blueprint)
     if options.hash and source.files:
-        answer["sha256"] = ", ".join(map(_hash, source.files))
+        from maekit.storage import file_hash  # brings torch
+
+        answer["sha256"] = ", ".join(map(file_hash, source.files))
     if options.config:
         answer["mismatches"] = _mismatches(source, layout, blueprint, options)
     told = ((name.replace("_", " "), _text(name, value)) for name, value in answer.items())
@@ -60,7 +54,6 @@ def inspect(options: InspectOptions) -> Inspected:
 
 def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, Any]:
     config = blueprint.model
-    left_out = set(blueprint.ignored)
     target_unknown = any(remark.startswith("target") for remark in blueprint.assumed)
     pixels = blueprint.target.kind if blueprint.target else None
     cannot = _CANNOT[blueprint.kind] | _unpainted(blueprint)
@@ -75,7 +68,7 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
         "decoder": _decoder(blueprint),
         "target": "unknown" if target_unknown else pixels,
         "parts": _PARTS[blueprint.kind],
-        "parameters": source.count(left_out),
+        "parameters": source.count(set(blueprint.ignored)),
         "dtype": sorted(source.dtypes),
         "mean": list(blueprint.mean),
         "std": list(blueprint.std),
@@ -83,7 +76,7 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
         "value_range": None if blueprint.value_range is None else list(blueprint.value_range),
         "pooling": blueprint.pooling,
         "classes": list(blueprint.classes),
-        "can": [verb for verb in _CAN[blueprint.kind] if verb not in cannot],
+        "can": [verb for verb in _VERBS if verb not in cannot],
         "cannot": cannot,
         "needs": list(blueprint.needed),
         "assumed": list(blueprint.assumed),
@@ -106,7 +99,7 @@ def _unpainted(blueprint: Blueprint) -> dict[str, str]:
 def _model(blueprint: Blueprint) -> str:
     """The timm name, and the sizes that differ from it."""
     config = blueprint.model
-    sizes = ("width", "depth", "heads", "window", "register_tokens", "layer_scale")
+    sizes = ("width", "depth", "heads", "window", "register_tokens", "layer_scale", "channel_tokens")
     own = ", ".join(f"{name.replace('_', ' ')} {getattr(config, name)}" for name in config.changed(*sizes))
     return f"{config.encoder} with {own}" if own else config.encoder
 
@@ -124,12 +117,6 @@ def _decoder(blueprint: Blueprint) -> str | None:
 def _patch_size(source: Stored) -> list[int] | None:
     embeddings = ("patch_embed.proj.weight", "patch_embeddings.projection.weight")
     return next((list(shape[2:]) for name, shape in source.shapes.items() if name.endswith(embeddings)), None)
-
-
-def _hash(path: Path) -> str:
-    from maekit.storage import file_hash  # brings torch
-
-    return file_hash(path)
 
 
 def _mismatches(source: Stored, layout: Layout, blueprint: Blueprint, options: InspectOptions) -> list[str]:

@@ -57,19 +57,12 @@ def seen_by(
     crop_share: as `crop_share_of` understands it. world: the processes that share them; None: all are for this one.
     Raises DataError where more are unreadable than `bad` tolerates.
     """
+    rank, world_size = (world.rank, world.size) if world else (0, 1)
     return eval_batches(
-        source,
-        indices=indices,
-        image_hw=model.config.image_hw,
-        channels=model.config.channels,
-        crop_share=crop_share_of(model, crop_share),
-        batch_size=batch_size,
-        workers=workers,
-        bad=bad,
-        rank=world.rank if world else 0,
-        world_size=world.size if world else 1,
-        value_range=model.value_range,
-    )
+        source, indices=indices, image_hw=model.config.image_hw, channels=model.config.channels, bad=bad,
+        crop_share=crop_share_of(model, crop_share), value_range=model.value_range,
+        batch_size=batch_size, workers=workers, rank=rank, world_size=world_size,
+    )  # fmt: skip
 
 
 def any_unreadable(source: Source) -> BadImages:

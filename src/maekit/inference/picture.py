@@ -39,10 +39,7 @@ class Row(NamedTuple):
 
 
 def grid(
-    rows: Sequence[Row],
-    *,
-    headings: Sequence[str] = ("masked", "reconstruction", "original"),
-    caption: str = "",
+    rows: Sequence[Row], *, headings: Sequence[str] = ("masked", "reconstruction", "original"), caption: str = ""
 ) -> Image.Image:
     """One picture of all rows, with a heading over each column and a wrapped caption below.
 
@@ -55,7 +52,7 @@ def grid(
     heights = [max(panel.height for panel in line) for line in panels]
     width = 2 * _MARGIN + len(headings) * cell + (len(headings) - 1) * _GUTTER
 
-    heading_font, caption_font = _font(16), _font(14)
+    heading_font, caption_font = ImageFont.load_default(16), ImageFont.load_default(14)
     caption_lines = _wrap(caption, caption_font, width - 2 * _MARGIN)
     top = _MARGIN + _LINE + 6
     bottom = top + sum(heights) + (len(rows) - 1) * _GUTTER
@@ -94,19 +91,18 @@ def stretched_note(shown: tuple[float, float] | None) -> str:
     return f"Stretched for display: {shown[0]:.3g} to {shown[1]:.3g} of 1 are shown as black to white."
 
 
-def masked_panel(image: Pixels, masked: NDArray[np.bool_], *, grey: int = HIDDEN_GREY) -> Pixels:
+def masked_panel(image: Pixels, masked: NDArray[np.bool_]) -> Pixels:
     """The image with its hidden patches in a neutral grey.
 
-    image: [H, W, C] or [H, W] uint8; masked: [rows, columns] bool, True = hidden. Returns a new array like image.
+    image: [H, W, C] or [H, W] uint8; masked: bool, True = hidden, [rows, columns], or [rows, columns, C] where each
+    channel has patches of its own. Returns a new array like image.
     Raises ModelError where the image does not divide into the mask's patches.
     """
-    (height, width), (rows, columns) = image.shape[:2], masked.shape
+    (height, width), (rows, columns) = image.shape[:2], masked.shape[:2]
     if height % rows or width % columns:
         raise ModelError(f"an image of {height}x{width} pixels does not divide into {rows}x{columns} patches")
     hidden = masked.repeat(height // rows, axis=0).repeat(width // columns, axis=1)
-    panel = image.copy()
-    panel[hidden] = grey
-    return panel
+    return np.where(hidden if hidden.ndim == image.ndim else hidden[..., None], np.uint8(HIDDEN_GREY), image)
 
 
 def read_mask(path: Path, grid: tuple[int, int]) -> NDArray[np.bool_]:
@@ -166,10 +162,6 @@ def _panel(pixels: Pixels) -> Image.Image:
     panel = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
     factor = math.ceil(_PANEL / max(panel.size))
     return panel.resize((panel.width * factor, panel.height * factor), Image.Resampling.NEAREST)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:

@@ -57,14 +57,15 @@ def reconstruct(
     expected = (len(images), model.grid[0] * model.grid[1])
     if tuple(masked.shape) != expected:
         raise ModelError(f"mask: must be [{expected[0]}, {expected[1]}] for these images, not {list(masked.shape)}")
-    standardised = model.standardise(images.to(model.device))
+    images = images.to(model.device)
+    standardised = model.geometry.seen(model.standardise(images))
     masked = masked.to(model.device)
-    prediction = model(standardised, masked)
+    prediction = model(standardised.reshape(images.shape), masked)
     fine = patches.refine(masked, model.grid, model.parts)
     painted = _paint(model)(prediction.patches.float(), standardised, fine, prediction.index, statistics)
     whole = patches.patchify(standardised, model.patch)
     whole = whole.scatter(1, prediction.index[:, :, None].expand_as(painted), painted)
-    return model.standardise.inverse(patches.unpatchify(whole, model.patch, model.patch_grid))
+    return model.standardise.inverse(patches.unpatchify(whole, model.patch, model.patch_grid).reshape(images.shape))
 
 
 def can_paint(model: MaskedAutoencoder) -> bool:
@@ -91,7 +92,8 @@ def rows(
     shown = _display_range(images)
     painted = _bytes(reconstruct(model, images, masked, statistics=statistics), shown)
     originals = _bytes(images.float() / 255 if images.dtype == torch.uint8 else images, shown)
-    units = masked.cpu().numpy().reshape(len(masked), *model.grid)
+    planes = masked.cpu().numpy().reshape(len(masked), model.geometry.planes, -1, model.grid[1])
+    units = np.moveaxis(planes, 1, 3)
     return [
         picture.Row(picture.masked_panel(original, hidden), reconstruction, original)
         for original, hidden, reconstruction in zip(originals, units, painted, strict=True)
@@ -156,7 +158,9 @@ def _read(text: str, model: MaskedAutoencoder, options: ReconstructOptions) -> l
 def _masks(model: MaskedAutoencoder, count: int, options: ReconstructOptions) -> Tensor:
     if options.mask:
         model.check_mask("painted")
-        painted = torch.from_numpy(picture.read_mask(Path(options.mask), model.grid).copy())
-        return painted.flatten().expand(count, -1)
+        rows, columns = model.grid[0] // model.geometry.planes, model.grid[1]
+        painted = torch.from_numpy(picture.read_mask(Path(options.mask), (rows, columns)).copy())
+        return painted.flatten().repeat(count, model.geometry.planes)
     config = model.mask if options.mask_ratio is None else replace(model.mask, ratio=options.mask_ratio)
-    return masking.draw(config, model.grid, keys_tensor(options.seed, torch.arange(count)))
+    keys = keys_tensor(options.seed, torch.arange(count))
+    return masking.draw(config, model.grid, keys, model.geometry.planes)

@@ -21,6 +21,7 @@ from maekit.models import positions
 from maekit.models.family import Latents
 from maekit.models.vit import initialise
 from maekit.patches import take
+from maekit.targets import Geometry
 
 _OF_BLOCKS = ("positions", "head", "predicted_share", "feature_maps")  # what a linear decoder has not
 _FLYEGLE_EPS = 1e-12  # of the norm over predicted values, whatever the blocks have
@@ -38,14 +39,12 @@ def build(
     encoder_width: int,
     encoder_depth: int,
     prefix: int,
-    grid: tuple[int, int],
-    patch_values: tuple[int, int, int],
+    geometry: Geometry,
     predicts: int,
 ) -> nn.Module:
     """A decoder of the configured kind, initialised as the paper's.
 
-    patch_values: (height, width, channels) of a patch. predicts: P, of pixels as many as there are values. Raises
-    ModelError where its sizes do not fit each other.
+    predicts: P, of pixels as many as a patch has values. Raises ModelError where its sizes do not fit each other.
     """
     if config.kind == "linear":
         plain = DecoderConfig(kind="linear")
@@ -55,18 +54,18 @@ def build(
         return LinearDecoder(encoder_width, predicts)
     if config.width % config.heads:
         raise ModelError(f"model.decoder.heads: {config.heads} do not divide the decoder's width {config.width}")
-    head = partial(_head, config, patch_values, predicts)
+    head = partial(_head, config, geometry, predicts)
     if config.kind == "self":
         if config.predicted_share != 1 or config.feature_maps:
             raise ModelError("model.decoder: predicted_share and feature_maps belong to kind cross")
-        decoder: nn.Module = SelfDecoder(config, encoder_width, prefix, grid, head)
+        decoder: nn.Module = SelfDecoder(config, encoder_width, prefix, geometry, head)
     else:
         if config.feature_maps > encoder_depth + 1:
             raise ModelError(
                 f"model.decoder.feature_maps: {config.feature_maps} of an encoder of {encoder_depth} blocks; at most "
                 f"{encoder_depth + 1}, their outputs and what goes into the first"
             )
-        decoder = CrossDecoder(config, encoder_width, encoder_depth, prefix, grid, head)
+        decoder = CrossDecoder(config, encoder_width, encoder_depth, prefix, geometry, head)
     initialise(decoder)
     if isinstance(decoder, CrossDecoder) and decoder.mix is not None:
         nn.init.normal_(decoder.mix, std=config.feature_maps**-0.5)
@@ -85,13 +84,13 @@ class SelfDecoder(nn.Module):
         config: DecoderConfig,
         encoder_width: int,
         prefix: int,
-        grid: tuple[int, int],
+        geometry: Geometry,
         head: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(encoder_width, config.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.positions = _positions(config, grid, prefix)
+        self.positions = _positions(config, geometry, prefix)
         self.blocks = nn.ModuleList(SelfBlock(config.width, config.heads, config.norm_eps) for _ in range(config.depth))
         self.head = head()
         self.grad_checkpointing = False
@@ -125,12 +124,12 @@ class CrossDecoder(nn.Module):
         encoder_width: int,
         encoder_depth: int,
         prefix: int,
-        grid: tuple[int, int],
+        geometry: Geometry,
         head: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.positions = _positions(config, grid, prefix)
+        self.positions = _positions(config, geometry, prefix)
         self.blocks = nn.ModuleList(
             CrossBlock(config.width, encoder_width, config.heads, config.norm_eps) for _ in range(config.depth)
         )
@@ -246,9 +245,10 @@ class ConvTransposeHead(nn.Module):
         return patches + self.unconv.bias.repeat(weight.shape[1] * weight.shape[2])
 
 
-def _head(config: DecoderConfig, patch_values: tuple[int, int, int], predicts: int) -> nn.Module:
+def _head(config: DecoderConfig, geometry: Geometry, predicts: int) -> nn.Module:
     if config.head == "linear":
         return nn.Sequential(nn.LayerNorm(config.width, eps=config.norm_eps), nn.Linear(config.width, predicts))
+    patch_values = (*geometry.patch, geometry.channels)
     if predicts != prod(patch_values):
         raise ModelError(
             f"model.decoder.head norm_conv_transpose: paints pixels, and the target has {predicts} values; take linear"
@@ -256,8 +256,8 @@ def _head(config: DecoderConfig, patch_values: tuple[int, int, int], predicts: i
     return ConvTransposeHead(config.width, patch_values)
 
 
-def _positions(config: DecoderConfig, grid: tuple[int, int], prefix: int) -> nn.Parameter:
-    table = positions.table(config.positions, grid, config.width, prefix)
+def _positions(config: DecoderConfig, geometry: Geometry, prefix: int) -> nn.Parameter:
+    table = positions.table(config.positions, geometry.grid, config.width, prefix, geometry.planes)
     return nn.Parameter(table[None], requires_grad=config.positions == "learned")
 
 

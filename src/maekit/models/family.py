@@ -213,8 +213,8 @@ def _family(name: str) -> Family:
 
 
 def grid_of(family: Family, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
-    """(rows, columns) of mask units in an image of the config's size."""
-    (height, width), (unit_height, unit_width) = config.image_hw, family.unit(encoder, config)
+    """(rows, columns) of mask units in an image of the config's size, as the encoder sees it."""
+    (_, height, width), (unit_height, unit_width) = config.seen, family.unit(encoder, config)
     return height // unit_height, width // unit_width
 
 

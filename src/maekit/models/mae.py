@@ -52,8 +52,9 @@ class MaskedAutoencoder(ImageEncoder):
     """Masked autoencoder of arXiv 2111.06377 over a native timm encoder.
 
     Attributes a user may rely on beside those of `ImageEncoder`: `decoder`, `unit` (height, width of a mask unit in
-    pixels), `grid` (rows, columns of units), `patch` and `patch_grid` (the same of what one prediction covers, a unit
-    or a part of it), `objective`, and `target` and `mask`, the configs it is made of.
+    pixels), `grid` (rows, columns of units; with channel tokens the rows of all channels, one channel below the other),
+    `patch` and `patch_grid` (the same of what one prediction covers, a unit or a part of it), `geometry` (of the
+    patches), `objective`, and `target` and `mask`, the configs it is made of.
     Raises ModelError where the sizes in the config do not fit each other, or a mask is not the family's.
     """
 
@@ -79,7 +80,8 @@ class MaskedAutoencoder(ImageEncoder):
         self.patch_grid: tuple[int, int] = self.grid[0] * self.parts, self.grid[1] * self.parts
         self.adapter = self.family.adapter(self.encoder, config)
         self.check_mask(mask.kind)
-        self.geometry = Geometry(config.image_hw, self.patch, self.patch_grid, config.channels, mean, std)
+        channels, height, width = config.seen
+        self.geometry = Geometry((height, width), self.patch, self.patch_grid, channels, mean, std, config.planes)
         self.objective = objective.build(mask, target, self.grid, self.geometry)
         if (config.decoder.kind == "linear") != self.family.dense(config):
             fits = "linear" if self.family.dense(config) else "self or cross"
@@ -89,8 +91,7 @@ class MaskedAutoencoder(ImageEncoder):
             encoder_width=self.family.latent_width(self.encoder, config),
             encoder_depth=len(getattr(self.encoder, "blocks", ())),
             prefix=int(getattr(self.encoder, "num_prefix_tokens", 0)),
-            grid=self.patch_grid,
-            patch_values=(*self.patch, config.channels),
+            geometry=self.geometry,
             predicts=self.objective.target.width,
         )
 

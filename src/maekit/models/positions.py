@@ -39,13 +39,18 @@ def sincos1d(count: int, width: int) -> Tensor:
     return torch.as_tensor(table, dtype=torch.float32)
 
 
-def table(kind: Positions, grid: tuple[int, int], width: int, prefix: int) -> Tensor:
+def table(kind: Positions, grid: tuple[int, int], width: int, prefix: int, planes: int = 1) -> Tensor:
     """Initial positions of prefix tokens and patches: [prefix + L, D].
 
-    sincos: zeros for the prefix. sincos1d: numbers run on over prefix and patches. learned: N(0, .02).
+    sincos: zeros for the prefix. sincos1d: numbers run on over prefix and patches. learned: N(0, .02). planes: images
+    of one channel that lie one above the other in the grid. sincos then gives each the same places, and adds to all of
+    a channel the 1-D embedding of its number (fixed, where arXiv 2309.16088 learns it).
     """
     if kind == "sincos":
-        return torch.cat([torch.zeros(prefix, width), sincos(grid, width)])
+        places = sincos((grid[0] // planes, grid[1]), width)
+        if planes > 1:
+            places = (sincos1d(planes, width)[:, None] + places).flatten(0, 1)
+        return torch.cat([torch.zeros(prefix, width), places])
     count = prefix + grid[0] * grid[1]
     if kind == "sincos1d":
         return sincos1d(count, width)

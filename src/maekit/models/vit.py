@@ -31,19 +31,37 @@ _ROTARY: dict[str, Any] = {
 _EVA = "eva_giant_patch14_224"  # all of its sizes are given; timm's names of rotary ViTs cannot be without layer scale
 
 
+class ChannelEmbed(PatchEmbed):  # type: ignore[misc]
+    """The patch embedding of one channel, for images of many: timm's, of the channels one above the other."""
+
+    @staticmethod
+    def stacked(images: Tensor) -> Tensor:
+        """images [N, C, H, W] → [N, 1, C * H, W], a view."""
+        return images.flatten(1, 2)[:, None]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images [N, C, H, W] → tokens [N, L, D], channel by channel."""
+        tokens: Tensor = super().forward(self.stacked(images))
+        return tokens
+
+
 class _ViT(Family):
     name = "vit"
     options = frozenset(
         {
             "patch_size", "width", "depth", "heads", "class_token", "register_tokens", "positions", "norm_eps",
-            "layer_scale",
+            "layer_scale", "channel_tokens",
         }
     )  # fmt: skip
 
     def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> VisionTransformer | Eva:
         """See `Family.build`. Initialised as arXiv 2111.06377's released code does: see `initialise`."""
-        eps = {} if config.norm_eps is None else {"norm_layer": partial(LayerNorm, eps=config.norm_eps)}
-        encoder: VisionTransformer | Eva = self.create(config, drop_path_rate=drop_path, **eps)
+        more: dict[str, Any] = {"embed_layer": ChannelEmbed} if config.channel_tokens else {}
+        if config.norm_eps is not None:
+            more["norm_layer"] = partial(LayerNorm, eps=config.norm_eps)
+        if config.channel_tokens and config.positions == "rotary":
+            raise ModelError("model.positions rotary: does not tell the channels of model.channel_tokens apart")
+        encoder: VisionTransformer | Eva = self.create(config, drop_path_rate=drop_path, **more)
         _check(encoder, config)
         initialise(encoder)
         _place(encoder, config)
@@ -173,16 +191,17 @@ def _place(encoder: VisionTransformer | Eva, config: ModelConfig) -> None:
         return
     grid = encoder.patch_embed.grid_size
     prefix = encoder.pos_embed.shape[1] - grid[0] * grid[1]
-    table = positions.table(config.positions, grid, encoder.embed_dim, prefix)
+    table = positions.table(config.positions, grid, encoder.embed_dim, prefix, config.planes)
     encoder.pos_embed = nn.Parameter(table[None], requires_grad=config.positions == "learned")
 
 
 def _embed(encoder: VisionTransformer | Eva, images: Tensor, index: Tensor) -> Tensor:
     """The patch embedding of the patches in `index` alone: [N, V, D], equal to the convolution at those places."""
-    projection = encoder.patch_embed.proj
-    patches = take_patches(images, projection.kernel_size, index)
+    embed, projection = encoder.patch_embed, encoder.patch_embed.proj
+    images = embed.stacked(images) if isinstance(embed, ChannelEmbed) else images
+    patches = take_patches(images, embed.patch_size, index)
     weight = projection.weight.permute(0, 2, 3, 1).flatten(1)
-    return encoder.patch_embed.norm(nn.functional.linear(patches, weight, projection.bias))
+    return embed.norm(nn.functional.linear(patches, weight, projection.bias))
 
 
 def _with_prefix(encoder: VisionTransformer | Eva, tokens: Tensor, index: Tensor) -> Tensor:

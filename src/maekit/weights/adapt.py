@@ -47,8 +47,20 @@ def _resize(
             f"{what}: has positions for images of {px(own)}, not {px(wanted)}; --resample-positions resamples them"
         )
     patch = (tensors[_EMBEDDING].shape[2], tensors[_EMBEDDING].shape[3])
-    resampled = {name: _resample(tensors[name], own, wanted, patch) for name in tables}
+    planes = blueprint.model.planes
+    resampled = {name: _resample_each(tensors[name], own, wanted, patch, planes) for name in tables}
     return blueprint.resized(wanted), {**tensors, **resampled}
+
+
+def _resample_each(
+    table: Tensor, own: tuple[int, int], wanted: tuple[int, int], patch: tuple[int, int], planes: int
+) -> Tensor:
+    """`_resample`, channel by channel where `planes` of them have positions of their own."""
+    if planes == 1:
+        return _resample(table, own, wanted, patch)
+    count = planes * (own[0] // patch[0]) * (own[1] // patch[1])
+    prefix, places = table[:, :-count], table[:, -count:]
+    return torch.cat([prefix, *(_resample(plane, own, wanted, patch) for plane in places.chunk(planes, dim=1))], dim=1)
 
 
 def _resample(table: Tensor, own: tuple[int, int], wanted: tuple[int, int], patch: tuple[int, int]) -> Tensor:
@@ -70,6 +82,8 @@ def _step(count: int, image_hw: tuple[int, int], patch: tuple[int, int]) -> tupl
 
 def _change_channels(blueprint: Blueprint, tensors: dict[str, Tensor], channels: int, what: str) -> Adapted:
     model, own = blueprint.model, blueprint.model.channels
+    if model.channel_tokens:
+        raise WeightsError(f"{what}: each of its {own} channels has tokens of its own: --channels cannot change them")
     if model.decoder.head != "linear" and blueprint.kind == "masked_autoencoder":
         raise WeightsError(f"{what}: --channels cannot change what a {model.decoder.head} head predicts; leave it out")
     adapted = {**tensors, _EMBEDDING: _input_channels(tensors[_EMBEDDING], channels)}

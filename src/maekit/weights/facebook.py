@@ -76,7 +76,7 @@ class _Facebook:
         from maekit.weights import native
 
         tensors = model.state_dict()
-        check_is_papers(tensors, self.name)
+        check_is_papers(tensors, model.config, self.name)
         named = {to_theirs(name, _NAMES): tensor for name, tensor in tensors.items()}
         with storage.replacing(path) as temporary:
             torch.save({"model": named, **native.metadata(model)}, temporary)

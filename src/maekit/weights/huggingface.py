@@ -110,7 +110,7 @@ class _HuggingFace:
         from maekit.weights import native
 
         tensors = model.state_dict()
-        check_is_papers(tensors, self.name)
+        check_is_papers(tensors, model.config, self.name)
         config, preprocessing = _configs(model)
         bare = config["architectures"] == ["ViTModel"]
         named = {theirs: part for name, tensor in tensors.items() for theirs, part in _theirs(name, tensor).items()}

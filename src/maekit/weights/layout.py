@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from maekit.config import ModelConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights.blueprint import Blueprint
@@ -59,9 +60,11 @@ def renamed(named: Mapping[str, T], prefixes: Prefixes, *, ignored: Iterable[str
     return {to_ours(name, prefixes): value for name, value in named.items() if name not in left_out}
 
 
-def check_is_papers(tensors: Iterable[str], layout: str) -> None:
+def check_is_papers(tensors: Iterable[str], config: ModelConfig, layout: str) -> None:
     """Raises WeightsError where names (maekit's own) are not those of the paper's ViT, class token and decoder."""
     names = list(tensors)
+    if config.channel_tokens:
+        raise WeightsError(f"--to {layout}: its models cut all channels into one patch; take --to maekit, or --to timm")
     foreign = next((name for name in names if not _PAPER.fullmatch(name)), None)
     if foreign is not None:
         other = " or --part encoder" if foreign.startswith("decoder.") else ""

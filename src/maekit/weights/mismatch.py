@@ -79,6 +79,8 @@ def _likely_fix(
             return f"take the preset or --encoder of width {width}"
         if tuple(patch) != other[2:]:
             return f"set the model's patch size to the file's, {'x'.join(map(str, patch))} px"
+        if 1 in (channels, other[1]) and "encoder.pos_embed" in misshaped:
+            return "give the model tokens for each channel, or for all channels, as the file has (channel_tokens)"
         return (
             f"the file's images have {channels} channels: maekit convert with --channels {other[1]} inflates or "
             "averages the embedding"

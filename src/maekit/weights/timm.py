@@ -147,7 +147,7 @@ def _card(model: "Model", head: str) -> dict[str, Any]:
         "num_classes": len(classes),
         "model_args": arguments,
         "pretrained_cfg": {
-            "input_size": [config.channels, *config.image_hw],
+            "input_size": config.seen,
             "fixed_input_size": True,
             "interpolation": "bicubic",
             **({} if model.crop_share is None else {"crop_pct": model.crop_share}),

@@ -54,6 +54,11 @@ class MapStyleSource(LabelledImages):
         self.text, self._items, self.passed_over = text, items, PassedOver()
         if not len(items):
             raise DataError(f"{text}: holds no image")
+        shape = tuple(getattr(items, "shape", ()))
+        if len(shape) == 2 or (len(shape) == 3 and {shape[0], shape[2]} & {3, 4}):
+            raise DataError(
+                f"{text}: {list(shape)} may be one image; give [N, C, H, W], [N, H, W, C] or a list of images"
+            )
         try:
             image, label = self._item(0)
             data = self.read(0)
