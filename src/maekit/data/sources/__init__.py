@@ -12,7 +12,7 @@ from maekit.data.sources.digits import DigitsSource
 from maekit.data.sources.folder import open_folder
 from maekit.data.sources.given import of_object
 from maekit.data.sources.hub import HubSource
-from maekit.data.sources.kinds import IMAGES, Kind, kinds_of, refuse_several_kinds, with_split
+from maekit.data.sources.kinds import IMAGES, Kind, kinds_of, refuse_several_kinds
 from maekit.data.sources.list_file import ListSource, open_images, open_list
 from maekit.data.sources.parquet import ParquetSource
 from maekit.data.sources.passed_over import PassedOver, say
@@ -116,7 +116,7 @@ def _folder(text: str, named: str, path: Path, split: str | None, image_column: 
     contents = survey(path)
     kinds = kinds_of(contents)
     if len(kinds) > 1 and split is not None:
-        kinds = with_split(kinds, split) or kinds
+        kinds = [kind for kind in kinds if kind.splits is not None and kind.splits.has(split)] or kinds
     if not kinds:
         looked = " ".join((*IMAGE_SUFFIXES, *_OF_FILES))
         left = _for_want_of(contents.passed_over())

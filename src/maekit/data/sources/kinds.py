@@ -1,7 +1,7 @@
 """Which kind of source a folder is: of images, of parquet or of tar files; never two at once."""
 
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -49,11 +49,6 @@ def kinds_of(contents: Contents) -> list[Kind]:
         for suffix, found in there.items()
         if found
     ]
-
-
-def with_split(kinds: Iterable[Kind], wanted: str) -> list[Kind]:
-    """Of several kinds, those in which some files are of a split that is asked for."""
-    return [kind for kind in kinds if kind.splits is not None and kind.splits.has(wanted)]
 
 
 def refuse_several_kinds(text: str, kinds: Sequence[Kind]) -> None:

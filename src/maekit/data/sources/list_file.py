@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from maekit.data.sources.folder import FilesSource
@@ -133,13 +133,7 @@ def _labels(text: str, lines: list[Line]) -> list[int] | list[str | None]:
             )
     if not in_numbers:
         return [line.label or None for line in lines]
-    numbers = list(_numbers(lines))
+    numbers = [int(found[1]) if (found := NUMBER.fullmatch(line.label)) else -1 for line in lines]
     if min((number for number in numbers if number >= 0), default=0) == 1:
         log.warning("%s: labels begin at 1, so that class 0 has no image; maekit counts classes from 0", text)
     return numbers
-
-
-def _numbers(lines: list[Line]) -> Iterator[int]:
-    for line in lines:
-        found = NUMBER.fullmatch(line.label)
-        yield int(found[1]) if found else -1
