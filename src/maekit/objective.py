@@ -43,7 +43,8 @@ def check(objective: Objective, target: TargetConfig, geometry: Geometry) -> Non
 
     Raises UsageError, one line, where a target or loss of the user's does not keep to `Target` and `Error`.
     """
-    images = torch.randn(2, geometry.channels, *geometry.image_hw, generator=torch.Generator().manual_seed(0))
+    noise = torch.Generator().manual_seed(0)
+    images = torch.randn(2, geometry.channels, *geometry.image_hw, generator=noise)
     index = torch.arange(min(3, geometry.grid[0] * geometry.grid[1])).expand(2, -1)
     expected = (*index.shape, objective.target.width)
     what = f"target {target.kind}"
@@ -55,7 +56,7 @@ def check(objective: Objective, target: TargetConfig, geometry: Geometry) -> Non
                 f"{objective.target.width}, so it has to be floats {list(expected)}"
             )
         what = f"loss {target.loss}"
-        loss = objective.error(torch.randn(expected).requires_grad_(), made.float())
+        loss = objective.error(torch.randn(expected, generator=noise, requires_grad=True), made.float())
         if loss.ndim or not loss.requires_grad:
             raise UsageError(
                 f"{what}: gives {list(loss.shape)}; it has to be one number that depends on the predictions"

@@ -36,6 +36,13 @@ def test_a_second_signal_ends_the_process_at_once(first, second):
     assert done.stdout == f"{first.name}\n"
 
 
+def test_at_a_prompt_a_second_interrupt_ends_the_work_alone():
+    words = [sys.executable, "-c", f"import sys; sys.ps1 = '>>> '\n{TWICE}", "2", "2"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+    assert done.stdout == "SIGINT\n"
+
+
 def test_signals_mean_what_they_meant_before_once_the_run_is_over():
     from maekit.engine.signals import stop_requests
 

@@ -131,14 +131,15 @@ def test_classifiers_compiled_learn_the_same(case, monkeypatch):
 WORDS = (
     "pretrain", "vit-tiny", *tiny.SIZES, "--model.depth", "1", "--image-size", "112", "--steps", "3", "--batch-size",
     "8", "--micro-batch-size", "4", "--lr", "1e-3", "--run.ema", "0.9", "--workers", "0", "--run.no-tensorboard",
-    "--run.log-every", "1",
+    "--run.log-every", "1", "--schedule.resolutions", "56", "0.34",
 )  # fmt: skip
 
 
 @pytest.mark.slow
 @needs_compiler
 def test_a_compiled_run_ends_as_an_uncompiled_one(maekit_command, maekit_here, photos, tmp_path):
-    """In a process of its own: masks drawn in compiled code wrote over the heap, on grids such as this one's."""
+    """In a process of its own: masks drawn in compiled code wrote over the heap, on grids such as this one's. Of two
+    sizes, each of which is compiled."""
     done = maekit_command(*WORDS, "--compile", "--data", photos, "--out", tmp_path / "compiled")
     assert done.returncode == 0, done.stderr
     assert "compiling: the first step takes longer" in done.stderr

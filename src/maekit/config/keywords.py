@@ -1,6 +1,6 @@
 """From the arguments of a function in Python to a config, by the same names and with the same lines as from words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -11,47 +11,20 @@ from maekit.config.options import options_of
 from maekit.config.schema import Size
 
 T = TypeVar("T")
-
+Part = str | Callable[..., Any]
 
 # fmt: off
-class Common(TypedDict, total=False):
-    data: Source
-    val: Source
-    val_split: float | None
-    val_every: float | None
-    image_column: str | None
-    weights: Path | Loaded
-    out: Path
-    resume: bool
-    overwrite: bool
-    allow_drift: bool
-    epochs: float | None
-    steps: int | None
-    batch_size: int | None
-    micro_batch_size: int | None
-    lr: float | None
-    base_lr: float | None
-    seed: int
-    workers: int | None
-    device: str
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    compile: bool
-    checkpoint_every: int | None
-    keep: int
-    normalise: Literal["imagenet", "half", "measured", "given"]
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    name: str
-    image_size: Size | None
-    mask: str | type[Any]
-    mask_ratio: float
-    target: str | type[Any]
-    loss: str | Callable[..., Any]
-    augment: str | Callable[..., Any]
-    parts: tuple[str, ...]
-    per_class: int | None
-    freeze_blocks: int
-    resample_positions: bool
+Common = TypedDict("Common", {  # noqa: UP013 - a line for each would take a page
+    "data": Source, "val": Source, "val_split": float | None, "val_every": float | None, "image_column": str | None,
+    "weights": Path | Loaded, "out": Path, "resume": bool, "overwrite": bool, "allow_drift": bool, "branch": Path,
+    "epochs": float | None, "steps": int | None, "batch_size": int | None, "micro_batch_size": int | None,
+    "lr": float | None, "base_lr": float | None, "seed": int, "workers": int | None, "device": str,
+    "precision": Literal["auto", "fp32", "bf16", "fp16"], "compile": bool, "checkpoint_every": int | None, "keep": int,
+    "normalise": Literal["imagenet", "half", "measured", "given"],
+    "mean": Sequence[float] | None, "std": Sequence[float] | None, "name": str, "parts": Sequence[Part],
+    "image_size": Size | None, "mask_ratio": float, "mask": Part, "target": Part, "loss": Part, "augment": Part,
+    "per_class": int | None, "freeze_blocks": int, "resample_positions": bool,
+}, total=False)
 # fmt: on
 """What the trainings' options are called that have a short name, of one training or all; None is none."""
 
@@ -71,7 +44,7 @@ def configured(kind: type[T], values: Mapping[str, Any], command: Command, defau
         if option is None:
             unknown.append((typed, f"{value}"))
         else:
-            given[option.path] = tuple(map(named, value)) if isinstance(value, list | tuple) else named(value)
+            given[option.path] = type(value)(map(named, value)) if type(value) in (list, tuple) else named(value)
     explain_unknown(unknown, options, command, kind if default is None else default, [])
     require(options, given)
     paths = {option.path: option for option in options}

@@ -178,7 +178,7 @@ _PRETRAIN = (
     ),
 )
 _CLASSIFY = (
-    Rule(("run.branch",), _never, "belongs to pretrain"),
+    Rule(("run.branch", "schedule.resolutions"), _never, "belongs to pretrain"),
     Rule(("validation.images",), _never, "belongs to pretrain; classifiers are judged on all of --val"),
     Rule(
         ("mix.prob",),

@@ -1,5 +1,6 @@
 """How a model is trained: optimizer, schedule, and the run itself."""
 
+from itertools import pairwise
 from typing import Literal
 
 from tyro.conf import arg
@@ -83,6 +84,9 @@ class ScheduleConfig:
     """step: what the rate is multiplied by at each milestone."""
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     """Learning rate at the end of a cosine."""
+    resolutions: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Smaller training images first (arXiv 2104.00298): pairs of the shorter side in pixels and the share of the run
+    until which it is that. 128 0.6 160 0.9 ends with a tenth at the model's own size."""
 
     @property
     def images_a_step(self) -> int:
@@ -118,6 +122,18 @@ class ScheduleConfig:
     def warmup_steps(self, images: int) -> int:
         """Steps of warmup: its share of the epochs, also where `steps` sets the length."""
         return self._steps_at(self.warmup_epochs, images) if self.warmup_epochs else 0
+
+    def sizes(self, image_hw: tuple[int, int], steps: int) -> list[tuple[int, int, tuple[int, int]]]:
+        """From and until which step training images have which height and width, the model's own `image_hw` at last.
+
+        Raises UsageError for resolutions that are no pairs.
+        """
+        sides, shares = self.resolutions[::2], self.resolutions[1::2]
+        if len(sides) != len(shares) or sorted({0.0, *shares, 1.0}) != [0.0, *shares, 1.0]:
+            raise UsageError("schedule.resolutions: takes pairs, a size and a rising share of the run: 128 0.6 160 0.9")
+        smaller = [tuple(round(side * length / min(image_hw)) for length in image_hw) for side in sides]
+        borders = [0, *(round(share * steps) for share in shares), steps]
+        return [(*between, (hw[0], hw[1])) for between, hw in zip(pairwise(borders), [*smaller, image_hw], strict=True)]
 
     def milestone_steps(self, images: int) -> tuple[int, ...]:
         """The steps at which the rate falls: as epochs, or as their share where `steps` sets the length.
@@ -161,7 +177,7 @@ class RunConfig:
     """Run folder. Empty: runs/NAME-DATE-TIME."""
     resume: Annotated[bool, arg(aliases=("--resume",))] = False
     """Continue from the newest sound checkpoint in the run folder, or start where there is none, and say which."""
-    branch: Annotated[str, arg(aliases=("--branch",))] = ""
+    branch: Annotated[PathText, arg(aliases=("--branch",))] = text("")
     """Go on, in a folder of its own, from another run's RUN/checkpoints/step-N, exactly as that would have. Length and
     course of the rate may be others."""
     overwrite: Annotated[bool, arg(aliases=("--overwrite",))] = False

@@ -37,7 +37,7 @@ def refuse_drift(then: Mapping[str, Any], now: Mapping[str, Any], *, allowed: bo
     """
     old, new = then.get("identity", {}), now.get("identity", {})
     branches = new.get(_BRANCH) and new[_BRANCH] != old.get(_BRANCH)
-    free = {_BRANCH} | (_FREE_IN_BRANCHES if branches else set())
+    free = {_BRANCH} | (_FREE_IN_BRANCHES if branches and not new.get("schedule.resolutions") else set())
     changed = [name for name in sorted({*old, *new} - free) if old.get(name) != new.get(name)]
     if not changed:
         return

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ class StopRequest:
 
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:  # asked twice: at once, without saving
+            if number == signal.SIGINT and hasattr(sys, "ps1"):  # at a prompt, or in a notebook, which lives on
+                raise KeyboardInterrupt
             os._exit(128 + number)
         self.signal = signal.Signals(number).name
         # write, not print or a log: those may be what the signal interrupted
@@ -28,7 +31,8 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(saves: bool = True) -> Iterator[StopRequest]:
-    """Inside the block a first signal is noted, a second ends the process at once. saves: what is said of the end.
+    """Inside the block a first signal is noted, a second ends the process (at a prompt, the work) at once. saves: what
+    is said of the end.
 
     Outside the main thread, where Python takes no signals, nothing is ever asked.
     """

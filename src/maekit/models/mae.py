@@ -4,10 +4,12 @@ Legend: N images, C channels, H W pixels, L mask units, Q predicted patches, P v
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Self
 
 import torch
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from maekit import objective
@@ -69,6 +71,7 @@ class MaskedAutoencoder(ImageEncoder):
     ) -> None:
         super().__init__(config, mean=mean, std=std)
         self.target, self.mask = target, mask
+        self.others: dict[tuple[int, int], MaskedAutoencoder] = {}
         self.unit: tuple[int, int] = self.family.unit(self.encoder, config)
         self.grid: tuple[int, int] = grid_of(self.family, self.encoder, config)
         self.parts = self.family.parts(config)
@@ -124,6 +127,30 @@ class MaskedAutoencoder(ImageEncoder):
         latents = self.family.encode_visible(self.encoder, self.adapter, shown)
         return Prediction(self.decoder(latents, draws.predicted), draws.predicted)
 
+    def also_at(self, image_hw: tuple[int, int]) -> None:
+        """Learn from images of another size too, by a model in `others` that trains the parameters of this one.
+
+        Its fixed positions are these, resampled to its grid; mask and target are of its grid. Raises ModelError where
+        the size does not fit, or a parameter is trained that is of one size, as learned positions are.
+        """
+        config = replace(self.config, image_size=image_hw)
+        other = self.others[image_hw] = build(config, self.target, self.mask, *self.standardise.values(), seed=0)
+        for name, parameter in self.named_parameters():
+            module, _, key = name.rpartition(".")
+            owner = other.get_submodule(module)
+            if getattr(owner, key).shape == parameter.shape:
+                setattr(owner, key, parameter)
+                continue
+            if parameter.requires_grad:
+                raise ModelError(f"schedule.resolutions: {name} is trained for one size; only fixed positions follow")
+            grids, prefix = (other.patch_grid, self.patch_grid), parameter.shape[1] - prod(self.patch_grid)
+            table = resample_abs_pos_embed(parameter, *map(list, grids), num_prefix_tokens=prefix)
+            setattr(owner, key, nn.Parameter(table, requires_grad=False))
+
+    def at(self, images: Tensor) -> "MaskedAutoencoder":
+        """The model for images of this size: itself, or one of `others`."""
+        return self.others.get((images.shape[2], images.shape[3]), self)
+
     def _check(self, images: Tensor, masked: Tensor) -> None:
         self.check_images(images)
         units = self.grid[0] * self.grid[1]
@@ -140,14 +167,17 @@ class MaskedAutoencoder(ImageEncoder):
             raise ModelError(f"mask.kind {kind}: {self.config.encoder} takes {', '.join(sorted(takes))}")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Modules of the target go along to other devices; they are no part of the model, its weights or training."""
-        if isinstance(self.objective.target, nn.Module):
-            self.objective.target._apply(fn)  # type: ignore[no-untyped-call]
+        """Modules of the target and `others` go along to other devices; they are no part of the model, its weights."""
+        for other in (self.objective.target, *self.others.values()):
+            if isinstance(other, nn.Module):
+                other._apply(fn)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def recompute_activations(self, enabled: bool = True) -> None:
         """Trade time for memory: activations of blocks are computed again in the backward pass."""
         super().recompute_activations(enabled)
+        for other in self.others.values():
+            other.recompute_activations(enabled)
         if hasattr(self.decoder, "grad_checkpointing"):
             self.decoder.grad_checkpointing = enabled  # type: ignore[assignment]
 

@@ -59,16 +59,18 @@ class PretrainTask:
 
     def prepare(self, batch: Batch) -> "MaskedBatch":
         """A batch's masks, and what else its keys decide."""
-        mask = self.model.objective.mask
+        model = self.model.at(batch.images)
+        mask = model.objective.mask
         keys = keys_tensor(self._seed, batch.epochs, batch.indices, batch.views)
         masked = mask.draw(keys)
-        return MaskedBatch(batch.images, masked, self.model.draw(masked, hidden=mask.hidden, keys=keys))
+        return MaskedBatch(batch.images, masked, model.draw(masked, hidden=mask.hidden, keys=keys))
 
     def loss(self, prepared: "MaskedBatch") -> dict[str, Tensor]:
         """Mean error over the hidden patches of a batch."""
-        images = self.model.standardise(prepared.images)
-        predicted = self.model.predict(images, prepared.masked, prepared.draws)
-        return {"loss": self.model.objective.loss(images, predicted.patches, predicted.index)}
+        model = self.model.at(prepared.images)
+        images = model.standardise(prepared.images)
+        predicted = model.predict(images, prepared.masked, prepared.draws)
+        return {"loss": model.objective.loss(images, predicted.patches, predicted.index)}
 
     def evaluate(self) -> dict[str, float]:
         return {} if self._validation is None else self._validation.judge(self.model)
@@ -180,6 +182,8 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         objective.check(model.objective, config.target, model.geometry)
         if config.weights:
             continue_from(model, config.weights)
+        for *_, image_hw in config.schedule.sizes(model.config.image_hw, self.plan.steps)[:-1]:
+            model.also_at(image_hw)
         if untrained := model.family.untrained(model.encoder, config.model):
             log.warning("model.image_size: %s", untrained)
         return model

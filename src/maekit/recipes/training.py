@@ -35,7 +35,8 @@ class Training(ABC, Generic[Recipe, Model]):
     """A run of a recipe. What differs between recipes stands in their subclasses; the order of things stands here.
 
     Attributes: `config`, complete as it is written down; `source` and `held_out`; `plan`; `bad`, what is known of
-    unreadable training images; `model`, told how its images are seen; `world`.
+    unreadable training images; `model`, told how its images are seen; `stages`, from and until which step training
+    images have which size; `world`.
     """
 
     verb: ClassVar[str]
@@ -61,6 +62,7 @@ class Training(ABC, Generic[Recipe, Model]):
         self.config = replace(self.config, validation=replace(config.validation, crop_share=share))
         self.model.crop_share, self.model.value_range = share, known_range(data.range)
         self.model.recompute_activations(run.checkpoint_activations)
+        self.stages = schedule.sizes(self.model.config.image_hw, self.plan.steps)
         self.task = self.make_task()
 
     @abstractmethod
@@ -159,22 +161,24 @@ class Training(ABC, Generic[Recipe, Model]):
 
     def _batches(self, start: int) -> Iterator[Batch]:
         """This process's micro-batches from step `start` on."""
-        config, model, plan = self.config, self.model.config, self.plan
-        return train_batches(
-            self.source,
-            config.data,
-            config.augment,
-            image_hw=model.image_hw,
-            channels=model.channels,
-            seed=config.run.seed,
-            batch_size=plan.batch_size,
-            micro_batch=plan.micro_batch,
-            start_step=start,
-            total_steps=plan.steps,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            bad=self.bad,
-        )
+        config, plan = self.config, self.plan
+        for first, until, image_hw in self.stages:
+            if start < until:
+                yield from train_batches(
+                    self.source,
+                    config.data,
+                    config.augment,
+                    image_hw=image_hw,
+                    channels=self.model.config.channels,
+                    seed=config.run.seed,
+                    batch_size=plan.batch_size,
+                    micro_batch=plan.micro_batch,
+                    start_step=max(start, first),
+                    total_steps=until,
+                    rank=self.world.rank,
+                    world_size=self.world.size,
+                    bad=self.bad,
+                )
 
     def _say_header(self, path: Path) -> None:
         """What is about to happen, before the first step."""
@@ -197,6 +201,13 @@ class Training(ABC, Generic[Recipe, Model]):
             + (f", cooldown from step {plan.level_until} on" if plan.cooldown else ""),
             "device": f"{self.world.device}, {precision}",
         }
+        if self.stages[:-1]:
+            others = getattr(model, "others", {})
+            work = sum((until - first) * forward_gflop(others.get(hw, model)) for first, until, hw in self.stages)
+            ends = ", ".join(f"{h}x{w} until step {until}" for _, until, (h, w) in self.stages)
+            lines["sizes"] = (
+                f"{ends}: {work / gflop / plan.steps:.0%} of the work; time and memory below are of the first"
+            )
         if model.value_range is not None:
             low, high = model.value_range
             lines["range"] = f"stored values of {low:g} to {high:g} are black to white"

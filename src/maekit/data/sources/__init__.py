@@ -69,7 +69,8 @@ def _recognise(text: str, image_column: str | None) -> Source:
         raise DataError(
             "no source is named; give a folder of images, a list file, .parquet, tar shards, hf:REPO@split or digits:"
         )
-    source = _opened(text, text, None, image_column) or _own(text)
+    source = _opened(text, text, None, image_column)  # one without an image counts as false
+    source = _own(text) if source is None else source
     if source is None and "@" in text:  # after what is really called so
         named, _, split = text.rpartition("@")
         source = _opened(text, named, split, image_column) if named and split else None
