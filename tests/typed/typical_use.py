@@ -26,7 +26,7 @@ def pretrained(images: Path, out: Path) -> str:
         run=replace(preset.run, out=str(out)),
     )
     run = maekit.pretrain(config)
-    print(run.loss, run.complete)
+    print(run.loss, run.steps, run.complete)
     return str(run.run)
 
 

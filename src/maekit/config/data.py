@@ -5,7 +5,7 @@ from typing import Literal
 from tyro.conf import arg
 
 from maekit.config.objects import Images, text
-from maekit.config.schema import JITTER, RISING, WIDE, WORDS, Annotated, Field, config, part
+from maekit.config.schema import HUE, JITTER, RISING, WIDE, WORDS, Annotated, Field, config, part
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Ratio = Annotated[float, Field(gt=0)]
@@ -57,7 +57,7 @@ class AugmentConfig:
     """Probability of a horizontal flip."""
     randaugment: str = ""
     """timm's RandAugment string such as rand-m9-mstd0.5-inc1; empty: none."""
-    color_jitter: Annotated[tuple[Annotated[float, Field(ge=0)], ...], JITTER] = ()
+    color_jitter: Annotated[tuple[Annotated[float, Field(ge=0)], ...], JITTER, HUE] = ()
     """Strengths of random changes of brightness, contrast, saturation and hue (torchvision's ColorJitter): four
     numbers, three without hue, or one for the first three. Hue at most 0.5. Empty: none."""
     color_jitter_prob: Annotated[float, Field(ge=0, le=1)] = 1.0

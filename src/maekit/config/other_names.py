@@ -26,11 +26,8 @@ _OWN_MODEL = "the model is the weights' own"
 OTHER_NAMES: dict[str, Other] = {
     # images
     **_all("crop-size input-size img-size imgsize image-res resolution size", "--image-size", otherwise=_OWN_MODEL),
-    **_all(
-        "train-file train-path train-dir train data-path data-dir data-root dataset root folder images-dir image-dir "
-        "source input",
-        "--data",
-    ),
+    **_all("train-file train-path train-dir train data-path data-dir data-root dataset root folder images-dir "
+           "image-dir source input", "--data"),
     **_all("test-image test-images image images img test-file test-path test-dir", "--data"),
     **_all("val-file val-path val-dir val-data validation eval-data test-data", "--val"),
     **_all("calculate-val do-eval", "--val", note="where it is given, it is judged by"),
@@ -40,11 +37,8 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("num-workers n-workers nworkers loader-workers j", "--workers"),
     **_all("pin-mem pin-memory", otherwise="memory is pinned where it helps"),
     # augmentation
-    **_all(
-        "color-prob color-jitter colour-jitter colorjitter jitter",
-        "--augment.color-jitter",
-        note="its strengths; how often is --augment.color-jitter-prob",
-    ),
+    **_all("color-prob color-jitter colour-jitter colorjitter jitter", "--augment.color-jitter",
+           note="its strengths; how often is --augment.color-jitter-prob"),
     **_all("color-jitter-prob colour-jitter-prob", "--augment.color-jitter-prob"),
     **_all("aa auto-augment autoaugment", "--augment.randaugment"),
     **_all("reprob re-prob random-erasing", "--augment.erase"),
@@ -58,12 +52,8 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("mixup-mode", "--mix.mixup", note="by batch, the one mode there is"),
     **_all("smoothing label-smoothing", "--mix.smoothing"),
     # model
-    **_all(
-        "model-name model arch architecture backbone net vit",
-        "--model.encoder",
-        note="or another preset",
-        otherwise=_OWN_MODEL,
-    ),
+    **_all("model-name model arch architecture backbone net vit", "--model.encoder", note="or another preset",
+           otherwise=_OWN_MODEL),
     **_all("patch-size vision-patch-size", "--model.patch-size", otherwise=_OWN_MODEL),
     **_all("embed-dim", "--model.width", otherwise=_OWN_MODEL),
     **_all("decoder-embed-dim decoder-dim", "--model.decoder.width"),
@@ -75,31 +65,20 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("drop-path drop-path-rate", "--classifier.drop-path"),
     **_all("global-pool", "--classifier.pooling mean"),
     **_all("layerscale init-values layer-scale-init ls-init", "--model.layer-scale", otherwise=_OWN_MODEL),
-    **_all(
-        "registers reg-tokens num-reg-tokens num-registers num-register-tokens n-registers",
-        "--model.register-tokens",
-        otherwise=_OWN_MODEL,
-    ),
+    **_all("registers reg-tokens num-reg-tokens num-registers num-register-tokens n-registers",
+           "--model.register-tokens", otherwise=_OWN_MODEL),
     **_all("rope rotary use-rope use-rot-pos-emb", "--model.positions rotary", otherwise=_OWN_MODEL),
     **_all("cls-token", "--classifier.pooling class", "--model.class-token"),
     **_all("model-ema model-ema-decay ema-decay", "--run.ema"),
     # weights and runs
-    **_all(
-        "finetune",
-        "--weights",
-        note="training a classifier from them is maekit finetune, from nothing maekit scratch",
-        otherwise="training a classifier is maekit finetune, from weights, or maekit scratch, from nothing",
-    ),
-    **_all(
-        "ckpt checkpoint checkpoint-path ckpt-path pretrained pretrained-weights pretrained-path load-from init weight",
-        "--weights",
-    ),
+    **_all("finetune", "--weights",
+           note="training a classifier from them is maekit finetune, from nothing maekit scratch",
+           otherwise="training a classifier is maekit finetune, from weights, or maekit scratch, from nothing"),
+    **_all("ckpt checkpoint checkpoint-path ckpt-path pretrained pretrained-weights pretrained-path load-from init "
+           "weight", "--weights"),
     **_all("resume-from resume-from-checkpoint start-epoch auto-resume continue", "--resume", note="with --out RUN"),
-    **_all(
-        "checkpoints-path checkpoint-dir save-dir save-path output-dir output-path output outdir work-dir exp-dir "
-        "log-dir logdir log-path o",
-        "--out",
-    ),
+    **_all("checkpoints-path checkpoint-dir save-dir save-path output-dir output-path output outdir work-dir exp-dir "
+           "log-dir logdir log-path o", "--out"),
     **_all("save-freq save-every save-interval", "--checkpoint-every", note="in steps"),
     **_all("print-freq log-freq log-interval log-every", "--run.log-every", note="in steps"),
     **_all("eval evaluate test", otherwise="judging a classifier is maekit evaluate"),
@@ -109,21 +88,16 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("max-epochs num-epochs n-epochs total-epochs epoch e", "--epochs"),
     **_all("max-steps num-steps total-steps iterations max-iter max-iters", "--steps"),
     **_all("bs batch b", "--batch-size", note="over all devices"),
-    **_all(
-        "accum-iter accum accumulate grad-accum gradient-accumulation gradient-accumulation-steps",
-        "--micro-batch-size",
-        note="images per device and pass; --batch-size divided by it and by devices is accumulated",
-    ),
+    **_all("accum-iter accum accumulate grad-accum gradient-accumulation gradient-accumulation-steps",
+           "--micro-batch-size",
+           note="images per device and pass; --batch-size divided by it and by devices is accumulated"),
     **_all("learning-rate", "--lr", "--base-lr"),
     **_all("blr", "--base-lr"),
     **_all("warmup warmup-epochs", "--schedule.warmup-epochs"),
     **_all("warmup-steps warmup-iters", "--schedule.warmup-epochs", note="in epochs"),
     **_all("cosine lr-scheduler lr-schedule scheduler sched", "--schedule.course"),
-    **_all(
-        "multisteps multi-steps lr-steps lr-milestones decay-epochs milestones",
-        "--schedule.milestones",
-        note="in epochs, with --schedule.course step",
-    ),
+    **_all("multisteps multi-steps lr-steps lr-milestones decay-epochs milestones", "--schedule.milestones",
+           note="in epochs, with --schedule.course step"),
     **_all("lr-gamma lr-decay-rate decay-rate gamma", "--schedule.gamma", note="with --schedule.course step"),
     **_all("optimizer-name optimizer optim opt", "--optimizer.name"),
     **_all("momentum beta1", "--optimizer.betas", note="its first number"),
@@ -131,11 +105,8 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("layer-decay layer-wise-decay llrd", "--optimizer.layer-decay"),
     **_all("min-lr eta-min final-lr", "--schedule.min-lr"),
     **_all("lars", "--optimizer.name lars", "--linear paper", note="without it, LARS is off"),
-    **_all(
-        "lars-confience lars-confidence lars-coefficient lars-eta trust-coefficient trust-coeff",
-        "--optimizer.trust-coefficient",
-        "--trust-coefficient",
-    ),
+    **_all("lars-confience lars-confidence lars-coefficient lars-eta trust-coefficient trust-coeff",
+           "--optimizer.trust-coefficient", "--trust-coefficient"),
     **_all("clip-grad grad-clip clip max-norm gradient-clip-val", "--optimizer.clip"),
     # device and precision
     **_all("amp use-amp mixed-precision", "--precision", note="auto, the default, is mixed on a GPU"),
@@ -147,20 +118,19 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("no-cuda cpu", "--device cpu"),
     **_all("grad-checkpointing use-checkpoint gradient-checkpointing", "--run.checkpoint-activations"),
     **_all("dist-eval", otherwise="every process judges its share"),
-}
+}  # fmt: skip
 
 _COUNTS = (
     "gpus ngpu ngpus n-gpu n-gpus num-gpus num-gpu gpu-ids devices num-devices n-devices nproc nprocs nproc-per-node "
     "num-processes num-procs world-size"
 )
-_NODES = "nnodes num-nodes nodes"
 _REST = (
     "node-rank rank local-rank distributed dist ddp dist-backend dist-url backend multi-gpu "
     "multigpu multiprocessing-distributed data-parallel strategy master-port master-addr"
 )
 COUNTS_DEVICES = frozenset(_COUNTS.split())
 """Names of options whose value is a number of devices, or a list of them."""
-COUNTS_NODES = frozenset(_NODES.split())
+COUNTS_NODES = frozenset(("nnodes", "num-nodes", "nodes"))
 """Those whose value is a number of machines."""
 OF_TORCHRUN = COUNTS_DEVICES | COUNTS_NODES | frozenset(_REST.split())
 """Those by which other tools spread a training over devices: here it is torchrun that does."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from inspect import get_annotations
 from itertools import pairwise
 from typing import Annotated as Annotated
-from typing import Any, LiteralString, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic import Field as Field
@@ -95,49 +95,32 @@ def size(value: Size) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-def _bound(kind: LiteralString, says: LiteralString, holds: Callable[[Any], bool]) -> AfterValidator:
+def _bound(holds: Callable[[Any], object], wanted: str) -> AfterValidator:
     """A bound that a Field cannot say in one line."""
 
     def check(value: Any) -> Any:
         if not holds(value):
-            raise PydanticCustomError(kind, says)
+            raise PydanticCustomError("bound", f"Input should {wanted}")
         return value
 
     return AfterValidator(check)
 
 
-_RANGE: LiteralString = "Input should be a range, the smaller number first"
-
-POSITIVE = _bound("size", "Input should be 1 or more", lambda value: value is None or min(size(value)) >= 1)
-"""Of a Size."""
-RISING = _bound("range", _RANGE, lambda pair: pair[0] <= pair[1])
+_RANGE = "be a range, the smaller number first"
+POSITIVE = _bound(lambda side: side is None or min(size(side)) >= 1, "be 1 or more")
+"""Of a Size, in both its forms."""
+RISING = _bound(lambda pair: pair[0] <= pair[1], _RANGE)
 """Of a pair that is a range."""
-WIDE = _bound("range", _RANGE, lambda value: not isinstance(value, tuple) or value[0] < value[1])
+WIDE = _bound(lambda pair: not isinstance(pair, tuple) or pair[0] < pair[1], _RANGE)
 """Of a range that holds more than one value, or of a word in its place."""
-CLIMBING = _bound(
-    "climbing",
-    "Input should be numbers that grow, each one once",
-    lambda values: all(earlier < later for earlier, later in pairwise(values)),
-)
+CLIMBING = _bound(lambda moments: all(a < b for a, b in pairwise(moments)), "be numbers that grow, each one once")
 """Of a list of moments."""
-DEVICE = _bound(
-    "device",
-    "Input should be auto, cpu, cuda, cuda:N or mps",
-    lambda name: re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is not None,
-)
+JITTER = _bound(lambda strengths: len(strengths) in (0, 1, 3, 4), "be one number, three or four")
+"""Of colour jitter's strengths."""
+HUE = _bound(lambda strengths: max(strengths[3:], default=0) <= 0.5, "have a hue, the last number, of 0.5 at most")
+"""Of the fourth of them, where it is there."""
+DEVICE = _bound(re.compile(r"auto|cpu|mps|cuda(:\d+)?").fullmatch, "be auto, cpu, cuda, cuda:N or mps")
 """Of a device's name."""
-
-
-def _jitter(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len(values) not in (0, 1, 3, 4):
-        raise PydanticCustomError("jitter", "Input should be one number, three or four")
-    if len(values) == 4 and values[3] > 0.5:
-        raise PydanticCustomError("jitter", "Input should have a hue, the last number, of 0.5 at most")
-    return values
-
-
-JITTER = AfterValidator(_jitter)
-"""The bound of colour jitter's strengths."""
 
 
 @dataclasses.dataclass(frozen=True)

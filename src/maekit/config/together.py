@@ -14,12 +14,16 @@ from maekit.errors import UsageError
 
 @dataclass(frozen=True)
 class Rule:
-    """paths: options, or groups of them with a dot at the end, that are heeded only where `heeded` holds of the config.
+    """names: options, or groups of them with a dot at the end, that are heeded only where `heeded` holds of the config.
     why: what is said where it does not."""
 
-    paths: tuple[str, ...]
-    heeded: Callable[[Any], bool]
+    names: str
+    heeded: Callable[[Any], Any]
     why: str
+
+    def covers(self, path: str) -> bool:
+        """Whether an option is one of them."""
+        return any(path == name or (name[-1] == "." and path.startswith(name)) for name in self.names.split())
 
 
 def refuse_unheeded(config: Any, given: Collection[str], name_of: Callable[[str], str]) -> None:
@@ -28,193 +32,104 @@ def refuse_unheeded(config: Any, given: Collection[str], name_of: Callable[[str]
     given: paths of the options that were typed. name_of: an option's name by its path.
     """
     for rule in _rules(config):
-        vain = [path for path in given if any(_covers(one, path) for one in rule.paths)]
+        vain = [path for path in given if rule.covers(path)]
         if vain and not rule.heeded(config):
             raise UsageError(f"{name_of(vain[0])}: {rule.why}")
 
 
 def offered(options: list[Option], config: Any) -> list[Option]:
     """Without those that are refused whatever stands beside them. config: one of the verb's, or its class."""
-    never = [path for rule in _rules(config) if rule.heeded is _never for path in rule.paths]
-    return [option for option in options if not any(_covers(path, option.path) for path in never)]
-
-
-def _covers(rule: str, path: str) -> bool:
-    return path == rule or (rule[-1] == "." and path.startswith(rule))
+    never = [rule for rule in _rules(config) if rule.heeded is _never]
+    return [option for option in options if not any(rule.covers(option.path) for rule in never)]
 
 
 def _never(_: Any) -> bool:
     return False
 
 
-def _rules(config: Any) -> tuple[Rule, ...]:
+def _rules(config: Any) -> list[Rule]:
     kind = config if isinstance(config, type) else type(config)
-    weights = _WEIGHTS if issubclass(kind, WeightsOptions) else ()
-    if kind is ClassifyConfig:
-        return (*_TRAINING, *_CLASSIFY, *(_SCRATCH if config.model is not None else ()))
-    return (*_OF_KIND.get(kind, ()), *weights)
+    of_scratch = _SCRATCH if kind is ClassifyConfig and config.model is not None else ()
+    return [*(rule for one in kind.__mro__ for rule in _OF_KIND.get(one, ())), *of_scratch]
 
 
 def _trains_probe(options: ProbeOptions) -> bool:
     return "attentive" in options.kinds or ("linear" in options.kinds and options.linear == "paper")
 
 
-_WEIGHTS = (
-    Rule(
-        ("resample_positions",),
-        lambda c: not c.resample_positions or c.image_size is not None,
-        "to which size? give --image-size",
-    ),
-)
-_RECONSTRUCT = (
-    Rule(("mask_ratio",), lambda c: not c.mask, "what is hidden is painted in --mask; take one of them"),
-    Rule(("seed",), lambda c: not c.mask, "nothing is drawn where --mask is painted; leave one of them out"),
-)
-_PROBE = (
-    Rule(("val_split",), lambda c: not c.val, "--val names the images to judge by; take one of them"),
-    Rule(("features", "blocks"), lambda c: not c.sweep, "--sweep tries all; take one of them"),
-    Rule(
-        ("neighbours", "temperature"),
-        lambda c: "knn" in c.kinds,
-        "belongs to knn, which --kinds leaves out",
-    ),
-    Rule(("linear",), lambda c: "linear" in c.kinds, "belongs to linear, which --kinds leaves out"),
-    Rule(
-        ("epochs", "batch_size", "base_lr"),
-        _trains_probe,
-        "belongs to the probes that are trained in steps: --kinds attentive, or --linear paper",
-    ),
-    Rule(
-        ("trust_coefficient",),
-        lambda c: "linear" in c.kinds and c.linear == "paper",
-        "belongs to LARS, by which --linear paper learns",
-    ),
-    Rule(
-        ("token_memory",),
-        lambda c: "attentive" in c.kinds,
-        "belongs to attentive, which --kinds leaves out",
-    ),
-)
 _TRAINING = (
-    Rule(
-        ("validation.split",),
-        lambda c: not c.validation.source,
-        "--val names the images to judge by; take one of them",
-    ),
-    Rule(
-        ("data.mean", "data.std"),
-        lambda c: c.data.normalise == "given",
-        "is used with --normalise given alone; add that",
-    ),
-    Rule(
-        ("augment.scale", "augment.ratio"),
-        lambda c: c.augment.crop == "random",
-        "belongs to --augment.crop random; the crop is another",
-    ),
-    Rule(
-        ("augment.color_jitter_prob",),
-        lambda c: bool(c.augment.color_jitter),
-        "of what? give strengths by --augment.color-jitter",
-    ),
-    Rule(
-        ("optimizer.base_lr",),
-        lambda c: c.optimizer.base_lr is None or c.optimizer.lr is None,
-        "--lr says the rate as well; take one of them",
-    ),
-    Rule(("optimizer.eps",), lambda c: c.optimizer.name in ("adamw", "muon"), "belongs to --optimizer.name adamw"),
-    Rule(("optimizer.muon_momentum",), lambda c: c.optimizer.name == "muon", "belongs to --optimizer.name muon"),
-    Rule(("optimizer.trust_coefficient",), lambda c: c.optimizer.name == "lars", "belongs to --optimizer.name lars"),
-    Rule(
-        ("optimizer.decay_all",),
-        lambda c: c.optimizer.weight_decay > 0 or not c.optimizer.decay_all,
-        "nothing decays by --optimizer.weight-decay 0; take one of them",
-    ),
-    Rule(
-        ("schedule.micro_batch_limit",),
-        lambda c: c.schedule.micro_batch_size is None,
-        "--micro-batch-size says it exactly; take one of them",
-    ),
-    Rule(
-        ("schedule.min_lr",),
-        lambda c: c.schedule.course == "cosine",
-        "belongs to --schedule.course cosine; the course is another",
-    ),
-    Rule(
-        ("schedule.cooldown",),
-        lambda c: c.schedule.course.endswith("cooldown"),
-        "belongs to --schedule.course cooldown or linear_cooldown; add one of them",
-    ),
-    Rule(
-        ("schedule.milestones", "schedule.gamma"),
-        lambda c: c.schedule.course == "step",
-        "belongs to --schedule.course step; add that",
-    ),
-    Rule(
-        ("run.overwrite",),
-        lambda c: not (c.run.overwrite and c.run.resume),
-        "--resume goes on with what --overwrite would remove; take one of them",
-    ),
-    Rule(
-        ("run.resume", "run.overwrite"),
-        lambda c: bool(c.run.out) or not (c.run.resume or c.run.overwrite),
-        "of which run? give --out",
-    ),
-    Rule(
-        ("run.allow_drift",),
-        lambda c: c.run.resume or c.run.branch or not c.run.allow_drift,
-        "belongs to --resume and --branch",
-    ),
-)
-_PRETRAIN = (
-    Rule(
-        ("validation.every", "validation.images", "validation.crop_share"),
-        lambda c: bool(c.validation.source) or c.validation.split is not None,
-        "of which images? give --val",
-    ),
-    Rule(
-        ("optimizer.layer_decay",),
-        _never,
-        "pretraining has one rate for all layers; it belongs to finetune and scratch",
-    ),
-)
-_CLASSIFY = (
-    Rule(("run.branch", "schedule.resolutions"), _never, "belongs to pretrain"),
-    Rule(("validation.images",), _never, "belongs to pretrain; classifiers are judged on all of --val"),
-    Rule(
-        ("mix.prob",),
-        lambda c: bool(c.mix.mixup or c.mix.cutmix),
-        "of what? give --mix.mixup or --mix.cutmix",
-    ),
-    Rule(
-        ("mix.switch_prob",),
-        lambda c: bool(c.mix.mixup and c.mix.cutmix),
-        "switches between --mix.mixup and --mix.cutmix; give both",
-    ),
-)
+    Rule("validation.split", lambda c: not c.validation.source, "--val names the images to judge by; take one of them"),
+    Rule("data.mean data.std", lambda c: c.data.normalise == "given", "is used with --normalise given alone; add that"),
+    Rule("augment.scale augment.ratio", lambda c: c.augment.crop == "random",
+         "belongs to --augment.crop random; the crop is another"),
+    Rule("augment.color_jitter_prob", lambda c: c.augment.color_jitter,
+         "of what? give strengths by --augment.color-jitter"),
+    Rule("optimizer.base_lr", lambda c: c.optimizer.base_lr is None or c.optimizer.lr is None,
+         "--lr says the rate as well; take one of them"),
+    Rule("optimizer.eps", lambda c: c.optimizer.name in ("adamw", "muon"), "belongs to --optimizer.name adamw"),
+    Rule("optimizer.muon_momentum", lambda c: c.optimizer.name == "muon", "belongs to --optimizer.name muon"),
+    Rule("optimizer.trust_coefficient", lambda c: c.optimizer.name == "lars", "belongs to --optimizer.name lars"),
+    Rule("optimizer.decay_all", lambda c: c.optimizer.weight_decay > 0 or not c.optimizer.decay_all,
+         "nothing decays by --optimizer.weight-decay 0; take one of them"),
+    Rule("schedule.micro_batch_limit", lambda c: c.schedule.micro_batch_size is None,
+         "--micro-batch-size says it exactly; take one of them"),
+    Rule("schedule.min_lr", lambda c: c.schedule.course == "cosine",
+         "belongs to --schedule.course cosine; the course is another"),
+    Rule("schedule.cooldown", lambda c: c.schedule.course.endswith("cooldown"),
+         "belongs to --schedule.course cooldown or linear_cooldown; add one of them"),
+    Rule("schedule.milestones schedule.gamma", lambda c: c.schedule.course == "step",
+         "belongs to --schedule.course step; add that"),
+    Rule("run.overwrite", lambda c: not (c.run.overwrite and c.run.resume),
+         "--resume goes on with what --overwrite would remove; take one of them"),
+    Rule("run.resume run.overwrite", lambda c: c.run.out or not (c.run.resume or c.run.overwrite),
+         "of which run? give --out"),
+    Rule("run.allow_drift", lambda c: c.run.resume or c.run.branch or not c.run.allow_drift,
+         "belongs to --resume and --branch"),
+)  # fmt: skip
 _SCRATCH = (
-    Rule(("model.decoder.",), _never, "belongs to pretrain; a classifier has no decoder"),
-    Rule(("weights",), _never, "scratch starts from nothing; training from weights is maekit finetune"),
-    Rule(
-        ("classifier.image_size", "classifier.resample_positions"),
-        _never,
-        "belongs to finetune; in scratch --image-size is the model's own",
-    ),
-    Rule(
-        ("classifier.window",),
-        _never,
-        "belongs to finetune; in scratch --model.window is the model's own",
-    ),
-)
-_INSPECT = (
-    Rule(
-        ("resample_positions", "channels", "window"),
-        _never,
-        "weights are shown as they are; maekit convert changes them",
-    ),
-)
+    Rule("model.decoder.", _never, "belongs to pretrain; a classifier has no decoder"),
+    Rule("weights", _never, "scratch starts from nothing; training from weights is maekit finetune"),
+    Rule("classifier.image_size classifier.resample_positions", _never,
+         "belongs to finetune; in scratch --image-size is the model's own"),
+    Rule("classifier.window", _never, "belongs to finetune; in scratch --model.window is the model's own"),
+)  # fmt: skip
 _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
-    ReconstructOptions: _RECONSTRUCT,
-    ProbeOptions: _PROBE,
-    InspectOptions: _INSPECT,
-    PretrainConfig: (*_TRAINING, *_PRETRAIN),
-}
+    WeightsOptions: (
+        Rule("resample_positions", lambda c: not c.resample_positions or c.image_size is not None,
+             "to which size? give --image-size"),
+    ),
+    ReconstructOptions: (
+        Rule("mask_ratio", lambda c: not c.mask, "what is hidden is painted in --mask; take one of them"),
+        Rule("seed", lambda c: not c.mask, "nothing is drawn where --mask is painted; leave one of them out"),
+    ),
+    ProbeOptions: (
+        Rule("val_split", lambda c: not c.val, "--val names the images to judge by; take one of them"),
+        Rule("features blocks", lambda c: not c.sweep, "--sweep tries all; take one of them"),
+        Rule("neighbours temperature", lambda c: "knn" in c.kinds, "belongs to knn, which --kinds leaves out"),
+        Rule("linear", lambda c: "linear" in c.kinds, "belongs to linear, which --kinds leaves out"),
+        Rule("epochs batch_size base_lr", _trains_probe,
+             "belongs to the probes that are trained in steps: --kinds attentive, or --linear paper"),
+        Rule("trust_coefficient", lambda c: "linear" in c.kinds and c.linear == "paper",
+             "belongs to LARS, by which --linear paper learns"),
+        Rule("token_memory", lambda c: "attentive" in c.kinds, "belongs to attentive, which --kinds leaves out"),
+    ),
+    InspectOptions: (
+        Rule("resample_positions channels window", _never,
+             "weights are shown as they are; maekit convert changes them"),
+    ),
+    PretrainConfig: (
+        *_TRAINING,
+        Rule("validation.every validation.images validation.crop_share",
+             lambda c: c.validation.source or c.validation.split is not None, "of which images? give --val"),
+        Rule("optimizer.layer_decay", _never,
+             "pretraining has one rate for all layers; it belongs to finetune and scratch"),
+    ),
+    ClassifyConfig: (
+        *_TRAINING,
+        Rule("run.branch schedule.resolutions", _never, "belongs to pretrain"),
+        Rule("validation.images", _never, "belongs to pretrain; classifiers are judged on all of --val"),
+        Rule("mix.prob", lambda c: c.mix.mixup or c.mix.cutmix, "of what? give --mix.mixup or --mix.cutmix"),
+        Rule("mix.switch_prob", lambda c: c.mix.mixup and c.mix.cutmix,
+             "switches between --mix.mixup and --mix.cutmix; give both"),
+    ),
+}  # fmt: skip

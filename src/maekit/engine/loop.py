@@ -73,8 +73,6 @@ def train(
     if start >= plan.steps:
         return loop.complete(start)
     with contextlib.ExitStack() as open_now:
-        cards = range(torch.cuda.device_count()) if world.device.type == "cuda" else ()
-        open_now.enter_context(torch.random.fork_rng(cards))  # the caller's draws go on as if there had been no run
         history = None
         if folder is not None:
             history = History(folder.path, tensorboard=config.tensorboard, after_step=start)

@@ -30,9 +30,11 @@ _RECORDED = ("maekit", "torch", "torchvision", "timm", "numpy", "pillow", "simpl
 
 @contextmanager
 def join_world(config: RunConfig) -> Iterator[World]:
-    """The processes that train together."""
+    """The processes that train together. The caller's draws go on afterwards as if there had been no run."""
     with join(config.device, config.hang_timeout) as world:
-        yield world
+        cards = range(torch.cuda.device_count()) if world.device.type == "cuda" else ()
+        with torch.random.fork_rng(cards):
+            yield world
 
 
 @contextmanager
