@@ -39,7 +39,7 @@ from maekit.recipes import pretrain, training
 from maekit.results import Examined, Suggested
 from maekit.sections import Text
 
-_LOOKED_AT, _PASSES, _SECONDS = 200, 16, 10.0  # images; passes that are timed, fewer where images take long to load
+_LOOKED_AT, _PASSES, _SECONDS = 200, 32, 10.0  # images; passes that are timed, fewer where images take long to load
 _MANY, _FOR_BASE, _HOLDS_OUT = 12_812, 200_000, 200  # images: a hundredth of ImageNet-1k's, a sixth, twenty held out
 _SMALL, _THUMB, _TIMED = "vit-tiny-small-data", "rule of thumb, not measured", "timed here, by some passes of this run"
 
