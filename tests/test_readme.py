@@ -68,6 +68,7 @@ def test_the_commands_for_images_of_ones_own_run(maekit_here, photos, tmp_path, 
     own.append(next(words for words in commands() if words[0] == "classify"))
     assert {words[0] for words in own} == {
         "data",
+        "suggest",
         "pretrain",
         "reconstruct",
         "embed",

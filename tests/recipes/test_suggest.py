@@ -4,6 +4,7 @@ import json
 import logging
 import shlex
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def timed(monkeypatch):
 
     def passes(config, micro, count):
         asked.append((config, micro, count))
-        return RATE
+        return RATE, 0.0
 
     monkeypatch.setattr(suggest, "_passes", passes)
     return asked
@@ -80,6 +81,23 @@ def test_the_command_runs_as_it_was_timed(maekit_here, photos, tmp_path, monkeyp
     assert "--out" not in again["command"]  # that folder holds a run
 
 
+def test_looks_at_held_out_images_count_by_how_many_there_will_be(monkeypatch):
+    """A clock that stands still but while held-out images are looked at: a second for each image."""
+    evaluate, now = suggest.pretrain.PretrainTask.evaluate, [0.0]
+
+    def slow(task):
+        now[0] += 200 + 200 + 200  # held-out images twice, and those that they are compared with
+        return evaluate(task)
+
+    monkeypatch.setattr(suggest.pretrain.PretrainTask, "evaluate", slow)
+    monkeypatch.setattr(suggest, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    config = suggest._config("digits", [suggest.Choice({"data": "digits:train", "device": "cpu"})])
+    monkeypatch.setattr(suggest.metrics, "read", lambda _: [{"images_per_second": RATE}] * 4)
+    rate, looks = suggest._passes(config, 8, 4)
+    assert rate == pytest.approx(RATE)
+    assert looks == pytest.approx(20 * (360 + 360 + 1437))
+
+
 def test_digits_have_their_preset(timed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words, answer = words_for("digits:train")
@@ -102,6 +120,14 @@ def test_it_keeps_to_the_hours_and_says_what_the_preset_wants(photos):
     shorter = words_for(photos, hours=wanted / 2)[1].reasons[-1]["because"]
     assert f"the preset's own 2,000 steps take --hours {wanted:.2g}" in shorter
     assert "--hours" not in all_of_it.reasons[-1]["because"]
+
+
+def test_looks_are_part_of_the_hours(monkeypatch, photos):
+    monkeypatch.setattr(suggest, "_passes", lambda *_: (RATE, 36.0))
+    words, answer = words_for(photos, hours=0.02)
+    assert value(words, "--steps") == str(int(36 * RATE / 8))
+    assert answer.seconds == pytest.approx(72)
+    assert "36.0 s of it for looks at held-out images" in answer.reasons[-1]["because"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +196,7 @@ def test_what_does_not_fit_into_memory_is_halved(photos, monkeypatch):
         micros.append(micro)
         if micro > 2:
             raise TrainingError(f"out of memory with {micro} images")
-        return RATE
+        return RATE, 0.0
 
     monkeypatch.setattr(suggest, "_passes", out_of_memory)
     words, _ = words_for(photos)
@@ -187,10 +213,10 @@ def test_what_does_not_fit_into_memory_is_halved(photos, monkeypatch):
 
 
 def test_stopped_while_it_times_is_no_run_to_go_on_with(maekit_here, photos, monkeypatch):
-    def stopped(config):
+    def stopped(_, config):
         raise Stopped("stopped by SIGINT after saving step 2", config.run.out)
 
-    monkeypatch.setattr(suggest.pretrain, "run", stopped)
+    monkeypatch.setattr(suggest.training, "run", stopped)
     done = maekit_here("suggest", photos, "--device", "cpu")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "maekit: interrupted")
     assert logging.root.manager.disable == logging.NOTSET

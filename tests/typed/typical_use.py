@@ -15,8 +15,8 @@ from maekit.sklearn import Embedder
 STEPS = 2000
 
 
-def pretrained(images: Path, out: Path) -> str | None:
-    """A run folder, and what a config of one's own made in it."""
+def pretrained(images: Path, out: Path) -> str:
+    """A run folder, by a config of one's own."""
     preset: PretrainConfig = presets.PRETRAIN["vit-tiny-small-data"]()
     config = replace(
         preset,
@@ -31,7 +31,7 @@ def pretrained(images: Path, out: Path) -> str | None:
 
 
 def shortly(images: list[Path], out: Path) -> float:
-    """Every verb by keywords: a look, pretraining, a judgement, features in a file."""
+    """Verbs by keywords: a look, pretraining, features in a file, a suggestion."""
     print(maekit.data(images, workers=0).sizes)
     run = maekit.pretrain("vit-tiny-small-data", data=images, out=out, steps=STEPS, workers=0)
     embedded = maekit.embed(str(run.run), images, out=out / "features.npz", workers=0)

@@ -34,7 +34,7 @@ from maekit.weights.transfer import continue_from
 
 log = logging.getLogger("maekit")
 
-_VALIDATIONS = 20  # a run, where the config does not say
+VALIDATIONS = 20  # a run, where the config does not say
 _NEIGHBOURS = 20  # of the online kNN
 _SHOWN = 6  # images in the report's picture
 _RANKED = 500  # training images whose features are looked at in the end, where none are held out
@@ -211,7 +211,7 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         if self.held_out is None:
             return None
         every = self.config.validation.every
-        return max(1, self.plan.steps // _VALIDATIONS) if every is None else self.steps_of(every)
+        return max(1, self.plan.steps // VALIDATIONS) if every is None else self.steps_of(every)
 
     def finish(self, record: dict[str, Any], folder: Path | None) -> None:
         if warning := collapse(*self._rank(record)):

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from maekit import presets
-from maekit.config import PretrainConfig
+from maekit.config import PretrainConfig, ValidationConfig
 from maekit.config.arguments import Command
 from maekit.config.keywords import configured
 from maekit.config.schema import size
@@ -34,11 +35,11 @@ from maekit.engine.distributed import choose_device
 from maekit.engine.progress import duration
 from maekit.errors import Stopped, TrainingError
 from maekit.inference import doctor
-from maekit.recipes import pretrain
+from maekit.recipes import pretrain, training
 from maekit.results import Examined, Suggested
 from maekit.sections import Text
 
-_LOOKED_AT, _PASSES, _SECONDS = 200, 16, 10.0  # images; passes that are timed, fewer where images take long to load
+_LOOKED_AT, _PASSES, _SECONDS = 200, 32, 10.0  # images; passes that are timed, fewer where images take long to load
 _MANY, _FOR_BASE, _HOLDS_OUT = 12_812, 200_000, 200  # images: a hundredth of ImageNet-1k's, a sixth, twenty held out
 _SMALL, _THUMB, _TIMED = "vit-tiny-small-data", "rule of thumb, not measured", "timed here, by some passes of this run"
 
@@ -62,16 +63,18 @@ def run(options: SuggestOptions) -> Suggested:
     look, channels = _look(source, options)
     preset, because, basis = _preset(source, device)
     choices = list(_choices(source, look, channels, options, preset, on_cpu=device.type == "cpu"))
-    rate, fits = _timed(preset, choices, look.images_per_second or 1.0)
+    (rate, looks), fits = _timed(preset, choices, look.images_per_second or 1.0)
     choices += fits
     config = _config(preset, choices)
     batch, images = config.schedule.images_a_step, len(source) - round(len(source) * (config.validation.split or 0))
     wanted = max(config.schedule.steps or 0, math.ceil((config.schedule.epochs or 0) * images / batch))
-    steps = max(1, min(wanted, int(3600 * options.hours * rate / batch)))
-    seconds, epochs = steps * batch / rate, steps * batch / images
-    why = f"about {duration(seconds)} for {epochs:,.0f} epochs by {rate:,.0f} images/s; {memory.peak(device)}"
+    steps = max(1, min(wanted, int((3600 * options.hours - looks) * rate / batch)))
+    seconds, epochs = looks + steps * batch / rate, steps * batch / images
+    why = f"about {duration(seconds)} for {epochs:,.0f} epochs by {rate:,.0f} images/s"
+    why += f", {duration(looks)} of it for looks at held-out images" if looks else ""
+    why += f"; {memory.peak(device)}"
     if steps < wanted:
-        why += f"; the preset's own {wanted:,} steps take --hours {wanted * batch / rate / 3600:.2g}"
+        why += f"; the preset's own {wanted:,} steps take --hours {(looks + wanted * batch / rate) / 3600:.2g}"
     choices.append(Choice({"steps": steps}, why, _TIMED))
     name = re.search(r"\w[\w-]*", Path(options.source).name)
     out = f"runs/{name[0] if name else preset}"
@@ -176,8 +179,8 @@ def _config(preset: str, choices: list[Choice]) -> PretrainConfig:
     return configured(PretrainConfig, values, command, presets.PRETRAIN[preset]())
 
 
-def _timed(preset: str, choices: list[Choice], loading: float) -> tuple[float, list[Choice]]:
-    """Images a second in training, and what has to be added for a pass to fit into memory."""
+def _timed(preset: str, choices: list[Choice], loading: float) -> tuple[tuple[float, float], list[Choice]]:
+    """What `_passes` takes, and what has to be added for a pass to fit into memory."""
     config, fits = _config(preset, choices), list[Choice]()
     micro = config.schedule.micro_batch(1)
     while True:
@@ -190,18 +193,38 @@ def _timed(preset: str, choices: list[Choice], loading: float) -> tuple[float, l
         fits = [Choice({"micro_batch_size": micro}, "more images a pass do not fit into memory", _TIMED)]
 
 
-def _passes(config: PretrainConfig, micro: int, passes: int) -> float:
-    """Images a second over the later half of some passes; workers have loaded ahead of the first ones."""
+class _Timed(pretrain.Pretraining):
+    """A run that looks at few held-out images, and says as `looks` how many seconds all looks at all of them take."""
+
+    def make_task(self) -> pretrain.PretrainTask:
+        task = super().make_task()
+        evaluate, held_out = task.evaluate, len(self.held_out or ())
+
+        def images(most: int) -> int:
+            return 2 * min(most, held_out) + (min(most, len(self.source)) if self.source.classes else 0)
+
+        def timed() -> dict[str, float]:
+            began, said = time.perf_counter(), evaluate()
+            share = images(self.config.validation.images) / images(ValidationConfig().images) if held_out else math.inf
+            return said | {"looks": pretrain.VALIDATIONS * (time.perf_counter() - began) / share}
+
+        task.evaluate = timed  # type: ignore[method-assign]
+        return task
+
+
+def _passes(config: PretrainConfig, micro: int, passes: int) -> tuple[float, float]:
+    """Images a second over the later half of some passes, before which workers load ahead; and the seconds that a whole
+    run looks at held-out images."""
     schedule = replace(config.schedule, steps=passes, batch_size=micro, micro_batch_size=micro)
-    validation = replace(config.validation, every=1e9)  # at the end alone
+    validation = replace(config.validation, every=1e9, images=_LOOKED_AT)  # at the end alone
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with tempfile.TemporaryDirectory() as folder:
             begun = replace(config.run, out=folder, log_every=1, tensorboard=False)
-            pretrain.run(replace(config, schedule=schedule, validation=validation, run=begun))
+            answer = training.run(_Timed, replace(config, schedule=schedule, validation=validation, run=begun))
             rates = [line["images_per_second"] for line in metrics.read(Path(folder, "metrics.jsonl"))[passes // 2 :]]
-            return len(rates) / sum(1 / rate for rate in rates)
+            return len(rates) / sum(1 / rate for rate in rates), answer.get("looks", 0.0)
     except Stopped as stopped:
         raise KeyboardInterrupt from stopped
     finally:
