@@ -25,7 +25,8 @@ class _Maekit:
     name = "maekit"
 
     def recognises(self, stored: Stored) -> bool:
-        return FACTS in stored.metadata and any(name.startswith("encoder.") for name in stored.shapes)
+        ours = any(name.startswith("encoder.") and not name.startswith("encoder.layer") for name in stored.shapes)
+        return FACTS in stored.metadata and ours  # transformers' names begin with encoder.layer
 
     def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
         return blueprint.loaded(stored.metadata[FACTS], str(stored.path))
