@@ -16,8 +16,10 @@ from maekit.models import decoder as decoders
 from maekit.models.decoder import ConvTransposeHead
 from maekit.models.family import Latents
 from maekit.patches import patchify, split, take
+from maekit.targets import Geometry
 
 GRID, PATCH, ENCODER_WIDTH = (3, 4), (2, 3, 3), 24
+GEOMETRY = Geometry((6, 12), PATCH[:2], GRID, PATCH[2], (0.5,) * 3, (0.5,) * 3)
 
 
 def build(prefix=1, **changes):
@@ -27,8 +29,7 @@ def build(prefix=1, **changes):
         encoder_width=ENCODER_WIDTH,
         encoder_depth=5,
         prefix=prefix,
-        grid=GRID,
-        patch_values=PATCH,
+        geometry=GEOMETRY,
         predicts=math.prod(PATCH),
     )
     for parameter in decoder.parameters():
@@ -144,7 +145,7 @@ def test_recomputing_activations_gives_the_same_gradients(changes):
 def test_initial_weights_are_the_papers():
     torch.manual_seed(0)
     config = tiny.decoder_config(width=64, kind="cross", feature_maps=4, depth=20)
-    sizes = {"grid": GRID, "patch_values": PATCH, "predicts": math.prod(PATCH)}
+    sizes = {"geometry": GEOMETRY, "predicts": math.prod(PATCH)}
     decoder = decoders.build(config, encoder_width=64, encoder_depth=5, prefix=1, **sizes)
     assert decoder.mask_token.std().item() == pytest.approx(0.02, rel=0.4)
     assert decoder.mix.std().item() == pytest.approx(0.5, rel=0.3)
