@@ -66,6 +66,7 @@ def test_what_another_option_makes_vain_is_refused(typed, verb, vain, beside, in
         ("pretrain", "--optimizer.layer-decay 0.5", "finetune and scratch"),
         ("finetune", "--validation.images 3", "pretrain"),
         ("finetune", "--branch r", "pretrain"),
+        ("finetune", "--schedule.resolutions 32 0.5", "pretrain"),
         ("scratch", "--weights w", "maekit finetune"),
         ("scratch", "--model.decoder.width 64", "pretrain"),
         ("scratch", "--classifier.image-size 64", "--image-size"),

@@ -137,6 +137,18 @@ def test_by_command_from_the_runs_own_config(trunk, maekit_here, photos, tmp_pat
     assert "branched from" in (tmp_path / "branch" / "report.html").read_text()
 
 
+def test_a_run_that_began_from_weights_has_branches_too(trunk, maekit_here, photos, tmp_path):
+    words = (*WORDS, "--data", photos, "--epochs", "4", "--checkpoint-every", "6", "--keep", "9")
+    assert maekit_here(*words, "--weights", trunk, "--out", tmp_path / "trunk").returncode == 0
+    config, place = tmp_path / "trunk" / "config.json", tmp_path / "trunk" / "checkpoints" / "step-6"
+    done = maekit_here("pretrain", config, "--branch", place, "--out", tmp_path / "branch")
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "branch") == losses(tmp_path / "trunk")
+    refused = maekit_here("pretrain", config, "--branch", place, "--weights", trunk, "--out", tmp_path / "other")
+    assert refused.returncode == 2
+    assert "take one of --branch and --weights" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -121,7 +121,7 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
         *_TRAINING,
         Rule("validation.every validation.images validation.crop_share",
              lambda c: c.validation.source or c.validation.split is not None, "of which images? give --val"),
-        Rule("run.branch weights", lambda c: not (c.run.branch and c.weights),
+        Rule("weights", lambda c: not (c.run.branch and c.weights),
              "--branch goes on with the weights of its checkpoint; take one of --branch and --weights"),
         Rule("optimizer.layer_decay", _never,
              "pretraining has one rate for all layers; it belongs to finetune and scratch"),
