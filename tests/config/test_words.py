@@ -64,6 +64,15 @@ def test_numbers_take_no_source(words):
     assert config.data.source == "photos"
 
 
+@pytest.mark.parametrize("words", ["128 0.6 160 .9 photos", "128,0.6,160,.9 photos", "photos"])
+def test_resolutions_take_no_source(words):
+    command = Command("pretrain", "maekit pretrain vit-tiny", "")
+    typed = f"--schedule.resolutions {words}" if words != "photos" else words
+    config = parse(type(PRETRAIN["vit-tiny"]()), typed.split(), command, PRETRAIN["vit-tiny"]())
+    assert config.schedule.resolutions == ((128, 0.6, 160, 0.9) if words != "photos" else ())
+    assert config.data.source == "photos"
+
+
 def test_several_images_may_stand_anywhere():
     for words in (
         "a.jpg b.jpg --top 3",

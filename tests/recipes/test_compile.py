@@ -140,7 +140,7 @@ WORDS = (
 def test_a_compiled_run_ends_as_an_uncompiled_one(maekit_command, maekit_here, photos, tmp_path):
     """In a process of its own: masks drawn in compiled code wrote over the heap, on grids such as this one's. Of two
     sizes, each of which is compiled."""
-    done = maekit_command(*WORDS, "--compile", "--data", photos, "--out", tmp_path / "compiled")
+    done = maekit_command(*WORDS, "--compile", "--data", photos, "--out", tmp_path / "compiled", timeout=240)
     assert done.returncode == 0, done.stderr
     assert "compiling: the first step takes longer" in done.stderr
     seconds = re.search(r"by one pass of (\S+) s;", done.stderr)

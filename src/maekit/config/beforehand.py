@@ -32,6 +32,7 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
     if config.schedule.total_steps(1) < 1:
         raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")
     config.schedule.milestone_steps(1)
+    config.schedule.sizes((1, 1), 1)
     schedule, micro_batch = config.schedule, config.schedule.micro_batch_size
     if schedule.batch_size is not None:  # else it is chosen, by the images, so that it divides
         micro_batch = schedule.micro_batch(world_size)
