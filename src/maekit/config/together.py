@@ -79,6 +79,7 @@ _TRAINING = (
          "belongs to --schedule.course cooldown or linear_cooldown; add one of them"),
     Rule("schedule.milestones schedule.gamma", lambda c: c.schedule.course == "step",
          "belongs to --schedule.course step; add that"),
+    Rule("run.reshard_after_forward", lambda c: c.run.parallel == "fsdp", "belongs to --run.parallel fsdp; add that"),
     Rule("run.overwrite", lambda c: not (c.run.overwrite and c.run.resume),
          "--resume goes on with what --overwrite would remove; take one of them"),
     Rule("run.resume run.overwrite", lambda c: c.run.out or not (c.run.resume or c.run.overwrite),

@@ -14,7 +14,9 @@ Legend: N images, C channels, H W pixels, L mask units, V visible, K prefix toke
 
 import dataclasses
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
@@ -220,6 +222,21 @@ def grid_of(family: Family, encoder: nn.Module, config: ModelConfig) -> tuple[in
 
 def has_class_token(encoder: nn.Module) -> bool:
     return getattr(encoder, "cls_token", None) is not None
+
+
+def call(module: nn.Module, forward: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """`forward(module, *inputs)` as a forward pass of the module, inside the hooks by which FSDP brings its weights."""
+    if not module._forward_pre_hooks:
+        return forward(module, *inputs)
+    own = module.__dict__.pop("forward", None)
+    module.__dict__["forward"] = partial(forward, module)
+    try:
+        output: Tensor = module(*inputs)
+        return output
+    finally:
+        del module.__dict__["forward"]
+        if own is not None:
+            module.__dict__["forward"] = own
 
 
 def features(

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
-from maekit.models.family import Family, Latents, Shown
+from maekit.models.family import Family, Latents, Shown, call
 from maekit.models.vit import initialise
 from maekit.patches import check_divides
 
@@ -94,7 +94,7 @@ class _Hiera(Family):
         stages = []
         parts, last_pool = adapter.parts, int(encoder.stage_ends[-2]) + 1
         for number, block in enumerate(encoder.blocks):
-            run = partial(_unpooled, block) if parts > 1 and number == last_pool else block
+            run = partial(call, block, _unpooled) if parts > 1 and number == last_pool else block
             if encoder.grad_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(run, tokens, use_reentrant=False)
             else:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from maekit.models.family import call
+
 _MERGED_STEPS = 8  # a mean of four whole places, of a grid half as fine, lies on eighths
 
 Swin: TypeAlias = SwinTransformer | SwinTransformerV2
@@ -37,9 +39,9 @@ def stages(encoder: Swin, tokens: Tensor, places: Tensor) -> Tensor:
             if block.shift_size not in biases:
                 biases[block.shift_size] = pair_biases(block, places, unit, steps)
             if stage.grad_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(_block, block, tokens, biases[block.shift_size], use_reentrant=False)
+                tokens = checkpoint(call, block, _block, tokens, biases[block.shift_size], use_reentrant=False)
             else:
-                tokens = _block(block, tokens, biases[block.shift_size])
+                tokens = call(block, _block, tokens, biases[block.shift_size])
     return tokens
 
 

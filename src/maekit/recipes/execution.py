@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ from maekit.config import RunConfig, ScheduleConfig
 from maekit.data.loader import BadImages
 from maekit.data.sources import Source
 from maekit.engine.distributed import World, join
+from maekit.engine.loop import Outcome
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
 from maekit.engine.task import Task
@@ -98,11 +99,11 @@ def warnings(plan: Plan, schedule: ScheduleConfig, *, from_nothing: bool) -> Ite
         )
 
 
-def write_weights(folder: RunFolder, task: Task, averaged: Mapping[str, torch.Tensor] | None) -> None:
+def write_weights(folder: RunFolder, task: Task, outcome: Outcome) -> None:
     """model.safetensors, and model_ema.safetensors where an average was kept."""
-    storage.write_tensors(folder.path / "model.safetensors", task.model.state_dict(), task.metadata())
-    if averaged is not None:
-        storage.write_tensors(folder.path / "model_ema.safetensors", averaged, task.average_metadata())
+    storage.write_tensors(folder.path / "model.safetensors", outcome.weights, task.metadata())
+    if outcome.averaged is not None:
+        storage.write_tensors(folder.path / "model_ema.safetensors", outcome.averaged, task.average_metadata())
 
 
 def count_unreadable(bad: BadImages, world: World) -> int:

@@ -21,12 +21,13 @@ from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
 from maekit.engine.precision import Precision
+from maekit.engine.run_state import RunFolder
 from maekit.engine.task import Task
 from maekit.errors import UsageError
 from maekit.models.cost import forward_gflop, parameter_count
 from maekit.models.encoder import ImageEncoder
 from maekit.recipes import execution, planning
-from maekit.weights.load import describe
+from maekit.weights.load import describe, load
 
 log = logging.getLogger("maekit")
 
@@ -120,11 +121,19 @@ class Training(ABC, Generic[Recipe, Model]):
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
-                execution.write_weights(folder, self.task, outcome.averaged)
+                execution.write_weights(folder, self.task, outcome)
+            if config.run.parallel == "fsdp" and world.size > 1:
+                self._reopen(folder)
             self.finish(outcome.record, None if folder is None else folder.path)
         values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
         where, left = None if folder is None else str(folder.path), source.passed_over.as_dict()
         return {"run": where, "steps": outcome.step, "unreadable": unreadable, "passed_over": left, **values}
+
+    def _reopen(self, folder: RunFolder | None) -> None:
+        """Take the trained weights from the run folder: those in memory are divided between the processes."""
+        path = self.world.tell("" if folder is None else str(folder.path))  # told once they are written
+        model: Any = self.world.patiently(lambda: load(path))
+        self.model = self.task.model = model.to(self.world.device)  # type: ignore[misc]
 
     def steps_of(self, epochs: float) -> int:
         """The steps nearest to so many epochs, at least one."""
