@@ -18,7 +18,7 @@ from maekit.data.decode import Range, decode
 from maekit.data.ranges import known_range
 from maekit.data.sampler import Sample, SampleStream
 from maekit.data.sources import Source
-from maekit.data.transforms import EvalTransform, TrainTransform, eval_transform, train_transform
+from maekit.data.transforms import EvalTransform, TrainTransform
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError
 from maekit.randomness import numpy_generator
@@ -136,7 +136,7 @@ def train_batches(
     epoch and index. Raises UsageError at once for an augmentation these channels cannot have, and DataError, when it
     comes to it, where too many images are bad or a worker dies.
     """
-    transform = train_transform(augment, image_hw)
+    transform = TrainTransform(augment, image_hw)
     transform.check(channels)
     stream = SampleStream(len(source), seed, config.shuffle, augment.repeats)
     items = stream.micro_batches(
@@ -170,7 +170,7 @@ def eval_batches(
     chosen = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
     mine = np.array_split(chosen, world_size)[rank]
     items = (mine[start : start + batch_size].tolist() for start in range(0, len(mine), batch_size))
-    work = _EvaluationWork(source, channels, eval_transform(image_hw, crop_share), value_range)
+    work = _EvaluationWork(source, channels, EvalTransform(image_hw, crop_share), value_range)
     return _batches(map_in_order(work, items, worker_count(workers)), bad, skip_empty=True)
 
 

@@ -5,7 +5,8 @@ on no other image, nor on batch, worker or rank.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,39 +26,26 @@ _WIDEST = 4  # times what is asked for: more of a long thin image is cut away be
 _NOISE_MEAN, _NOISE_STD = 0.5, 0.25  # of erased pixels
 
 
-def train_transform(augment: AugmentConfig, image_hw: tuple[int, int]) -> "TrainTransform":
-    """The augmentation of training images to image_hw = (height, width), in the order of AugmentConfig."""
-    return TrainTransform(augment, image_hw)
-
-
-def eval_transform(image_hw: tuple[int, int], crop_share: float) -> "EvalTransform":
-    """Resize so that image_hw / crop_share is just covered, then take the centre."""
-    return EvalTransform(image_hw, crop_share)
-
-
-@dataclass
 class TrainTransform:
-    """See `train_transform`. Raises UsageError for a RandAugment that is not understood."""
+    """The augmentation of training images to image_hw = (height, width), in the order of AugmentConfig.
 
-    augment: AugmentConfig
-    image_hw: tuple[int, int]
-    _randaugment: Any = field(init=False, default=None)
-    _jitter: Any = field(init=False, default=None)
-    _erase: Any = field(init=False, default=None)
-    _own: Any = field(init=False, default=None)
+    Raises UsageError for a RandAugment that is not understood.
+    """
 
-    def __post_init__(self) -> None:
-        if self.augment.randaugment:
-            self._randaugment = _randaugment(self.augment, self.image_hw)
-        if self.augment.color_jitter and self.augment.color_jitter_prob:
-            self._jitter = _color_jitter(self.augment.color_jitter)
-        if self.augment.own:
-            parts.say(self.augment.own)
-            self._own = parts.find("augment", self.augment.own).bound()
-        if self.augment.erase:
+    def __init__(self, augment: AugmentConfig, image_hw: tuple[int, int]) -> None:
+        self.augment, self.image_hw = augment, image_hw
+        self._randaugment: Any = _randaugment(augment, image_hw) if augment.randaugment else None
+        jitters = augment.color_jitter and augment.color_jitter_prob
+        self._jitter: Any = _color_jitter(augment.color_jitter) if jitters else None
+        self._erase: Any = None
+        self._own: Any = None
+        if augment.own:
+            parts.say(augment.own)
+            self._own = parts.find("augment", augment.own).bound()
+        if augment.erase:
             from timm.data.random_erasing import RandomErasing
 
-            self._erase = RandomErasing(self.augment.erase, mode="pixel", device="cpu")
+            self._erase = RandomErasing(augment.erase, mode="pixel", device="cpu")
 
     def check(self, channels: int) -> None:
         """Raises UsageError where this cannot be done to images of that many channels."""
@@ -126,7 +114,7 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """See `eval_transform`. Nothing about it is random."""
+    """Resize so that image_hw / crop_share is just covered, then take the centre. Nothing about it is random."""
 
     image_hw: tuple[int, int]
     crop_share: float
@@ -204,15 +192,10 @@ def _randaugment(augment: AugmentConfig, image_hw: tuple[int, int]) -> Any:
         ) from None
     for op in transform.ops:
         if op.aug_fn.__name__ == "posterize":
-            op.aug_fn = _Posterize(op.aug_fn)
+            op.aug_fn = partial(_posterize, op.aug_fn)
     return transform
 
 
-@dataclass(frozen=True)
-class _Posterize:
-    """timm's posterize, keeping at least one bit: strengths of 10 and more leave none, which Pillow 13 refuses."""
-
-    posterize: Any
-
-    def __call__(self, picture: Any, bits: int, **settings: Any) -> Any:
-        return self.posterize(picture, max(1, bits), **settings)
+def _posterize(by_timm: Any, picture: Any, bits: int, **settings: Any) -> Any:
+    """Keeping at least one bit: strengths of 10 and more leave none, which Pillow 13 refuses."""
+    return by_timm(picture, max(1, bits), **settings)

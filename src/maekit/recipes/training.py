@@ -16,7 +16,7 @@ from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.ranges import known_range, resolved, say_little_use
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
-from maekit.data.transforms import train_transform
+from maekit.data.transforms import TrainTransform
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
@@ -69,7 +69,7 @@ class Training(ABC, Generic[Recipe, Model]):
         if config.augment.own:  # before workers do, whose mistakes come late
             height, width = self.model.config.image_hw
             noise = torch.randint(256, (self.model.config.channels, height, width), dtype=torch.uint8)
-            train_transform(config.augment, (height, width))(noise, 0, 0, 0, 0)
+            TrainTransform(config.augment, (height, width))(noise, 0, 0, 0, 0)
         self.task = self.make_task()
 
     @abstractmethod
