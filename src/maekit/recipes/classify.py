@@ -22,6 +22,7 @@ from maekit.data.sources import Source
 from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.data.statistics import standardisation
+from maekit.engine.distributed import World
 from maekit.errors import UsageError
 from maekit.inference.evaluate import Evaluation, judge
 from maekit.inference.one_pass import seen_by
@@ -107,17 +108,18 @@ class ClassifyTask:
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
 
-    averaged, average_metadata = "", metadata
-
-    def evaluate_average(self) -> dict[str, float]:
-        return self.evaluate()
+    averaged, evaluate_average, average_metadata = "", evaluate, metadata
 
 
 class Classification(Training[ClassifyConfig, Classifier]):
-    """A classifier's training."""
+    """A classifier's training: from the encoder in `weights`, or from nothing."""
 
     best_by = "val_top1"
     task: ClassifyTask
+
+    def __init__(self, config: ClassifyConfig, world: World) -> None:
+        self.verb = "finetune" if config.weights else "scratch"
+        super().__init__(config, world)
 
     def chosen(self, train: Source, held_out: Source | None) -> tuple[Source, Source]:
         if held_out is None:
@@ -154,30 +156,18 @@ class Classification(Training[ClassifyConfig, Classifier]):
             page.write(folder / "report.html", f"maekit {self.verb} {self.config.name}", sections)
 
 
-class Finetuning(Classification):
-    """From the encoder in `weights`."""
-
-    verb = "finetune"
-
-
-class FromScratch(Classification):
-    """From nothing."""
-
-    verb = "scratch"
-
-
 def finetune(config: ClassifyConfig) -> dict[str, Any]:
     """Train a classifier from the encoder in `config.weights`; returns {run, steps, loss, val_top1, ...}."""
     if not config.weights:
         raise UsageError("--weights is missing: what to fine-tune; training from nothing is maekit scratch")
-    return training.run(Finetuning, config)
+    return training.run(Classification, config)
 
 
 def scratch(config: ClassifyConfig) -> dict[str, Any]:
     """Train a classifier from nothing; returns {run, steps, loss, val_top1, ...}."""
     if config.weights:
         raise UsageError("--weights: scratch starts from nothing; training from weights is maekit finetune")
-    return training.run(FromScratch, config)
+    return training.run(Classification, config)
 
 
 def build_model(config: ClassifyConfig, train: Source) -> Classifier:
