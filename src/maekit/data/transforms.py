@@ -167,10 +167,7 @@ def _random_box(
 def _color_jitter(strengths: tuple[float, ...]) -> Any:
     from torchvision.transforms.v2 import ColorJitter
 
-    brightness, contrast, saturation, hue = {1: strengths * 3 + (0.0,), 3: (*strengths, 0.0)}.get(
-        len(strengths), strengths
-    )
-    return ColorJitter(brightness, contrast, saturation, hue)
+    return ColorJitter(*(strengths * 3 if len(strengths) == 1 else strengths))
 
 
 def _randaugment(augment: AugmentConfig, image_hw: tuple[int, int]) -> Any:

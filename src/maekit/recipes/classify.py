@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +41,6 @@ log = logging.getLogger("maekit")
 _STEPS_BETWEEN = 10  # two validations, at least, where the config does not say: an epoch of few images is a step or two
 
 
-@dataclass(frozen=True)
-class LabelledBatch:
-    """images: [N, C, H, W] standardised. targets: int64 [N], or where images are mixed, shares of classes [N, Y]."""
-
-    images: Tensor
-    targets: Tensor
-
-
 class ClassifyTask:
     """Cross-entropy against labels, which Mixup and CutMix may blend."""
 
@@ -76,21 +67,23 @@ class ClassifyTask:
         self.judged: Evaluation | None = None
         """The last validation; of the averaged weights where there are any."""
 
-    def prepare(self, batch: Batch) -> "LabelledBatch":
-        """A batch standardised, and mixed where the config says so."""
+    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images [N, C, H, W] standardised, and targets: int64 [N], or of mixed images shares of classes [N, Y]."""
         images = self.model.standardise(batch.images)
         if self._mixup is None:
-            return LabelledBatch(images, batch.labels)
+            return images, batch.labels
         # timm draws from NumPy's global generator. Its seed comes from torch's, which the loop keys by step and rank.
         with global_seeds(int(torch.randint(2**62, ()))):
-            return LabelledBatch(*self._mixup(images, batch.labels))
+            mixed, shares = self._mixup(images, batch.labels)
+            return mixed, shares
 
-    def loss(self, prepared: "LabelledBatch") -> dict[str, Tensor]:
+    def loss(self, prepared: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Mean cross-entropy of a batch."""
-        logits = self.model(prepared.images).float()
+        images, targets = prepared
+        logits = self.model(images).float()
         if self._mixup is None:
-            return {"loss": F.cross_entropy(logits, prepared.targets, label_smoothing=self._smoothing)}
-        return {"loss": self._soft_loss(logits, prepared.targets)}
+            return {"loss": F.cross_entropy(logits, targets, label_smoothing=self._smoothing)}
+        return {"loss": self._soft_loss(logits, targets)}
 
     def evaluate(self) -> dict[str, float]:
         """val_top1, val_top5 and val_loss over the held-out images."""

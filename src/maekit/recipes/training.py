@@ -67,9 +67,9 @@ class Training(ABC, Generic[Recipe, Model]):
         self.model.recompute_activations(run.checkpoint_activations)
         self.stages = schedule.sizes(self.model.config.image_hw, self.plan.steps)
         if config.augment.own:  # before workers do, whose mistakes come late
-            image_hw = self.model.config.image_hw
-            noise = torch.randint(256, (self.model.config.channels, *image_hw), dtype=torch.uint8)
-            TrainTransform(config.augment, image_hw)(noise, 0, 0, 0, 0)
+            height, width = self.model.config.image_hw
+            noise = torch.randint(256, (self.model.config.channels, height, width), dtype=torch.uint8)
+            TrainTransform(config.augment, (height, width))(noise, 0, 0, 0, 0)
         self.task = self.make_task()
 
     @abstractmethod
