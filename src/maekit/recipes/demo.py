@@ -45,8 +45,8 @@ def run(options: DemoOptions) -> Demo:
     train, test = open_source(config.data.source), open_source(config.validation.source)
     means, stds = model.standardise.values()
     expected = pace * (options.few_label_steps or FINETUNE["digits"]().schedule.steps or 0)
-    left = _left(2 * options.seeds, expected)
-    log.info("part 2 of 3: judging frozen features of the encoder, untrained and pretrained; %s", left)
+    left = duration(2 * options.seeds * expected)
+    log.info("part 2 of 3: judging frozen features of the encoder, untrained and pretrained; about %s left", left)
     untrained = mae.build(config.model, config.target, config.mask, means, stds, seed=config.run.seed)
     judged = {
         "untrained": _judge(untrained, train, test),
@@ -80,18 +80,17 @@ def _few_labels(options: DemoOptions, expected: float) -> dict[str, list[float]]
     times: list[float] = []
     for name, verb in _STARTS.items():
         for seed in range(options.seed, options.seed + options.seeds):
-            left = _left(2 * options.seeds - len(times), mean(times) if times else expected)
-            log.info("part 3 of 3: %s with %d labels per class, draw %d; %s", verb, options.per_class, seed, left)
+            left = (2 * options.seeds - len(times)) * (mean(times) if times else expected)
+            log.info(
+                "part 3 of 3: %s with %d labels per class, draw %d; about %s left",
+                verb, options.per_class, seed, duration(left),
+            )  # fmt: skip
             began = time.monotonic()
             with quiet():
                 answer = _train_few(options, verb, seed)
             times.append(time.monotonic() - began)
             accuracies[name].append(answer["val_top1"])
     return accuracies
-
-
-def _left(trainings: int, seconds: float) -> str:
-    return f"about {duration(seconds * trainings)} left"
 
 
 def _train_few(options: DemoOptions, verb: str, seed: int) -> dict[str, Any]:
