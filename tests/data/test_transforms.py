@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from maekit.config import AugmentConfig
+from maekit.config.beforehand import check_augment
 from maekit.data.transforms import EvalTransform, TrainTransform
 from maekit.errors import UsageError
 
@@ -134,7 +135,7 @@ def test_a_long_thin_image_is_cut_before_it_is_enlarged(shape: tuple[int, int, i
 
 def test_randaugment_is_for_three_channels_and_understood_words() -> None:
     with pytest.raises(UsageError, match="works on 3 channels"):
-        TrainTransform(EVERYTHING, (32, 32)).check(1)
+        check_augment(EVERYTHING, 1)
     with pytest.raises(UsageError, match="write it as timm does"):
         TrainTransform(AugmentConfig(randaugment="rnd-m9"), (32, 32))
 

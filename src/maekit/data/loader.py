@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.config import AugmentConfig, DataConfig
+from maekit.config.beforehand import check_augment
 from maekit.data.decode import Range, decode
 from maekit.data.ranges import known_range
 from maekit.data.sampler import Sample, SampleStream
@@ -137,13 +138,12 @@ def train_batches(
     epoch and index. Raises UsageError at once for an augmentation these channels cannot have, and DataError, when it
     comes to it, where too many images are bad or a worker dies.
     """
-    transform = TrainTransform(augment, image_hw)
-    transform.check(channels)
+    check_augment(augment, channels)
     stream = SampleStream(len(source), seed, config.shuffle, augment.repeats)
     items = stream.micro_batches(
         start_step, total_steps, batch_size=batch_size, micro_batch=micro_batch, rank=rank, world_size=world_size
     )
-    work = _TrainingWork(source, channels, transform, seed, known_range(config.range))
+    work = _TrainingWork(source, channels, TrainTransform(augment, image_hw), seed, known_range(config.range))
     return _batches(map_in_order(work, items, worker_count(config.workers)), bad)
 
 

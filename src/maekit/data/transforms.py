@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from maekit import parts
 from maekit.config import AugmentConfig
+from maekit.config.beforehand import check_augment
 from maekit.errors import UsageError
 from maekit.randomness import global_seeds, numpy_generator
 
@@ -46,15 +47,6 @@ class TrainTransform:
             from timm.data.random_erasing import RandomErasing
 
             self._erase = RandomErasing(augment.erase, mode="pixel", device="cpu")
-
-    def check(self, channels: int) -> None:
-        """Raises UsageError where this cannot be done to images of that many channels."""
-        if self._randaugment is not None and channels != 3:
-            raise UsageError(f"augment.randaugment: works on 3 channels, the images have {channels}; leave it empty")
-        if self._jitter is not None and channels not in (1, 3):
-            raise UsageError(
-                f"augment.color_jitter: works on 1 or 3 channels, the images have {channels}; leave it empty"
-            )
 
     def __call__(self, image: Tensor, *key: int) -> Tensor:
         """image: [C, H, W]; key: (seed, epoch, index, view). Returns [C, h, w] of the same dtype."""
@@ -87,7 +79,7 @@ class TrainTransform:
 
     def _from_libraries(self, image: Tensor) -> Tensor:
         if self._randaugment is not None:
-            self.check(len(image))
+            check_augment(self.augment, len(image))
             picture = functional.to_pil_image(functional.to_dtype(image, torch.uint8, scale=True))
             image = functional.to_dtype(functional.pil_to_tensor(self._randaugment(picture)), image.dtype, scale=True)
         if self._jitter is not None and torch.rand(()) < self.augment.color_jitter_prob:

@@ -1,4 +1,4 @@
-"""What every recipe does around its training: the run folder, what ran written down, the header, the weights."""
+"""What every recipe does around its training: the processes, the run folder, what ran written down, what to warn of."""
 
 import datetime
 import logging
@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,14 +14,12 @@ from typing import Any
 
 import torch
 
-from maekit import storage
 from maekit.config import RunConfig, ScheduleConfig
 from maekit.data.loader import BadImages
 from maekit.data.sources import Source
 from maekit.engine.distributed import World, join
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
-from maekit.engine.task import Task
 
 log = logging.getLogger("maekit")
 
@@ -96,13 +94,6 @@ def warnings(plan: Plan, schedule: ScheduleConfig, *, from_nothing: bool) -> Ite
             "a milestone lies at the end of the run or after it, so the rate does not fall there; lower "
             "--schedule.milestones, or give more --epochs"
         )
-
-
-def write_weights(folder: RunFolder, task: Task, averaged: Mapping[str, torch.Tensor] | None) -> None:
-    """model.safetensors, and model_ema.safetensors where an average was kept."""
-    storage.write_tensors(folder.path / "model.safetensors", task.model.state_dict(), task.metadata())
-    if averaged is not None:
-        storage.write_tensors(folder.path / "model_ema.safetensors", averaged, task.average_metadata())
 
 
 def count_unreadable(bad: BadImages, world: World) -> int:

@@ -92,7 +92,11 @@ class ProbeTask:
     def __init__(self, head: Callable[[int, int], nn.Module], choices: Iterable[Choice], trial: Trial) -> None:
         """head: of a width of features and a number of classes, one for each choice."""
         self._choices, self._trial = {choice.name: choice for choice in choices}, trial
-        self.model = nn.ModuleDict({name: _head(head, trial, choice) for name, choice in self._choices.items()})
+        self.model = nn.ModuleDict()
+        for name, choice in self._choices.items():
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
+                self.model[name] = head(trial.model.width, trial.classes)
 
     def prepare(self, batch: "Batch | _TokenBatch") -> tuple[dict[str, Tensor], Tensor]:
         """Each head's features, with no way back into the encoder, and the labels."""
@@ -250,13 +254,6 @@ def _cached_tokens(trial: Trial, choice: Choice) -> Features | None:
         return None
     with Precision(trial.config.precision, trial.world.device).autocast():
         return extract(trial.model, trial.batches(trial.train, None), "patches", blocks=choice.blocks)
-
-
-def _head(kind: Callable[[int, int], nn.Module], trial: Trial, choice: Choice) -> nn.Module:
-    """A head whose initial weights are fixed by the seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
-        return kind(trial.model.width, trial.classes)
 
 
 def _train(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
-from maekit import parts
+from maekit import parts, storage
 from maekit.config import ClassifyConfig, DataConfig, PretrainConfig, files
 from maekit.config.data import crop_share_for
 from maekit.data.loader import BadImages, Batch, train_batches
@@ -120,7 +120,10 @@ class Training(ABC, Generic[Recipe, Model]):
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
-                execution.write_weights(folder, self.task, outcome.averaged)
+                task, path = self.task, folder.path
+                storage.write_tensors(path / "model.safetensors", task.model.state_dict(), task.metadata())
+                if outcome.averaged is not None:
+                    storage.write_tensors(path / "model_ema.safetensors", outcome.averaged, task.average_metadata())
             self.finish(outcome.record, None if folder is None else folder.path)
         values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
         where, left = None if folder is None else str(folder.path), source.passed_over.as_dict()
