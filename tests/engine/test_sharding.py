@@ -172,7 +172,7 @@ def test_what_is_divided_is_safetensors_of_every_process_and_a_manifest(chain):
     assert files[0] == "manifest.json"
     assert [name[:11] for name in files[1:]] == [f"shard-{rank:05d}" for rank in range(1, 5)]
     assert {Path(name).suffix for name in files} == {".json", ".safetensors"}
-    with pytest.raises(MaekitError, match="divided between processes .*--resume"):
+    with pytest.raises(MaekitError, match="divided between processes"):
         maekit.load(chain / "run" / "checkpoints" / "step-2")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -23,10 +23,12 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from maekit import storage
 from maekit.config import RunConfig
+from maekit.engine import optimizer as optimizers
 from maekit.engine.distributed import World, settle
+from maekit.engine.ema import Ema
 from maekit.engine.run_state import RunFolder
-from maekit.engine.sharding import copied
-from maekit.errors import StorageError
+from maekit.engine.sharding import as_divided, copied
+from maekit.errors import RunError, StorageError
 
 log = logging.getLogger("maekit")
 
@@ -140,6 +142,19 @@ class Checkpoints:
 def _reason(failed: CheckpointException) -> Exception:
     error = next(iter(failed.failures.values()))[0]
     return error if isinstance(error, OSError) else StorageError(" ".join(str(error).split()) or type(error).__name__)
+
+
+def load_into(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> None:
+    """Give each its state in a checkpoint. Raises RunError where that is of another model; StorageError."""
+    own = model.state_dict()
+    kept = read(path, {"model": own, "optimizer": own} | ({} if ema is None else {"ema": ema.state_dict()}))
+    try:
+        model.load_state_dict({name: as_divided(value, own.get(name, value)) for name, value in kept["model"].items()})
+    except RuntimeError as error:
+        raise RunError(f"{path}: is of another model: {' '.join(str(error).split())[:300]}") from None
+    optimizers.restore(optimizer, kept["optimizer"])
+    if ema is not None:
+        ema.load(kept["ema"])
 
 
 def read(path: Path, like: Files) -> dict[str, dict[str, Tensor]]:

@@ -33,7 +33,7 @@ from maekit.engine.run_state import RunFolder
 from maekit.engine.schedule import Plan
 from maekit.engine.signals import StopRequest, stop_requests
 from maekit.engine.task import Batches, Task
-from maekit.errors import RunError, Stopped, TrainingError
+from maekit.errors import Stopped, TrainingError
 from maekit.randomness import key
 
 log = logging.getLogger("maekit")
@@ -74,7 +74,8 @@ def train(
     loop = _Loop(task, plan, optimizer, config, world, folder, facts)
     start = loop.restore()
     if start >= plan.steps:
-        return loop.complete(start)
+        log.info("the run is complete: it is at step %d of %d", start, plan.steps)
+        return loop.outcome(start, {} if folder is None else metrics.last(folder.path / "metrics.jsonl"))
     with contextlib.ExitStack() as open_now:
         history = None
         if folder is not None:
@@ -312,12 +313,6 @@ class _Loop:
             files["ema"], metadata["ema"] = self.ema.state_dict(), self.task.average_metadata()
         self.checkpoints.save(done, files, {**self.facts, "scaler": self.precision.state()}, metadata)
 
-    def complete(self, step: int) -> Outcome:
-        """What a run came to that was at its end before it began."""
-        log.info("the run is complete: it is at step %d of %d", step, self.plan.steps)
-        record = {} if self.folder is None else metrics.last(self.folder.path / "metrics.jsonl")
-        return self.outcome(step, record)
-
     def restore(self) -> int:
         """Load the newest sound checkpoint, or that to branch from; the step it stands at, the same on every rank."""
         found = self.world.patiently(lambda: branch.newest(self.folder, self.config, self.plan, self.facts))
@@ -328,18 +323,8 @@ class _Loop:
             return 0
         path, facts = told
         refuse_drift(facts, self.facts, allowed=self.config.allow_drift)
-        own = self.model.state_dict()
-        like = {"model": own, "optimizer": own} | ({} if self.ema is None else {"ema": self.ema.state_dict()})
-        kept = self.world.patiently(lambda: checkpoints.read(path, like))
-        try:
-            divided = {name: sharding.as_divided(value, own.get(name, value)) for name, value in kept["model"].items()}
-            self.model.load_state_dict(divided)
-        except RuntimeError as error:
-            raise RunError(f"{path}: is of another model: {' '.join(str(error).split())[:300]}") from None
-        optimizers.restore(self.optimizer, kept["optimizer"])
+        self.world.patiently(lambda: checkpoints.load_into(path, self.model, self.optimizer, self.ema))
         self.precision.restore(facts["scaler"])
-        if self.ema is not None:
-            self.ema.load(kept["ema"])
         self.saved = int(facts["step"])
         log.info("going on from step %d", facts["step"])
         return int(facts["step"])
