@@ -137,7 +137,7 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
     numbers = class_numbers(source, model.classes, options.weights)
     model.to(choose_device(options.device))
     bad = any_unreadable(source)
-    batches = one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad)
+    batches = one_pass(source, model, options, bad)
     evaluation = judge(model, _renumbered(batches, numbers))
     require_finite(evaluation.losses, options.weights)
     table = evaluation.table()
