@@ -34,10 +34,9 @@ def read(path: Path) -> Header:
             if size < 8 or not 2 <= length <= min(_LARGEST, size - 8):
                 raise WeightsError(f"{path}: is no .safetensors file, or only the beginning of one")
             text = file.read(length)
+        return _parse(json.loads(text), size - 8 - length)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        return _parse(json.loads(text), size - 8 - length)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise WeightsError(f"{path}: the header of this .safetensors file is damaged") from None
     except EOFError:
