@@ -14,7 +14,7 @@ from maekit.errors import UsageError
 
 _TRUTHS = {"true", "false", "yes", "no", "on", "off", "0", "1"}
 _OPTION = re.compile(r"--?[A-Za-z]")
-_SIZE = re.compile(r"[(\[]?-?\d+([x×,]-?\d+)?[)\]]?|None", re.IGNORECASE)
+_SIZE = re.compile(r"[(\[]?-?\d+([xX×,]-?\d+)?[)\]]?|None")
 
 
 @dataclass
@@ -26,23 +26,13 @@ class Words:
     loose: list[str] = field(default_factory=list)
     unknown: list[tuple[str, str | None]] = field(default_factory=list)
 
-    def for_tyro(self) -> list[str]:
-        """The same as tyro takes it, each option once."""
-        return [word for name, words in self.values.values() for word in _joined(name, words)]
-
-
-def _joined(name: str, words: list[str]) -> list[str]:
-    return [f"{name}={words[0]}"] if len(words) == 1 and words[0].startswith("-") else [name, *words]
-
 
 class Reader:
     """Sorts words by the options they belong to."""
 
-    def __init__(self, words: list[str], options: list[Option], also: dict[str, str]) -> None:
-        """also: further names of options, by the name they stand for."""
+    def __init__(self, words: list[str], options: list[Option]) -> None:
         self.rest = list(words)
         self.names = by_name(options)
-        self.also = also
         self.found = Words()
         self.takes_words = any(option.words for option in options)
 
@@ -58,7 +48,6 @@ class Reader:
                 continue
             typed, equals, value = word.partition("=")
             name = typed.replace("_", "-")
-            name = self.also.get(name, name)
             option = self.names.get(name)
             if option is None:
                 self._unknown(typed, value if equals else None)
@@ -93,7 +82,9 @@ class Reader:
             return [self._size(typed, first)]
         given = self._parted(option, first) if option.takes == "some" or option.count > 1 else [first]
         if option.takes == "some":
-            self._check_choices(typed, option, given)
+            for word in given:
+                if not option.fits(word):
+                    raise option.refusal(typed, word)
             return [*given, *self._more(option)]
         if first in option.alone:
             return [first]
@@ -109,14 +100,6 @@ class Reader:
         """`0.2,1` as `0.2 1`: a comma is part of no number and no choice."""
         whole = option.item is str and not option.choices
         return [first] if whole or option.fits(first) or not first.strip(",") else first.split(",")
-
-    def _check_choices(self, typed: str, option: Option, given: list[str]) -> None:
-        wrong = [word for word in given if not option.fits(word)]
-        if wrong and option.choices:
-            choices = ", ".join(map(repr, option.choices)) + (", or module:object" if option.part else "")
-            raise UsageError(f"{typed}: no such choice {wrong[0]!r}, there are {choices}")
-        if wrong:
-            raise UsageError(f"{typed}: expects a number, got {wrong[0]!r}")
 
     def _next(self, typed: str) -> str:
         if not self._value_follows():
