@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from maekit.config import beforehand, files, together, unknown
 from maekit.config import help as short_help
 from maekit.config.options import Option, options_of
-from maekit.config.words import Reader
+from maekit.config.words import Words
 from maekit.errors import UsageError
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def parse(kind: type[T], words: list[str], command: Command, default: T | None =
     if {"-h", "--help"} & set(words):
         print(short_help.short(command.verb, command.prog, command.description, options))
         raise SystemExit(0)
-    found = Reader(words, options).read()
+    found = Words(words, options)
     called = {path: name for path, (name, _) in found.values.items()}
     refuse(found.unknown, called, options, command, kind if default is None else default, words)
     paths = {option.path: option for option in options}

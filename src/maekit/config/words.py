@@ -5,7 +5,6 @@ An option takes no more words than fit it, so what follows may be a source or a 
 """
 
 import re
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,34 +16,33 @@ _OPTION = re.compile(r"--?[A-Za-z]")
 _SIZE = re.compile(r"[(\[]?-?\d+([xX×,]-?\d+)?[)\]]?|None")
 
 
-@dataclass
 class Words:
-    """values: each option's path with its name as typed and its words, the last where it was given twice. loose: words
-    that follow no option. unknown: options that are none, with the word that follows where one does."""
+    """Words by the options they belong to.
 
-    values: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
-    loose: list[str] = field(default_factory=list)
-    unknown: list[tuple[str, str | None]] = field(default_factory=list)
-
-
-class Reader:
-    """Sorts words by the options they belong to."""
+    values: each option's path with its name as typed and its words, the last where it was given twice. unknown: options
+    that are none, with the word that follows where one does.
+    """
 
     def __init__(self, words: list[str], options: list[Option]) -> None:
+        """Raises UsageError for a value that is missing, or cannot be told from what follows, or a word too many."""
+        self.values: dict[str, tuple[str, list[str]]] = {}
+        self.unknown: list[tuple[str, str | None]] = []
+        self.loose: list[str] = []
         self.rest = list(words)
         self.names = by_name(options)
-        self.found = Words()
-        self.takes_words = any(option.words for option in options)
+        self.place = next((option for option in options if option.words), None)
+        self._sort()
+        if self.loose and not self.unknown:
+            self._place()
 
-    def read(self) -> Words:
-        """Raises UsageError for a value that is missing or cannot be told from what follows."""
+    def _sort(self) -> None:
         while self.rest:
             word = self.rest.pop(0)
             if word == "--":
-                self.found.loose += self.rest
+                self.loose += self.rest
                 break
             if not _OPTION.match(word):
-                self.found.loose.append(word)
+                self.loose.append(word)
                 continue
             typed, equals, value = word.partition("=")
             name = typed.replace("_", "-")
@@ -52,24 +50,20 @@ class Reader:
             if option is None:
                 self._unknown(typed, value if equals else None)
                 continue
-            given = self._values(option, typed, [value] if equals else None)
-            if option.words and option.path in self.found.values and option.item is str and option.takes == "one":
-                raise UsageError(f"{typed}: is given twice, {self.found.values[option.path][1][0]!r} and {given[0]!r}")
-            self._keep(option, name, given)
-        return self._placed()
+            given = self._words_of(option, typed, [value] if equals else None)
+            if option.words and option.path in self.values and option.item is str and option.takes == "one":
+                raise UsageError(f"{typed}: is given twice, {self.values[option.path][1][0]!r} and {given[0]!r}")
+            earlier = self.values.pop(option.path, None)
+            if option.words and option.takes == "some" and earlier:
+                given = earlier[1] + given
+            self.values[option.path] = (name, given)
 
     def _unknown(self, typed: str, value: str | None) -> None:
         if value is None and self.rest and not _OPTION.match(self.rest[0]):
             value = self.rest.pop(0)  # for what is said of it; whether it is its value is not known
-        self.found.unknown.append((typed, value))
+        self.unknown.append((typed, value))
 
-    def _keep(self, option: Option, name: str, given: list[str]) -> None:
-        earlier = self.found.values.pop(option.path, None)
-        if option.words and option.takes == "some" and earlier:
-            given = earlier[1] + given
-        self.found.values[option.path] = (name, given)
-
-    def _values(self, option: Option, typed: str, joined: list[str] | None) -> list[str]:
+    def _words_of(self, option: Option, typed: str, joined: list[str] | None) -> list[str]:
         if option.takes == "nothing":
             stray = joined or ([self.rest[0]] if self.rest and self.rest[0].lower() in _TRUTHS else [])
             if stray:
@@ -115,7 +109,7 @@ class Reader:
             raise UsageError(f"{typed}: expects a size in pixels, one number or HxW, got {first!r}")
         if not (first.isdigit() and self.rest and self.rest[0].isdigit()):
             return first
-        if self.takes_words and Path(self.rest[0]).exists():
+        if self.place and Path(self.rest[0]).exists():
             raise UsageError(
                 f"{typed} {first} {self.rest[0]}: {self.rest[0]} may be a width or what lies here under that name; "
                 f"write {typed} {first}x{self.rest[0]}, or ./{self.rest[0]}"
@@ -132,19 +126,14 @@ class Reader:
         """Whether the next word looks like one of an option's choices with a slip in it."""
         return bool(get_close_matches(self.rest[0], option.choices, n=1)) and not Path(self.rest[0]).exists()
 
-    def _placed(self) -> Words:
+    def _place(self) -> None:
         """Loose words where they belong. Raises UsageError where their place is taken or there is none."""
-        found, place = self.found, next((option for option in self.names.values() if option.words), None)
-        if not found.loose or found.unknown:
-            return found
-        first, *others = found.loose
+        place, (first, *others) = self.place, self.loose
         if place is None:
             raise UsageError(f"{first!r} stands where no value belongs; see --help")
-        if place.path in found.values:
-            typed, (given, *_) = found.values[place.path]
+        if place.path in self.values:
+            typed, (given, *_) = self.values[place.path]
             raise UsageError(f"{first!r} stands where no value belongs: {typed} {given} is given; take one of them")
         if others and place.takes != "some":
             raise UsageError(f"{others[0]!r} stands where no value belongs: {place.name} {first} is given already")
-        found.values[place.path] = (place.name, found.loose)
-        found.loose = []
-        return found
+        self.values[place.path] = (place.name, self.loose)
