@@ -69,17 +69,16 @@ class Words:
             if stray:
                 raise UsageError(f"{typed} {stray[0]}: takes no value; write {option.name} or {option.negative[0]}")
             return []
-        if joined is None and option.takes == "some" and not self._value_follows():
+        if joined is None and (not self.rest or re.match(r"--[A-Za-z]", self.rest[0])):
+            if option.takes != "some":
+                raise UsageError(f"{typed}: its value is missing")
             return []
-        first = self._next(typed) if joined is None else joined[0]
+        first = self.rest.pop(0) if joined is None else joined[0]
         if option.takes == "size":
             return [self._size(typed, first)]
         given = self._parted(option, first) if option.takes == "some" or option.count > 1 else [first]
         if option.takes == "some":
-            for word in given:
-                if not option.fits(word):
-                    raise option.refusal(typed, word)
-            return [*given, *self._more(option)]
+            return self._some(option, typed, given)
         if first in option.alone:
             return [first]
         while len(given) < option.count:
@@ -95,14 +94,6 @@ class Words:
         whole = option.item is str and not option.choices
         return [first] if whole or option.fits(first) or not first.strip(",") else first.split(",")
 
-    def _next(self, typed: str) -> str:
-        if not self._value_follows():
-            raise UsageError(f"{typed}: its value is missing")
-        return self.rest.pop(0)
-
-    def _value_follows(self) -> bool:
-        return bool(self.rest) and not re.match(r"--[A-Za-z]", self.rest[0])
-
     def _size(self, typed: str, first: str) -> str:
         """`64`, or `64x96` of `64 96`."""
         if not _SIZE.fullmatch(first):
@@ -116,11 +107,13 @@ class Words:
             )
         return f"{first}x{self.rest.pop(0)}"
 
-    def _more(self, option: Option) -> list[str]:
-        more = []
+    def _some(self, option: Option, typed: str, given: list[str]) -> list[str]:
+        for word in given:
+            if not option.fits(word):
+                raise option.refusal(typed, word)
         while self.rest and not _OPTION.match(self.rest[0]) and (option.fits(self.rest[0]) or self._misspelt(option)):
-            more.append(self.rest.pop(0))
-        return more
+            given.append(self.rest.pop(0))
+        return given
 
     def _misspelt(self, option: Option) -> bool:
         """Whether the next word looks like one of an option's choices with a slip in it."""
