@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from maekit.config.classify import ClassifyConfig
-from maekit.config.data import DataConfig
+from maekit.config.data import AugmentConfig, DataConfig
 from maekit.config.model import ModelConfig, check_divides
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.schema import size
@@ -47,7 +47,8 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
         given_standardisation(config.data, None if config.model is None else config.model.channels)
     if config.model is not None:
         _check_vit(config.model)
-        _check_channels(config, config.model.channels)
+        check_augment(config.augment, config.model.channels)
+        check_normalise(config.data, config.model.channels)
     if isinstance(config, PretrainConfig):
         decoder = config.model.decoder
         if decoder.kind != "linear" and decoder.width % decoder.heads:
@@ -77,12 +78,17 @@ def given_standardisation(data: DataConfig, channels: int | None) -> tuple[tuple
     return data.mean, data.std
 
 
-def _check_channels(config: PretrainConfig | ClassifyConfig, channels: int) -> None:
-    if config.augment.randaugment and channels != 3:
+def check_augment(augment: AugmentConfig, channels: int) -> None:
+    """Raises UsageError where this cannot be done to images of that many channels."""
+    if augment.randaugment and channels != 3:
         raise UsageError(f"augment.randaugment: works on 3 channels, the images have {channels}; leave it empty")
-    if config.augment.color_jitter and channels not in (1, 3):
+    if augment.color_jitter and augment.color_jitter_prob and channels not in (1, 3):
         raise UsageError(f"augment.color_jitter: works on 1 or 3 channels, the images have {channels}; leave it empty")
-    if config.data.normalise == "imagenet" and channels not in (1, 3):
+
+
+def check_normalise(data: DataConfig, channels: int) -> None:
+    """Raises UsageError where ImageNet's mean is asked for and there is none for that many channels."""
+    if data.normalise == "imagenet" and channels not in (1, 3):
         raise UsageError(
             f"data.normalise: imagenet has no mean for {channels} channels; use --normalise measured, or --normalise "
             "given"

@@ -1,6 +1,6 @@
 """Every image of a source once, as evaluation sees it: resized, in order, with a bar, unreadable ones left out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,12 @@ def one_pass(
     few = options.workers is None and len(source) <= options.batch_size  # a process would take longer to start
     workers = 0 if few else options.workers
     batches = seen_by(model, source, bad=bad, batch_size=options.batch_size, workers=workers, crop_share=crop_share)
-    with counter(len(source), "images") as count:
+    yield from counted(batches, len(source))
+
+
+def counted(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
+    """Batches of images in order, with a bar."""
+    with counter(images, "images") as count:
         for batch in batches:
             yield batch
             count(int(batch.indices[-1]) + 1)

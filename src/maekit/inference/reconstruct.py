@@ -19,7 +19,7 @@ from maekit.data.loader import stack
 from maekit.data.sources import open_images, open_source
 from maekit.data.sources.source import is_image_name
 from maekit.data.statistics import evenly_spread
-from maekit.data.transforms import eval_transform
+from maekit.data.transforms import EvalTransform
 from maekit.engine.distributed import choose_device
 from maekit.errors import DataError, ImageError, ModelError, UsageError
 from maekit.inference import picture
@@ -145,7 +145,7 @@ def _is_image(text: str) -> bool:
 def _read(text: str, model: MaskedAutoencoder, options: ReconstructOptions) -> list[Tensor]:
     """An image file, or some images of a source, as the model takes them: resized, the centre taken."""
     source = open_images([Path(text)]) if _is_image(text) else open_source(text, options.image_column)
-    transform = eval_transform(model.config.image_hw, 1.0)
+    transform = EvalTransform(model.config.image_hw, 1.0)
     images = []
     for index in evenly_spread(len(source), options.rows or _ROWS).tolist():
         try:

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
-from maekit import parts
+from maekit import parts, storage
 from maekit.config import ClassifyConfig, DataConfig, PretrainConfig, files
 from maekit.config.data import crop_share_for
 from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.ranges import known_range, resolved, say_little_use
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
-from maekit.data.transforms import train_transform
+from maekit.data.transforms import TrainTransform
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
@@ -42,7 +42,7 @@ class Training(ABC, Generic[Recipe, Model]):
     images have which size; `world`.
     """
 
-    verb: ClassVar[str]
+    verb: str
     best_by: ClassVar[str | None] = None
     """Name in a validation whose highest value earns best.safetensors."""
 
@@ -69,7 +69,7 @@ class Training(ABC, Generic[Recipe, Model]):
         if config.augment.own:  # before workers do, whose mistakes come late
             height, width = self.model.config.image_hw
             noise = torch.randint(256, (self.model.config.channels, height, width), dtype=torch.uint8)
-            train_transform(config.augment, (height, width))(noise, 0, 0, 0, 0)
+            TrainTransform(config.augment, (height, width))(noise, 0, 0, 0, 0)
         self.task = self.make_task()
 
     @abstractmethod
@@ -120,7 +120,10 @@ class Training(ABC, Generic[Recipe, Model]):
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
-                execution.write_weights(folder, self.task, outcome.averaged)
+                task, path = self.task, folder.path
+                storage.write_tensors(path / "model.safetensors", task.model.state_dict(), task.metadata())
+                if outcome.averaged is not None:
+                    storage.write_tensors(path / "model_ema.safetensors", outcome.averaged, task.average_metadata())
             self.finish(outcome.record, None if folder is None else folder.path)
         values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
         where, left = None if folder is None else str(folder.path), source.passed_over.as_dict()
