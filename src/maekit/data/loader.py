@@ -75,20 +75,23 @@ class BadImages:
     """Images of one source that cannot be read: named once each in the log, tolerated up to a share.
 
     A share above 0 always tolerates ten, so that a small folder with a few broken files can be used; 0 tolerates none.
-    Each rank counts, and tolerates, what it meets itself.
+    Of several processes each knows what it met itself, and what it was told that others met.
     """
 
     def __init__(self, source: Source, share: float) -> None:
         self.source = source
         self._tolerated = max(int(share * len(source)), _ALWAYS_TOLERATED) if share else 0
         self._reasons: dict[int, str] = {}
+        self._told = 0
 
     def __len__(self) -> int:
         return len(self._reasons)
 
-    def indices(self) -> list[int]:
-        """Their numbers in the source, in order."""
-        return sorted(self._reasons)
+    def news(self) -> list[tuple[int, str]]:
+        """(number in the source, reason) of each that was added since this was last asked."""
+        found = list(self._reasons.items())[self._told :]
+        self._told += len(found)
+        return found
 
     def found(self) -> list[tuple[str, str]]:
         """(path, reason) of each, by their order in the source."""

@@ -103,7 +103,8 @@ class Training(ABC, Generic[Recipe, Model]):
             execution.hold_folder(config.run, config.name, world) as folder,
             memory.explained(plan, config.run, self.model.config.image_hw, world.device),
         ):
-            fingerprint, settings = world.patiently(source.fingerprint), files.to_dict(config)
+            found = world.patiently(lambda: source.fingerprint() if world.is_first else "")
+            fingerprint, settings = world.tell(found), files.to_dict(config)
             if folder is not None:
                 folder.write_config(execution.record(settings, source, fingerprint, plan, world))
                 self._say_header(folder.path)
@@ -118,6 +119,7 @@ class Training(ABC, Generic[Recipe, Model]):
                 facts={"identity": identity(settings, fingerprint)},
                 evaluate_every=self.steps_between(),
                 best_by=self.best_by,
+                at_log_points=lambda: execution.share_unreadable(self.bad, world),
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
@@ -244,5 +246,6 @@ class Training(ABC, Generic[Recipe, Model]):
 
 def run(kind: type[Training[Recipe, Any]], config: Recipe) -> dict[str, Any]:
     """Train as a config says, in as many processes as there are; see `Training.run`."""
+    config = replace(config, run=execution.restarted(config.run))
     with execution.join_world(config.run) as world:
         return kind(config, world).run()
