@@ -57,14 +57,12 @@ class Peers:
                 if self._has(_FAILED):
                     return self._get(_FAILED), True
                 if self._has(_ALARM):
-                    return self._get(_ALARM), False
+                    return self._end_still(self._get(_ALARM)), False
             time.sleep(_BEAT / 4)
         after = self._beats()
         lost = [rank for rank in after if rank != self._rank and after[rank] == before.get(rank)]
         if lost:
-            reason = ", ".join(self._told(rank) for rank in lost)
-            self._end_still(lost)
-            return reason, False
+            return self._end_still(", ".join(self._told(rank) for rank in lost)), False
         return "another process of this job failed or stood still; its own line says why", not after
 
     def first_to_say(self, text: str) -> bool:
@@ -107,19 +105,20 @@ class Peers:
 
     def _end(self, reason: str) -> None:
         """End this process unless it ends by itself."""
-        self._end_still([rank for rank in range(self._size) if reason.startswith(f"rank {rank} ")])
+        self._end_still(reason)
         if not self._ended.wait(_GRACE):
             if self.first_to_say(reason):
                 print(f"maekit: {reason}", file=sys.stderr, flush=True)
             os._exit(1)
 
-    def _end_still(self, ranks: list[int]) -> None:
-        """End those on this machine that stand still, for which torchrun would wait half a minute."""
-        for rank in ranks:
+    def _end_still(self, reason: str) -> str:
+        """End those on this machine that stand still, for which torchrun would wait half a minute; the same reason."""
+        for rank in range(self._size):
             with suppress(RuntimeError, OSError):
                 process, host = self._get(f"who/{rank}").split(" ", 1)
-                if host == socket.gethostname():
+                if f"rank {rank} (process {process} on {socket.gethostname()})" in reason:
                     os.kill(int(process), signal.SIGKILL)
+        return reason
 
     def _told(self, rank: int) -> str:
         process, host = self._get(f"who/{rank}").split(" ", 1)
