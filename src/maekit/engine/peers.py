@@ -115,7 +115,7 @@ class Peers:
         """End those on this machine that stand still, for which torchrun would wait half a minute; the same reason."""
         for rank in range(self._size):
             with suppress(RuntimeError, OSError):
-                process, host = self._get(f"who/{rank}").split(" ", 1)
+                process = self._get(f"who/{rank}").partition(" ")[0]
                 if f"rank {rank} (process {process} on {socket.gethostname()})" in reason:
                     os.kill(int(process), signal.SIGKILL)
         return reason
