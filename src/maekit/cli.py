@@ -85,11 +85,14 @@ def _take(words: list[str], flag: str) -> bool:
     return found
 
 
+_TOGETHER = ("pretrain", "finetune", "scratch", "probe", "evaluate", "embed")
 VERBS: dict[str, Callable[..., Result]] = {name: getattr(verbs, name) for name in OPTIONS}
 
 
 def _call(verb: str, words: list[str]) -> Result:
     """What the verb's function answers to what the words say."""
+    if verb not in _TOGETHER and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"{verb}: runs in one process, without torchrun; {', '.join(_TOGETHER)} run in several")
     kind, table = OPTIONS[verb]
     if table is not None:
         return VERBS[verb](_preset_config(verb, words, table, kind))
@@ -100,7 +103,9 @@ def _call(verb: str, words: list[str]) -> Result:
 
 def _tell(result: Result, *, as_json: bool) -> None:
     """Print an answer: for a person, on standard error where standard output is a program's, and for that."""
-    if os.environ.get("RANK", "0") == "0" and (told := str(result)):
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if told := str(result):
         print(told, file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(strict_json.dumps(result.as_dict()))

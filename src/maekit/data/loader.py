@@ -4,7 +4,7 @@ Shapes: N images of a batch, C channels, H and W pixels.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import groupby
@@ -87,11 +87,14 @@ class BadImages:
     def __len__(self) -> int:
         return len(self._reasons)
 
-    def news(self) -> list[tuple[int, str]]:
-        """(number in the source, reason) of each that was added since this was last asked."""
-        found = list(self._reasons.items())[self._told :]
-        self._told += len(found)
-        return found
+    def share(self, gather: Callable[[list[tuple[int, str]]], list[tuple[int, str]]]) -> None:
+        """Have what all processes met since they last did this. gather: one list of all of theirs.
+
+        All call it. Raises DataError in all where they are too many.
+        """
+        for index, reason in gather(list(self._reasons.items())[self._told :]):
+            self.add(index, reason)
+        self._told = len(self)
 
     def found(self) -> list[tuple[str, str]]:
         """(path, reason) of each, by their order in the source."""

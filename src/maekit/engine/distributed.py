@@ -153,10 +153,11 @@ def parallel(module: nn.Module) -> DistributedDataParallel:
 
 
 @contextmanager
-def join(device: str, timeout: float) -> Iterator[World]:
+def join(device: str, timeout: float = 600.0, patience: float | None = None) -> Iterator[World]:
     """Join the world that torchrun describes in the environment; leave it at the end.
 
-    device: auto, cpu, cuda, cuda:N, mps. timeout: seconds until a process that waits for others gives up.
+    device: auto, cpu, cuda, cuda:N, mps. timeout: seconds after which one that gives no sign of life is lost.
+    patience: seconds until a process that waits for others gives up; None: as many.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -166,7 +167,7 @@ def join(device: str, timeout: float) -> Iterator[World]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    patience = datetime.timedelta(seconds=timeout)
+    wait = datetime.timedelta(seconds=timeout if patience is None else patience)
     store, rank, size = next(rendezvous("env://", timeout=_JOINING))
     # torchrun's own store outlives its processes: what those before a restart left in it is not for these.
     store = PrefixStore(f"maekit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}", store)
@@ -174,14 +175,14 @@ def join(device: str, timeout: float) -> Iterator[World]:
     store.set(f"here/{rank}", "1")
     store.wait([f"here/{other}" for other in range(size)], _JOINING)
     on_gpu, own = chosen.type == "cuda", PrefixStore("groups", store)
-    dist.init_process_group("nccl" if on_gpu else "gloo", store=own, rank=rank, world_size=size, timeout=patience)
-    hosts: Any = dist.new_group(backend="gloo", timeout=patience) if on_gpu else None
+    dist.init_process_group("nccl" if on_gpu else "gloo", store=own, rank=rank, world_size=size, timeout=wait)
+    hosts: Any = dist.new_group(backend="gloo", timeout=wait) if on_gpu else None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _end_soon)
     peers = Peers(store, rank, size, timeout)
     ended_by: Exception | None = None
     try:
-        yield World(rank, size, local_rank, chosen, hosts, patience)
+        yield World(rank, size, local_rank, chosen, hosts, wait)
     except (Stopped, OthersError):
         raise
     except MaekitError as error:

@@ -110,16 +110,9 @@ def restarted(run: RunConfig) -> RunConfig:
     return run
 
 
-def share_unreadable(bad: BadImages, world: World) -> None:
-    """Tell every process which images any could not read; all ask. Raises DataError where they are too many."""
-    for index, reason in world.gather(bad.news()):
-        bad.add(index, reason)
-    bad.news()
-
-
 def count_unreadable(bad: BadImages, world: World) -> int:
     """How many images any process could not read; all processes ask together. Since the start, or the resuming."""
-    share_unreadable(bad, world)
+    bad.share(world.gather)
     if bad:
         log.warning("%d images of %s could not be read; log.txt names them", len(bad), bad.source.text)
     return len(bad)

@@ -119,7 +119,7 @@ class Training(ABC, Generic[Recipe, Model]):
                 facts={"identity": identity(settings, fingerprint)},
                 evaluate_every=self.steps_between(),
                 best_by=self.best_by,
-                at_log_points=lambda: execution.share_unreadable(self.bad, world),
+                at_log_points=lambda: self.bad.share(world.gather),
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
