@@ -5,6 +5,7 @@ import inspect
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -146,6 +147,8 @@ def parallel(module: nn.Module) -> DistributedDataParallel:
 
     torch 2.13 renamed the switch of the buffers, and warns of the old name in every run.
     """
+    # of tokens of size [1, 1, D], whose first two strides mean nothing
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     settings: dict[str, Any] = {"gradient_as_bucket_view": True, switch: False}
