@@ -7,12 +7,18 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from maekit.data.shared import shared
 from maekit.errors import DataError
 
 MOST_CLASSES = 1_000_000  # a larger number is no class; and each class below it would need a name
 
 Labels = NDArray[np.int64]
 Classes = tuple[str, ...] | None
+
+
+def no_labels(count: int) -> tuple[Labels, Classes]:
+    """Of a source that has none."""
+    return shared(np.full(count, -1, dtype=np.int64)), None
 
 
 def as_label(value: int) -> int | None:
@@ -51,7 +57,7 @@ def integer_labels(
     Raises DataError, naming the source by its text, for what is no integer, and for a label beyond the names, or
     beyond reason.
     """
-    labels = np.maximum(_integers(text, numbers), -1)
+    labels = shared(np.maximum(_integers(text, numbers), -1))
     largest = int(labels.max(initial=-1))
     if largest >= (MOST_CLASSES if names is None else len(names)):
         known = f"{len(names)} classes are named" if names is not None else f"{MOST_CLASSES - 1:,} is the largest"
@@ -83,7 +89,7 @@ def string_labels(words: Sequence[str | None]) -> tuple[Labels, Classes]:
     classes = sorted(set(names.values()))
     number = {name: label for label, name in enumerate(classes)}
     labels = (-1 if word is None else number[names[word]] for word in words)
-    return np.fromiter(labels, dtype=np.int64, count=len(words)), tuple(classes) or None
+    return shared(np.fromiter(labels, dtype=np.int64, count=len(words))), tuple(classes) or None
 
 
 def composed(name: str) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maekit.data.sources.image_column import choose_column
-from maekit.data.sources.labels import Classes, LabelledImages, Labels, integer_labels, string_labels
+from maekit.data.sources.labels import Classes, LabelledImages, Labels, integer_labels, no_labels, string_labels
 from maekit.data.sources.list_lines import PATH_COLUMNS
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import file_size, fingerprint, home_path, read_file
@@ -113,7 +113,7 @@ class ParquetSource(LabelledImages):
 
     def _read_labels(self, column: str | None, features: dict[str, dict[str, Any]]) -> tuple[Labels, Classes]:
         if column is None:
-            return np.full(len(self), -1), None
+            return no_labels(len(self))
         chunks, names = [], features.get(column, {}).get("names")
         for path in self._files:
             with _opened(path) as file:

@@ -46,7 +46,7 @@ class ShardsSource(LabelledImages):
         self.passed_over = sum((passed_over for _, passed_over in indices), PassedOver())
         indexed = [(number, *sample) for number, (samples, _) in enumerate(indices) for sample in samples]
         self._shard = np.array([sample[0] for sample in indexed], dtype=np.int32)
-        self._names = Names(sample[1] for sample in indexed)
+        self._names = Names.of(sample[1] for sample in indexed)
         self._offsets = np.array([sample[2] for sample in indexed], dtype=np.int64)
         self._sizes = np.array([sample[3] for sample in indexed], dtype=np.int64)
         self._labels, self.classes = found_labels(text, [sample[4] for sample in indexed])

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from maekit.data.shared import shared
 from maekit.data.sources.source import Source
 from maekit.errors import DataError
 from maekit.randomness import numpy_generator
@@ -16,7 +17,7 @@ class SubsetSource:
     """The images of another source at some indices, under their own names."""
 
     def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
-        self._source, self._indices = source, indices
+        self._source, self._indices = source, shared(indices)
         self.text, self.classes, self.passed_over = source.text, source.classes, source.passed_over
 
     def __len__(self) -> int:
