@@ -4,6 +4,7 @@ A forked worker shares all memory until it is written to. One that is started an
 copy of what it needs; of these arrays it is handed the file they lie in, which has no name and takes no disk.
 """
 
+import math
 import mmap
 import os
 import tempfile
@@ -37,6 +38,10 @@ class Memory(mmap.mmap):
     def __del__(self) -> None:
         os.close(self.fd)
 
+    def cut(self, size: int) -> None:
+        """Give back what lies beyond so many bytes, which must not be touched any more."""
+        os.ftruncate(self.fd, size)
+
 
 def memory(size: int) -> Memory:
     """Zeros that take no memory until they are written to."""
@@ -49,9 +54,9 @@ def memory(size: int) -> Memory:
     return Memory(fd, size)
 
 
-def zeros(shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """A shared array of zeros, which take no memory until they are written to."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     return SharedArray(shape, dtype, memory(max(1, size)))
 
 
@@ -76,11 +81,11 @@ def _reduced(array: SharedArray) -> Any:
     if found is None or not array.flags.c_contiguous or context.get_spawning_popen() is None:
         return np.array(array).__reduce__()
     offset = array.ctypes.data - np.frombuffer(found, np.uint8).ctypes.data
-    return _attached, (reduction.DupFd(found.fd), len(found), array.shape, array.dtype, offset)
+    return _attached, (reduction.DupFd(found.fd), array.shape, array.dtype, offset)
 
 
-def _attached(fd: Any, size: int, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> SharedArray:
-    return SharedArray(shape, dtype, Memory(fd.detach(), size), offset)
+def _attached(fd: Any, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> SharedArray:
+    return SharedArray(shape, dtype, Memory(fd.detach(), offset + dtype.itemsize * math.prod(shape)), offset)
 
 
 reduction.ForkingPickler.register(SharedArray, _reduced)

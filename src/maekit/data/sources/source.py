@@ -19,6 +19,7 @@ IMAGE_SUFFIXES = (
 """File name endings, in lower case, that make a file an image; what it really holds is seen when it is decoded."""
 
 _SAMPLED = 64
+_AT_ONCE = 2**17  # names
 
 
 def is_image_name(name: str) -> bool:
@@ -60,6 +61,13 @@ class Source(Protocol):
         """SHA-256 over classes, names, labels and sizes; no image is opened for it."""
 
 
+def cut(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The bytes of some parts of an array, in one. Each part begins where the one before ends, or later."""
+    runs = np.empty(2 * len(starts), dtype=np.int64)
+    runs[0::2], runs[1::2] = starts - np.append(0, ends[:-1]), ends - starts
+    return data[: runs.sum()][np.repeat(np.arange(len(runs)) % 2 == 1, runs)]
+
+
 class Names:
     """Many strings in two arrays: their bytes one after another, and where each ends."""
 
@@ -82,6 +90,16 @@ class Names:
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Names":
+        """Some of them, in the same order."""
+        starts = np.append(0, self.ends[:-1])[chosen]
+        ends = self.ends[chosen]
+        data = [self.data[:0]]
+        for at in range(0, len(ends), _AT_ONCE):
+            few, stops = starts[at : at + _AT_ONCE], ends[at : at + _AT_ONCE]
+            data.append(cut(self.data[few[0] :], few - few[0], stops - few[0]))
+        return Names(np.concatenate(data), np.cumsum(ends - starts))
 
 
 def home_path(text: str) -> Path:
