@@ -4,6 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.ranges import known_range, resolved, say_little_use
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
+from maekit.data.sources.source import full_fingerprint
 from maekit.data.transforms import train_transform
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
@@ -102,7 +104,9 @@ class Training(ABC, Generic[Recipe, Model]):
             execution.hold_folder(config.run, config.name, world) as folder,
             memory.explained(plan, config.run, self.model.config.image_hw, world.device),
         ):
-            fingerprint, settings = world.patiently(source.fingerprint), files.to_dict(config)
+            full = config.data.fingerprint == "full"
+            fingerprint = world.patiently(partial(full_fingerprint, source) if full else source.fingerprint)
+            settings = files.to_dict(config)
             if folder is not None:
                 folder.write_config(execution.record(settings, source, fingerprint, plan, world))
                 self._say_header(folder.path)

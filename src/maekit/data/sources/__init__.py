@@ -94,8 +94,13 @@ def _own(text: str) -> Source | None:
     if lacks:
         raise DataError(f"{text}: a source has to have {', '.join(lacks)}, as maekit.data.sources.Source describes")
     made.text, made.passed_over = text, getattr(made, "passed_over", PassedOver())
+    made.size = getattr(made, "size", _unknown)
     own: Source = made
     return own
+
+
+def _unknown(_: int) -> int:
+    return -1
 
 
 def _opened(text: str, named: str, split: str | None, image_column: str | None) -> Source | None:
