@@ -4,7 +4,6 @@ A forked worker shares all memory until it is written to. One that is started an
 copy of what it needs; of these arrays it is handed the file they lie in, which has no name and takes no disk.
 """
 
-import math
 import mmap
 import os
 import tempfile
@@ -12,7 +11,7 @@ from multiprocessing import context, reduction
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 _LEAST = 2**20  # bytes; smaller arrays are copied sooner than handed over
 
@@ -40,7 +39,7 @@ class Memory(mmap.mmap):
 
     def cut(self, size: int) -> None:
         """Give back what lies beyond so many bytes, which must not be touched any more."""
-        os.ftruncate(self.fd, size)
+        os.ftruncate(self.fd, max(1, size))
 
 
 def memory(size: int) -> Memory:
@@ -50,21 +49,15 @@ def memory(size: int) -> Memory:
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
-    return Memory(fd, size)
-
-
-def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """A shared array of zeros, which take no memory until they are written to."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    return SharedArray(shape, dtype, memory(max(1, size)))
+    os.ftruncate(fd, max(1, size))
+    return Memory(fd, max(1, size))
 
 
 def shared(array: NDArray[Any]) -> NDArray[Any]:
     """The array, where processes share it if it is large."""
     if array.nbytes < _LEAST or _memory_of(array) is not None:
         return array
-    copy = zeros(array.shape, array.dtype)
+    copy = SharedArray(array.shape, array.dtype, memory(array.nbytes))
     copy[...] = array
     return copy
 
@@ -76,16 +69,26 @@ def _memory_of(array: NDArray[Any]) -> Memory | None:
     return base
 
 
-def _reduced(array: SharedArray) -> Any:
-    found = _memory_of(array)
-    if found is None or not array.flags.c_contiguous or context.get_spawning_popen() is None:
+def _array_of(within: Memory, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> SharedArray:
+    return SharedArray(shape, dtype, within, offset)
+
+
+def _handed_array(array: SharedArray) -> Any:
+    within = _memory_of(array)
+    if within is None or not array.flags.c_contiguous or context.get_spawning_popen() is None:
         return np.array(array).__reduce__()
-    offset = array.ctypes.data - np.frombuffer(found, np.uint8).ctypes.data
-    return _attached, (reduction.DupFd(found.fd), array.shape, array.dtype, offset)
+    offset = array.ctypes.data - np.frombuffer(within, np.uint8).ctypes.data
+    return _array_of, (within, array.shape, array.dtype, offset)
 
 
-def _attached(fd: Any, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> SharedArray:
-    return SharedArray(shape, dtype, Memory(fd.detach(), offset + dtype.itemsize * math.prod(shape)), offset)
+def _memory_behind(descriptor: Any, size: int) -> Memory:
+    return Memory(descriptor.detach(), size)
 
 
-reduction.ForkingPickler.register(SharedArray, _reduced)
+def _handed_memory(memory: Memory) -> Any:
+    return _memory_behind, (reduction.DupFd(memory.fd), os.fstat(memory.fd).st_size)
+
+
+# Registered apart, as a file can be handed over once to a process, whatever the number of arrays in it.
+reduction.ForkingPickler.register(SharedArray, _handed_array)
+reduction.ForkingPickler.register(Memory, _handed_memory)

@@ -77,7 +77,7 @@ def _content(text: str, file: Path) -> tuple[Memory, int]:
             start = opened.read(_LOOKED_AT)
             rest = b"" if stat.S_ISREG(status.st_mode) or b"\0" in start else opened.readall()
             size = max(len(start), status.st_size) if not rest else len(start) + len(rest)
-            content = memory(size + 1)
+            content = memory(size)
             content.write(start + rest)
             while b"\0" not in start and (read := opened.readinto(memoryview(content)[content.tell() : size])):
                 content.seek(read, os.SEEK_CUR)
