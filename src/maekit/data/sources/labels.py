@@ -49,6 +49,17 @@ def found_labels(text: str, values: Sequence[Any], names: Sequence[str] | None =
     return integer_labels(text, [-1 if value is None else value for value in values], names)
 
 
+def labels_of_codes(
+    text: str, values: Sequence[int | str | None], codes: NDArray[np.integer[Any]]
+) -> tuple[Labels, Classes]:
+    """The same of `values[code]` for each code, where many images have few different labels."""
+    if any(isinstance(value, str) for value in values):
+        labels, classes = string_labels([None if value is None else str(value) for value in values])
+        return shared(labels[codes]), classes
+    numbers = [value if isinstance(value, int) else -1 for value in values]
+    return integer_labels(text, _integers(text, numbers)[codes])
+
+
 def integer_labels(
     text: str, numbers: Sequence[int] | Labels, names: Sequence[str] | None = None
 ) -> tuple[Labels, Classes]:

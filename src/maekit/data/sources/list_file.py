@@ -11,7 +11,7 @@ import numpy as np
 
 from maekit.data.shared import Memory, memory
 from maekit.data.sources.folder import FilesSource
-from maekit.data.sources.labels import Classes, Labels, found_labels, integer_labels, no_labels, string_labels
+from maekit.data.sources.labels import Classes, Labels, found_labels, labels_of_codes, no_labels
 from maekit.data.sources.list_columns import Columns, Words, read_columns
 from maekit.data.sources.list_lines import NUMBER, RULE
 from maekit.data.sources.passed_over import PassedOver
@@ -155,11 +155,9 @@ def _labels(text: str, columns: Columns) -> tuple[Labels, Classes]:
                 f"{text}: line {line}: label {word!r} is {kinds[1]}, where {first!r} in line {known} is {kinds[0]}; "
                 "labels are whole numbers from 0, or class names, one or the other"
             )
-    table = np.full(len(columns.labels.numbers), -1, dtype=np.int64)
-    if not in_numbers:
-        table[list(used.values())], classes = string_labels(list(used))
-        return table[codes], classes
-    table[list(used.values())] = [int(match[1]) for match in matches.values() if match]
-    if min((number for number in table.tolist() if number >= 0), default=0) == 1:
+    values: list[int | str | None] = [None] * len(columns.labels.numbers)
+    for word, code in used.items():
+        values[code] = int(match[1]) if (match := matches[word]) else word
+    if min((value for value in values if isinstance(value, int) and value >= 0), default=0) == 1:
         log.warning("%s: labels begin at 1, so that class 0 has no image; maekit counts classes from 0", text)
-    return integer_labels(text, table[codes])
+    return labels_of_codes(text, values, codes)

@@ -81,6 +81,13 @@ class Names:
         ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)))
         return Names(np.frombuffer(b"".join(encoded), np.uint8), ends)
 
+    @staticmethod
+    def joined(parts: Sequence["Names"]) -> "Names":
+        """All of them, one part after the other."""
+        starts = np.cumsum([0, *(len(part.data) for part in parts)])
+        ends = [part.ends + start for part, start in zip(parts, starts, strict=False)]
+        return Names(np.concatenate([part.data for part in parts]), np.concatenate(ends))
+
     def __len__(self) -> int:
         return len(self.ends)
 
