@@ -98,9 +98,11 @@ def test_lines_at_once_say_what_each_says_by_itself(block, monkeypatch):
         assert found.header == header
         assert list(found.names) == [line.path for line in lines]
         assert found.lines.tolist() == [line.number for line in lines]
-        for words, said_there in ((found.labels, "label"), (found.splits, "split")):
-            known = list(words.numbers)
-            assert [known[code] for code in words.codes] == [getattr(line, said_there) for line in lines]
+        words = list(found.labels.numbers)
+        assert [words[code] for code in found.labels.codes] == [line.label for line in lines]
+        words = list(found.splits.numbers)
+        splits = [line.split for line in lines] if header and header.split is not None else []
+        assert [words[code] for code in found.splits.codes] == splits
         assert found.further == max((line.further for line in lines), default=0)
 
     check()

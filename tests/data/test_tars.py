@@ -10,6 +10,7 @@ import pytest
 from source_forms import write_shard
 from trees import png
 
+from maekit.data import workers
 from maekit.data.sources import find_source, shards
 from maekit.data.sources.shards import INDEX_SUFFIX
 from maekit.data.sources.source import Source
@@ -105,7 +106,7 @@ def test_several_processes_index_much(tmp_path: Path, monkeypatch: pytest.Monkey
     for number in range(3):
         write_shard(tmp_path / f"{number}.tar", {f"{number}.png": png(number), f"{number}.cls": b"%d" % number})
     monkeypatch.setattr(shards, "_BY_ONE", 0)
-    monkeypatch.setattr(shards, "worker_count", lambda _: 2)
+    monkeypatch.setattr(workers, "worker_count", lambda _: 2)
     source = find_source(str(tmp_path))
     assert [(source.read(index), source.label(index)) for index in range(3)] == [(png(n), n) for n in range(3)]
     for number in (1, 2):

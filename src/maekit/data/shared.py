@@ -11,7 +11,7 @@ from multiprocessing import context, reduction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 _LEAST = 2**20  # bytes; smaller arrays are copied sooner than handed over
 
@@ -53,12 +53,17 @@ def memory(size: int) -> Memory:
     return Memory(fd, max(1, size))
 
 
+def room(count: int, dtype: DTypeLike) -> NDArray[Any]:
+    """A shared array [count] of zeros, which take no memory until they are written to."""
+    return SharedArray(count, dtype, memory(count * np.dtype(dtype).itemsize))
+
+
 def shared(array: NDArray[Any]) -> NDArray[Any]:
-    """The array, where processes share it if it is large."""
+    """An array [N], where processes share it if it is large."""
     if array.nbytes < _LEAST or _memory_of(array) is not None:
         return array
-    copy = SharedArray(array.shape, array.dtype, memory(array.nbytes))
-    copy[...] = array
+    copy = room(len(array), array.dtype)
+    copy[:] = array
     return copy
 
 

@@ -57,7 +57,8 @@ def labels_of_codes(
         labels, classes = string_labels([None if value is None else str(value) for value in values])
         return shared(labels[codes]), classes
     numbers = [value if isinstance(value, int) else -1 for value in values]
-    return integer_labels(text, _integers(text, numbers)[codes])
+    labels = shared(np.maximum(_integers(text, numbers), -1)[codes])
+    return labels, _numbered(text, labels)
 
 
 def integer_labels(
@@ -69,13 +70,17 @@ def integer_labels(
     beyond reason.
     """
     labels = shared(np.maximum(_integers(text, numbers), -1))
+    return labels, _numbered(text, labels, names)
+
+
+def _numbered(text: str, labels: Labels, names: Sequence[str] | None = None) -> Classes:
     largest = int(labels.max(initial=-1))
     if largest >= (MOST_CLASSES if names is None else len(names)):
         known = f"{len(names)} classes are named" if names is not None else f"{MOST_CLASSES - 1:,} is the largest"
         raise DataError(f"{text}: image {int(labels.argmax())} has label {largest}, but {known}")
     if largest < 0:
-        return labels, None
-    return labels, tuple(map(composed, names if names is not None else map(str, range(largest + 1))))
+        return None
+    return tuple(map(composed, names if names is not None else map(str, range(largest + 1))))
 
 
 def _integers(text: str, numbers: Sequence[int] | Labels) -> Labels:

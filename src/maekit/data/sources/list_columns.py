@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from maekit.data.shared import Memory, SharedArray
+from maekit.data.shared import Memory, SharedArray, room
 from maekit.data.sources.list_lines import Header, header_of, read_line, said
 from maekit.data.sources.source import IMAGE_SUFFIXES, Names, cut
 
@@ -43,7 +43,7 @@ class Words:
 
     numbers: dict[str, int] = field(default_factory=lambda: {"": 0})
     codes: Codes = field(default_factory=lambda: np.empty(0, np.int32))
-    """The number of each image's."""
+    """The number of each image's; none where there is no such column."""
 
     def number(self, word: str) -> int:
         """A word's, new where the word is."""
@@ -64,7 +64,7 @@ class Columns:
 
     header: Header | None
     names: Names
-    lines: Places
+    lines: NDArray[np.int32]
     """Numbers of their lines, from 1."""
     labels: Words
     splits: Words
@@ -94,23 +94,23 @@ def read_columns(text: str, content: Memory, size: int) -> Columns:
     data = SharedArray(size, np.uint8, content)
     header, at, line = _beginning(content, size)
     end_of_line = b"\n" if content.find(b"\n", 0, size) >= 0 else b"\r"
-    found = Columns(header, Names.of([]), np.empty(0, np.int64), Words(), Words(), 0)
-    written, ends, lines, labels, splits = 0, [found.lines], [found.lines], [found.labels.codes], [found.splits.codes]
+    found = Columns(header, Names.of([]), np.empty(0, np.int32), Words(), Words(), 0)
+    written, parts = 0, [(found.lines, found.lines, found.labels.codes, found.splits.codes)]
     while at < size:
         stop = (content.find(end_of_line, at + _BLOCK, size) + 1) or size
         block = data[at:stop]
         starts, stops, numbers, line = _lines(block, line)
-        cells, codes = _read(text, block, starts, stops, numbers, found)
-        kept, paths = cells.plain, cut(block, *cells.path)
+        cells, labels, splits = _read(text, block, starts, stops, numbers, found)
+        paths, kept = cut(block, *cells.path), cells.plain
         data[written : written + len(paths)] = paths  # no more than has been read
-        ends.append(written + np.cumsum(cells.path[1] - cells.path[0])[kept])
-        lines.append(numbers[kept])
-        labels.append(codes[0][kept])
-        splits.append(codes[1][kept])
+        lengths = (cells.path[1] - cells.path[0])[kept].astype(np.int32)
+        parts.append((lengths, numbers[kept].astype(np.int32), labels[kept], splits[kept[: len(splits)]]))
         at, written = stop, written + len(paths)
     content.cut(written)
-    found.names, found.lines = Names(data[:written], np.concatenate(ends)), np.concatenate(lines)
-    found.labels.codes, found.splits.codes = np.concatenate(labels), np.concatenate(splits)
+    lengths, found.lines, found.labels.codes, found.splits.codes = map(np.concatenate, zip(*parts, strict=True))
+    ends = room(len(lengths), np.int64)
+    np.cumsum(lengths, out=ends)
+    found.names = Names(data[:written], ends)
     return found
 
 
@@ -141,13 +141,15 @@ def _lines(block: NDArray[np.uint8], number: int) -> tuple[Places, Places, Place
 
 def _read(
     text: str, block: NDArray[np.uint8], starts: Places, ends: Places, numbers: Places, found: Columns
-) -> tuple[_Cells, tuple[Codes, Codes]]:
+) -> tuple[_Cells, Codes, Codes]:
     """The cells of a block's lines, `plain` being those of images, and the numbers of their labels and splits.
 
     The paths of lines that are not plain may be written differently there: they are written anew, where the line was.
     """
     cells = _plain(block, starts, ends, found.header)
-    codes = found.labels.coded(block, *cells.label), found.splits.coded(block, *cells.split)
+    has_splits = found.header is not None and found.header.split is not None
+    labels = found.labels.coded(block, *cells.label)
+    splits = found.splits.coded(block, *cells.split) if has_splits else found.splits.codes
     for place in np.flatnonzero(~cells.plain).tolist():
         start = int(starts[place])
         words = said(block[start : ends[place]].tobytes().decode("utf-8", "surrogateescape"))
@@ -157,10 +159,12 @@ def _read(
         path = line.path.encode("utf-8", "surrogateescape")
         block[start : start + len(path)] = np.frombuffer(path, np.uint8)
         cells.path[1][place] = start + len(path)
-        codes[0][place], codes[1][place] = found.labels.number(line.label), found.splits.number(line.split)
+        labels[place] = found.labels.number(line.label)
+        if has_splits:
+            splits[place] = found.splits.number(line.split)
         found.further = max(found.further, line.further)
         cells.plain[place] = True
-    return cells, codes
+    return cells, labels, splits
 
 
 def _plain(block: NDArray[np.uint8], starts: Places, ends: Places, header: Header | None) -> _Cells:

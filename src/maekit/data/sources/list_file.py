@@ -108,10 +108,10 @@ def _of_split(text: str, columns: Columns, split: str | None) -> Columns:
 
 
 def _used(column: Words) -> dict[str, int]:
-    """The words that stand in a column, in the order of its lines, with their numbers."""
-    numbers, first = np.unique(column.codes, return_index=True)
-    words = list(column.numbers)
-    return {words[code]: code for code in numbers[np.argsort(first)].tolist() if code}
+    """The words that stand in a column, with their numbers."""
+    present = np.zeros(len(column.numbers), bool)
+    present[column.codes] = True
+    return {word: code for word, code in column.numbers.items() if word and present[code]}
 
 
 def _paths(text: str, folder: Path, columns: Columns) -> Names:
@@ -145,16 +145,18 @@ def _labels(text: str, columns: Columns) -> tuple[Labels, Classes]:
     if not used:
         return no_labels(len(codes))
     matches = {word: NUMBER.fullmatch(word) for word in used}
-    first = next(iter(used))
-    in_numbers = matches[first] is not None
-    for word, match in matches.items():
-        if (match is not None) != in_numbers:
-            kinds = ("a number", "a word") if in_numbers else ("a word", "a number")
-            line, known = (columns.lines[int(np.argmax(codes == used[each]))] for each in (word, first))
-            raise DataError(
-                f"{text}: line {line}: label {word!r} is {kinds[1]}, where {first!r} in line {known} is {kinds[0]}; "
-                "labels are whole numbers from 0, or class names, one or the other"
-            )
+    numbers = {code: matches[word] is not None for word, code in used.items()}
+    first = int(np.argmax(codes > 0))
+    others = [code for code, is_number in numbers.items() if is_number != numbers[codes[first]]]
+    if others:
+        odd = int(np.argmax(np.isin(codes, others)))
+        words = {code: word for word, code in used.items()}
+        kinds = ("a number", "a word") if numbers[codes[first]] else ("a word", "a number")
+        label, known = (repr(words[codes[place]]) for place in (odd, first))
+        raise DataError(
+            f"{text}: line {columns.lines[odd]}: label {label} is {kinds[1]}, where {known} in line "
+            f"{columns.lines[first]} is {kinds[0]}; labels are whole numbers from 0, or class names, one or the other"
+        )
     values: list[int | str | None] = [None] * len(columns.labels.numbers)
     for word, code in used.items():
         values[code] = int(match[1]) if (match := matches[word]) else word

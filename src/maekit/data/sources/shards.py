@@ -17,7 +17,6 @@ from maekit.data.sources.labels import LabelledImages, labels_of_codes
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Names, fingerprint
 from maekit.data.sources.tar_samples import samples_of
-from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError
 
 INDEX_SUFFIX = ".maekit-index.npz"
@@ -84,6 +83,8 @@ class _Index:
 
 def _indices(shards: Sequence[Path]) -> list[_Index]:
     """Each shard's index, made by several processes where there is much to be read for it."""
+    from maekit.data.workers import map_in_order, worker_count  # brings torch, which nothing else here needs
+
     found: dict[Path, _Index | None] = {shard: _kept(shard) for shard in shards}
     without = [shard for shard, index in found.items() if index is None]
     is_much = sum(shard.stat().st_size for shard in without) > _BY_ONE
