@@ -24,7 +24,7 @@ from torchvision import transforms
 from maekit.config import AugmentConfig
 from maekit.data.decode import decode
 from maekit.data.sources import open_source
-from maekit.data.transforms import train_transform
+from maekit.data.transforms import TrainTransform
 from maekit.models.standardise import Standardise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _ways(paths: list[str], size: int) -> dict[str, Callable[[int], None]]:
-    ours = train_transform(AugmentConfig(), (size, size))
+    ours = TrainTransform(AugmentConfig(), (size, size))
     standardise = Standardise(MEAN, STD)
     theirs = transforms.Compose([
         transforms.RandomResizedCrop(size, scale=(0.2, 1.0), interpolation=transforms.InterpolationMode.BICUBIC),

@@ -14,7 +14,7 @@ import tiny
 from maekit.config import MaskConfig, TargetConfig
 from maekit.models.mae import MaskedAutoencoder
 from maekit.weights import native
-from two_processes import in_two_processes
+from processes import in_two_processes
 
 PAGE = Path(__file__).parents[1] / "docs" / "interoperate.md"
 NEEDED = {"transformers": "transformers", "PyTorch Lightning": "lightning"}

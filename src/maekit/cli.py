@@ -126,8 +126,8 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
 
 def _presets_help(verb: str, table: dict[str, Callable[[], Any]], kind: type[Any]) -> str:
     described = {name: presets.summary(preset) for name, preset in table.items()}
-    options = options_of(kind, next(iter(table.values()))())
-    return short_help.of_presets(verb, _summary(verb), described, options, ALSO.get(verb, {}))
+    options = options_of(kind, next(iter(table.values()))(), ALSO.get(verb))
+    return short_help.of_presets(verb, _summary(verb), described, options)
 
 
 def _summary(verb: str) -> str:

@@ -18,7 +18,7 @@ from maekit.data.arrays import Pixels
 from maekit.data.decode import Range, decode
 from maekit.data.loader import stack
 from maekit.data.sources.source import read_file
-from maekit.data.transforms import eval_transform
+from maekit.data.transforms import EvalTransform
 from maekit.engine.distributed import choose_device
 from maekit.errors import DataError, ImageError
 from maekit.inference.one_pass import crop_share_of
@@ -74,7 +74,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         """Features [N, D]."""
         model = self._model
         images, parts = _images(X, model), []
-        view = eval_transform(model.config.image_hw, crop_share_of(model, self.crop_share))
+        view = EvalTransform(model.config.image_hw, crop_share_of(model, self.crop_share))
         for start in range(0, len(images), self.batch_size):
             some = images[start : start + self.batch_size]
             batch = [view(_decoded(image, model, self.value_range or model.value_range)) for image in some]

@@ -39,7 +39,7 @@ def write_folder(
     """
     if folder.exists():
         raise StorageError(f"{folder}: is there already")
-    temporary = folder.with_name(folder.name + _TEMPORARY)
+    temporary = temporary_of(folder)
     with explained(folder, temporary):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -47,15 +47,33 @@ def write_folder(
         for name, tensors in files.items():
             path = temporary / f"{name}.safetensors"
             _save(path, tensors, (metadata or {}).get(name))
-            listed[path.name] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-        content = {"files": listed, "facts": dict(facts)}
-        text = json.dumps({**content, "sha256": _content_hash(content)}, indent=1)
-        with (temporary / MANIFEST).open("w", encoding="utf-8") as manifest:
-            manifest.write(text)
-            _flush(manifest.fileno(), manifest)
-        _sync_folder(temporary)
-        temporary.replace(folder)
-        _sync_folder(folder.parent)
+            listed[path.name] = described(path)
+        publish(temporary, folder, listed, facts)
+
+
+def temporary_of(folder: Path) -> Path:
+    """Where a folder is written before it is complete."""
+    return folder.with_name(folder.name + _TEMPORARY)
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a manifest says of a file."""
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+
+
+def publish(temporary: Path, folder: Path, listed: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write the manifest of files that are flushed already, and give their folder its name.
+
+    listed: by file, what `described` said of it.
+    """
+    content = {"files": dict(listed), "facts": dict(facts)}
+    text = json.dumps({**content, "sha256": _content_hash(content)}, indent=1)
+    with (temporary / MANIFEST).open("w", encoding="utf-8") as manifest:
+        manifest.write(text)
+        _flush(manifest.fileno(), manifest)
+    _sync_folder(temporary)
+    temporary.replace(folder)
+    _sync_folder(folder.parent)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from maekit.config import AugmentConfig
-from maekit.data.transforms import eval_transform, train_transform
+from maekit.config.beforehand import check_augment
+from maekit.data.transforms import EvalTransform, TrainTransform
 from maekit.errors import UsageError
 
 EVERYTHING = AugmentConfig(randaugment="rand-m9-mstd0.5-inc1", erase=1.0)
@@ -43,8 +44,8 @@ def test_every_crop_gives_the_size_and_type(
 ) -> None:
     image = picture(channels, height, width, torch.float32 if as_float else torch.uint8)
     for result in (
-        train_transform(AugmentConfig(crop=crop, erase=0.5), target)(image, 0, 1, 2, 3),
-        eval_transform(target, 0.875)(image),
+        TrainTransform(AugmentConfig(crop=crop, erase=0.5), target)(image, 0, 1, 2, 3),
+        EvalTransform(target, 0.875)(image),
     ):
         assert result.shape == (channels, *target)
         assert result.dtype == image.dtype
@@ -52,14 +53,14 @@ def test_every_crop_gives_the_size_and_type(
 
 
 def test_the_key_alone_decides() -> None:
-    transform = pickle.loads(pickle.dumps(train_transform(EVERYTHING, (32, 32))))
+    transform = pickle.loads(pickle.dumps(TrainTransform(EVERYTHING, (32, 32))))
     image = picture()
     first = transform(image, 0, 1, 2, 0)
     random.seed(1)
     torch.manual_seed(1)
     for other in ((1, 1, 2, 0), (0, 2, 2, 0), (0, 1, 3, 0), (0, 1, 2, 1)):
         assert not torch.equal(transform(image, *other), first)
-    assert torch.equal(train_transform(EVERYTHING, (32, 32))(image, 0, 1, 2, 0), first)
+    assert torch.equal(TrainTransform(EVERYTHING, (32, 32))(image, 0, 1, 2, 0), first)
 
 
 def test_global_generators_stay_as_they_were() -> None:
@@ -68,7 +69,7 @@ def test_global_generators_stay_as_they_were() -> None:
     expected = (random.random(), torch.rand(1))
     random.seed(5)
     torch.manual_seed(5)
-    train_transform(EVERYTHING, (32, 32))(picture(), 0)
+    TrainTransform(EVERYTHING, (32, 32))(picture(), 0)
     assert (random.random(), torch.rand(1)) == expected
 
 
@@ -76,7 +77,7 @@ def test_the_decoded_image_is_left_alone() -> None:
     image = picture(height=32, width=32)
     before = image.clone()
     for crop in ("none", "random"):
-        train_transform(AugmentConfig(crop=crop, erase=1.0, scale=(1.0, 1.0)), (32, 32))(image, 0)  # type: ignore[arg-type]
+        TrainTransform(AugmentConfig(crop=crop, erase=1.0, scale=(1.0, 1.0)), (32, 32))(image, 0)  # type: ignore[arg-type]
     assert torch.equal(image, before)
 
 
@@ -95,7 +96,7 @@ def test_random_crops_keep_the_share_and_ratio_asked_for() -> None:
 
 def test_flip_happens_as_often_as_asked() -> None:
     image = picture(height=16, width=16)
-    transform = train_transform(AugmentConfig(crop="none", flip=0.3), (16, 16))
+    transform = TrainTransform(AugmentConfig(crop="none", flip=0.3), (16, 16))
     results = [transform(image, index) for index in range(400)]
     flipped = sum(torch.equal(result, image.flip(-1)) for result in results)
     assert flipped + sum(torch.equal(result, image) for result in results) == 400
@@ -105,14 +106,14 @@ def test_flip_happens_as_often_as_asked() -> None:
 def test_pad_shifts_by_at_most_an_eighth() -> None:
     image = torch.zeros(1, 32, 32, dtype=torch.uint8)
     image[0, 16, 16] = 255
-    transform = train_transform(AugmentConfig(crop="pad", flip=0.0), (32, 32))
+    transform = TrainTransform(AugmentConfig(crop="pad", flip=0.0), (32, 32))
     spots = {tuple(transform(image, index)[0].nonzero()[0].tolist()) for index in range(500)}
     assert {row for row, _ in spots} == {column for _, column in spots} == set(range(12, 21))
 
 
 def test_erasing_leaves_the_rest_exactly_as_it_was() -> None:
     image = picture(channels=5, height=64, width=64)
-    result = train_transform(AugmentConfig(crop="none", flip=0.0, erase=1.0), (64, 64))(image, 3)
+    result = TrainTransform(AugmentConfig(crop="none", flip=0.0, erase=1.0), (64, 64))(image, 3)
     share = (result != image).any(0).float().mean()
     assert 0.01 < share < 0.36
 
@@ -120,27 +121,27 @@ def test_erasing_leaves_the_rest_exactly_as_it_was() -> None:
 def test_evaluation_takes_the_centre_of_the_shorter_side() -> None:
     image = torch.zeros(1, 256, 356, dtype=torch.uint8)
     image[:, 16:240, 66:290] = 200
-    assert (eval_transform((224, 224), 0.875)(image) == 200).all()
+    assert (EvalTransform((224, 224), 0.875)(image) == 200).all()
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 100_000), (3, 100_000, 1)])
 def test_a_long_thin_image_is_cut_before_it_is_enlarged(shape: tuple[int, int, int]) -> None:
     image = torch.zeros(shape, dtype=torch.uint8)  # whole, at 256 px a row, it would be 20 GB
     image[:, shape[1] // 2 - 1 : shape[1] // 2 + 1, shape[2] // 2 - 1 : shape[2] // 2 + 1] = 255
-    centre = eval_transform((224, 224), 0.875)(image)
+    centre = EvalTransform((224, 224), 0.875)(image)
     assert centre.shape == (3, 224, 224)
     assert centre[:, 112, 112].tolist() == [255] * 3
 
 
 def test_randaugment_is_for_three_channels_and_understood_words() -> None:
     with pytest.raises(UsageError, match="works on 3 channels"):
-        train_transform(EVERYTHING, (32, 32)).check(1)
+        check_augment(EVERYTHING, 1)
     with pytest.raises(UsageError, match="write it as timm does"):
-        train_transform(AugmentConfig(randaugment="rnd-m9"), (32, 32))
+        TrainTransform(AugmentConfig(randaugment="rnd-m9"), (32, 32))
 
 
 def test_randaugment_works_at_any_strength() -> None:
-    transform = train_transform(AugmentConfig(randaugment="rand-m10-n8-inc1"), (32, 32))
+    transform = TrainTransform(AugmentConfig(randaugment="rand-m10-n8-inc1"), (32, 32))
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
     for index in range(50):
         assert transform(image, 0, 0, index, 0).shape == image.shape
@@ -162,7 +163,7 @@ def test_randaugment_resamples_by_the_filter_that_was_asked_for(
 
         monkeypatch.setattr(Image.Image, method, noting)
     augment = AugmentConfig(crop="none", interpolation=filter_name, randaugment="rand-m9-n4-mstd0.5-inc1")
-    transform = train_transform(augment, (32, 32))
+    transform = TrainTransform(augment, (32, 32))
     for index in range(20):
         transform(picture(height=32, width=32), index)
     assert used == {Image.Resampling[filter_name.upper()]}

@@ -12,8 +12,8 @@ import tiny
 from maekit.engine import metrics
 from maekit.engine.distributed import World, choose_device
 from maekit.errors import RunError
-from two_processes import in_two_processes
-from two_processes import maekit as maekit_words
+from processes import in_two_processes
+from processes import maekit as maekit_words
 
 STEPS = 20
 

@@ -12,7 +12,7 @@ import tiny
 from maekit import strict_json
 from maekit.engine.distributed import join, parallel
 from maekit.errors import DataError, RunError
-from two_processes import in_two_processes, maekit
+from processes import in_two_processes, maekit
 
 SHORT = ("--steps", "2", "--batch-size", "4", "--lr", "1e-3", "--workers", "0", "--run.no-tensorboard")
 

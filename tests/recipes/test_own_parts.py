@@ -159,12 +159,12 @@ def test_a_swin_takes_no_mask_of_the_users(maekit_here, tmp_path):
 
 def test_an_augmentation_is_the_last_step_and_seeded():
     from maekit.config import AugmentConfig
-    from maekit.data.transforms import train_transform
+    from maekit.data.transforms import TrainTransform
 
     plain = AugmentConfig(crop="none", flip=0)
     image = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
-    inverted = train_transform(AugmentConfig(crop="none", flip=0, own="own_parts:invert"), (8, 8))
-    assert inverted(image, 0, 0, 0, 0).equal(255 - train_transform(plain, (8, 8))(image, 0, 0, 0, 0))
+    inverted = TrainTransform(AugmentConfig(crop="none", flip=0, own="own_parts:invert"), (8, 8))
+    assert inverted(image, 0, 0, 0, 0).equal(255 - TrainTransform(plain, (8, 8))(image, 0, 0, 0, 0))
 
 
 def test_a_source_of_the_users_is_trained_on(maekit_here, tmp_path):

@@ -15,8 +15,8 @@ from maekit.engine import metrics
 from maekit.engine.distributed import World
 from maekit.errors import UsageError
 from maekit.recipes.pretrain import Pretraining
-from two_processes import in_two_processes
-from two_processes import maekit as maekit_words
+from processes import in_two_processes
+from processes import maekit as maekit_words
 
 WORDS = (
     "pretrain", "vit-tiny", *tiny.SIZES, "--batch-size", "8", "--micro-batch-size", "4", "--lr", "1e-3", "--steps", "8",

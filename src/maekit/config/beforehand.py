@@ -5,14 +5,21 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from maekit.config.classify import ClassifyConfig
-from maekit.config.data import DataConfig
+from maekit.config.data import AugmentConfig, DataConfig
 from maekit.config.model import ModelConfig, check_divides
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.schema import size
 from maekit.config.verbs import ConvertOptions, DataOptions, EmbedOptions, EvaluateOptions, ReconstructOptions
 from maekit.errors import UsageError
 
-_PICTURES = (".png", ".jpg", ".jpeg")
+_PICTURE = ((".png", ".jpg", ".jpeg"), "a picture is written as .png or .jpg")
+_WRITTEN: dict[type[Any], tuple[str, tuple[str, ...], str]] = {
+    ReconstructOptions: ("out", *_PICTURE),
+    DataOptions: ("picture", *_PICTURE),
+    EmbedOptions: ("out", (".npz", ".parquet"), "features are written as .npz or .parquet"),
+    EvaluateOptions: ("confusion", (".svg",), "the confusion picture is written as .svg"),
+}
+"""Of verbs that write a file of one kind: its option, the suffixes it may have, and what is said of others."""
 _WEIGHTS_FILE = ".safetensors"
 _FILE_SUFFIXES = {"facebook": ".pth", "onnx": ".onnx", "torch-export": ".pt2"}
 _FOLDERS_OR_FILES = ("maekit", "timm")
@@ -40,9 +47,12 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
         given_standardisation(config.data, None if config.model is None else config.model.channels)
     if config.model is not None:
         _check_vit(config.model)
-        _check_channels(config, config.model.channels)
+        check_augment(config.augment, config.model.channels)
+        check_normalise(config.data, config.model.channels)
     if isinstance(config, PretrainConfig):
-        _check_decoder(config.model)
+        decoder = config.model.decoder
+        if decoder.kind != "linear" and decoder.width % decoder.heads:
+            raise UsageError(f"model.decoder.heads: {decoder.heads} do not divide the decoder's width {decoder.width}")
     elif micro_batch is not None:
         check_mixing(config, micro_batch)
 
@@ -68,12 +78,17 @@ def given_standardisation(data: DataConfig, channels: int | None) -> tuple[tuple
     return data.mean, data.std
 
 
-def _check_channels(config: PretrainConfig | ClassifyConfig, channels: int) -> None:
-    if config.augment.randaugment and channels != 3:
+def check_augment(augment: AugmentConfig, channels: int) -> None:
+    """Raises UsageError where this cannot be done to images of that many channels."""
+    if augment.randaugment and channels != 3:
         raise UsageError(f"augment.randaugment: works on 3 channels, the images have {channels}; leave it empty")
-    if config.augment.color_jitter and channels not in (1, 3):
+    if augment.color_jitter and augment.color_jitter_prob and channels not in (1, 3):
         raise UsageError(f"augment.color_jitter: works on 1 or 3 channels, the images have {channels}; leave it empty")
-    if config.data.normalise == "imagenet" and channels not in (1, 3):
+
+
+def check_normalise(data: DataConfig, channels: int) -> None:
+    """Raises UsageError where ImageNet's mean is asked for and there is none for that many channels."""
+    if data.normalise == "imagenet" and channels not in (1, 3):
         raise UsageError(
             f"data.normalise: imagenet has no mean for {channels} channels; use --normalise measured, or --normalise "
             "given"
@@ -90,24 +105,16 @@ def _check_vit(model: ModelConfig) -> None:
         raise UsageError(f"model.heads: {model.heads} do not divide the encoder's width {model.width}")
 
 
-def _check_decoder(model: ModelConfig) -> None:
-    decoder = model.decoder
-    if decoder.kind != "linear" and decoder.width % decoder.heads:
-        raise UsageError(f"model.decoder.heads: {decoder.heads} do not divide the decoder's width {decoder.width}")
-
-
 def check_files(options: Any) -> None:
     """Raises UsageError where a file's name is of no format that the verb writes, or belies it."""
-    if isinstance(options, ReconstructOptions):
-        _check_suffix(options.out, _PICTURES, "a picture is written as .png or .jpg")
-    elif isinstance(options, EmbedOptions):
-        _check_suffix(options.out, (".npz", ".parquet"), "features are written as .npz or .parquet")
-    elif isinstance(options, DataOptions) and options.picture:
-        _check_suffix(options.picture, _PICTURES, "a picture is written as .png or .jpg")
-    elif isinstance(options, EvaluateOptions) and options.confusion:
-        _check_suffix(options.confusion, (".svg",), "the confusion picture is written as .svg")
-    elif isinstance(options, ConvertOptions):
+    if isinstance(options, ConvertOptions):
         check_conversion(options)
+    if type(options) in _WRITTEN:
+        option, suffixes, says = _WRITTEN[type(options)]
+        path = getattr(options, option)
+        suffix = PurePath(path).suffix.lower()
+        if suffix not in suffixes and (path or option == "out"):  # which has to be given
+            raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")
 
 
 def check_conversion(options: ConvertOptions) -> None:
@@ -122,9 +129,3 @@ def check_conversion(options: ConvertOptions) -> None:
         raise UsageError(f"--out {path}: --to {layout} writes {form}; leave {suffix} out")
     if options.push and not options.push.startswith("hf:"):
         raise UsageError(f"--push {options.push}: is written hf:OWNER/NAME")
-
-
-def _check_suffix(path: str, suffixes: tuple[str, ...], says: str) -> None:
-    suffix = PurePath(path).suffix.lower()
-    if suffix not in suffixes:
-        raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")

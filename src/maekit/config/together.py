@@ -1,6 +1,6 @@
 """Options that go unheeded beside others. What was typed is refused rather than ignored."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,15 +26,15 @@ class Rule:
         return any(path == name or (name[-1] == "." and path.startswith(name)) for name in self.names.split())
 
 
-def refuse_unheeded(config: Any, given: Collection[str], name_of: Callable[[str], str]) -> None:
+def refuse_unheeded(config: Any, called: Mapping[str, str]) -> None:
     """Raises UsageError for a typed option that the others make vain.
 
-    given: paths of the options that were typed. name_of: an option's name by its path.
+    called: the names of those that were typed, by their paths.
     """
     for rule in _rules(config):
-        vain = [path for path in given if rule.covers(path)]
+        vain = [path for path in called if rule.covers(path)]
         if vain and not rule.heeded(config):
-            raise UsageError(f"{name_of(vain[0])}: {rule.why}")
+            raise UsageError(f"{called[vain[0]]}: {rule.why}")
 
 
 def offered(options: list[Option], config: Any) -> list[Option]:
@@ -79,6 +79,7 @@ _TRAINING = (
          "belongs to --schedule.course cooldown or linear_cooldown; add one of them"),
     Rule("schedule.milestones schedule.gamma", lambda c: c.schedule.course == "step",
          "belongs to --schedule.course step; add that"),
+    Rule("run.reshard_after_forward", lambda c: c.run.parallel == "fsdp", "belongs to --run.parallel fsdp; add that"),
     Rule("run.overwrite", lambda c: not (c.run.overwrite and c.run.resume),
          "--resume goes on with what --overwrite would remove; take one of them"),
     Rule("run.resume run.overwrite", lambda c: c.run.out or not (c.run.resume or c.run.overwrite),

@@ -208,6 +208,15 @@ class RunConfig:
     """Write tensorboard/ beside metrics.jsonl."""
     parts: Annotated[tuple[Annotated[str, PART_NAME], ...], arg(aliases=("--parts",))] = ()
     """Your own parts, module:object, that the weights it starts from name: no code is imported because of a file."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Under torchrun. ddp: each process has all weights. fsdp: weights, gradients and moments are divided between
+    them, and brought together block by block: less memory, more to be sent. What is learned is the same."""
+    reshard_after_forward: bool = True
+    """fsdp: whether a block's weights are let go after the forward pass and sent again for the backward one; false
+    takes more memory and sends a third less."""
+    async_checkpoint: bool = False
+    """Go on training while a checkpoint is written; its state is copied to host memory first. One that cannot be
+    written is said at the next line of the history and ends the run."""
     hang_timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds a distributed process waits for the others before the job ends."""
 

@@ -21,21 +21,6 @@ from maekit.config.schema import (
 )
 
 
-@verb
-class SuggestOptions:
-    """One pretraining command for these images and this machine, with the reasons."""
-
-    source: Annotated[Images, arg(name="data"), WORDS]
-    """SOURCE to pretrain on. The option's name may be left out."""
-    _: KW_ONLY
-    hours: Annotated[float, Field(gt=0)] = 8.0
-    """Hours that the run may take at most: the preset's own length, or what fits."""
-    device: Annotated[str, DEVICE] = "auto"
-    """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
-    image_column: str | None = None
-    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
-
-
 @config
 class DeviceOptions:
     """Where a model is used."""
@@ -88,6 +73,19 @@ class SeenOptions(WeightsOptions, DeviceOptions, ColumnOptions):
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
     W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
+
+
+@verb
+class SuggestOptions(ColumnOptions):
+    """One pretraining command for these images and this machine, with the reasons."""
+
+    source: Annotated[Images, arg(name="data"), WORDS]
+    """SOURCE to pretrain on. The option's name may be left out."""
+    _: KW_ONLY
+    hours: Annotated[float, Field(gt=0)] = 8.0
+    """Hours that the run may take at most: the preset's own length, or what fits."""
+    device: Annotated[str, DEVICE] = "auto"
+    """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
 
 
 @verb

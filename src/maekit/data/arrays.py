@@ -4,6 +4,7 @@ Legend: H W pixels, S samples a pixel as they are kept, C channels asked for.
 """
 
 import io
+import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ def read_npy(data: bytes, max_pixels: int) -> Pixels:
     shape, fortran_order, dtype = npy_header(file)
     if dtype.hasobject or dtype.kind not in "biuf":
         raise ImageError(f"an array of {dtype}; unsigned integers of 8 or 16 bits, or floating point, are understood")
-    count = int(np.prod(shape, dtype=object)) if shape else 1
+    count = math.prod(shape)
     if len(data) - file.tell() < count * dtype.itemsize:
         raise ImageError(f"truncated: {len(data)} bytes cannot hold an array of shape {shape}")
     if len(shape) in (2, 3):

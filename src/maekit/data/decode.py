@@ -17,6 +17,7 @@ reads TIFFs that Pillow reads wrong or not at all, torchvision PNGs in colours o
 """
 
 import io
+from functools import partial
 
 import numpy as np
 import torch
@@ -152,10 +153,10 @@ def _read_picture(data: bytes, channels: int, max_pixels: int, value_range: Rang
         if image.mode in _SIXTEEN_BIT or png.deep_colours(data):
             pixels = _deep(data, image, channels, value_range)
         elif pixels is None:
-            pixels = np.asarray(_in_colours(plain, channels))
+            pixels = np.atleast_3d(np.asarray(_in_colours(plain, channels)))
         if value_range is not None and pixels.dtype == np.uint8:
             pixels = _scaled(pixels, value_range)
-    return _oriented(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation)
+    return _oriented(pixels, orientation)
 
 
 def _fast_jpeg(data: bytes, image: Image.Image) -> Pixels | None:
@@ -165,12 +166,9 @@ def _fast_jpeg(data: bytes, image: Image.Image) -> Pixels | None:
     if simplejpeg is None or space is None:
         return None
 
-    def strictly(content: bytes) -> Pixels:
-        pixels: Pixels = simplejpeg.decode_jpeg(content, space, fastdct=False, fastupsample=False, strict=True)
-        return pixels
-
+    strictly = partial(simplejpeg.decode_jpeg, colorspace=space, fastdct=False, fastupsample=False, strict=True)
     try:
-        pixels = strictly(data)
+        pixels: Pixels = strictly(data)
     except ValueError as error:  # damaged, or only odd
         jpeg.judge(data, str(error), strictly)
         return None
@@ -197,10 +195,9 @@ def _oriented(pixels: Pixels, orientation: int) -> Pixels:
 
 def _deep(data: bytes, image: Image.Image, channels: int, value_range: Range | None) -> Pixels:
     """Pixels [H, W, C] float32 of a picture of 16 bits."""
-    values = np.asarray(image)  # whole, or an error
+    values = np.atleast_3d(np.asarray(image))  # whole, or an error
     if png.deep_colours(data):
         values = png.read_deep(data)
-    values = values if values.ndim == 3 else values[:, :, None]
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ImageError(f"grey values from {low} to {high}; 16 bits, 0 to 65535, are the most that is understood")
@@ -228,7 +225,7 @@ def _in_colours(image: Image.Image, channels: int) -> Image.Image:
 
 def _scaled(pixels: Pixels, value_range: Range) -> Pixels:
     """A picture of eight bits in a range, float32; a fourth channel is alpha, which has none."""
-    colour = scaled(pixels[..., :3] if pixels.ndim == 3 else pixels, value_range)
-    if pixels.ndim < 3 or pixels.shape[2] < 4:
+    colour = scaled(pixels[..., :3], value_range)
+    if pixels.shape[2] < 4:
         return colour
     return np.concatenate([colour, pixels[..., 3:].astype(np.float32) / np.float32(255)], axis=2)

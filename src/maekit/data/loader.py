@@ -6,6 +6,7 @@ Shapes: N images of a batch, C channels, H and W pixels.
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.config import AugmentConfig, DataConfig
+from maekit.config.beforehand import check_augment
 from maekit.data.decode import Range, decode
 from maekit.data.ranges import known_range
 from maekit.data.sampler import Sample, SampleStream
 from maekit.data.sources import Source
-from maekit.data.transforms import EvalTransform, TrainTransform, eval_transform, train_transform
+from maekit.data.transforms import EvalTransform, TrainTransform
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError
 from maekit.randomness import numpy_generator
@@ -136,13 +138,12 @@ def train_batches(
     epoch and index. Raises UsageError at once for an augmentation these channels cannot have, and DataError, when it
     comes to it, where too many images are bad or a worker dies.
     """
-    transform = train_transform(augment, image_hw)
-    transform.check(channels)
+    check_augment(augment, channels)
     stream = SampleStream(len(source), seed, config.shuffle, augment.repeats)
     items = stream.micro_batches(
         start_step, total_steps, batch_size=batch_size, micro_batch=micro_batch, rank=rank, world_size=world_size
     )
-    work = _TrainingWork(source, channels, transform, seed, known_range(config.range))
+    work = _TrainingWork(source, channels, TrainTransform(augment, image_hw), seed, known_range(config.range))
     return _batches(map_in_order(work, items, worker_count(config.workers)), bad)
 
 
@@ -170,7 +171,7 @@ def eval_batches(
     chosen = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
     mine = np.array_split(chosen, world_size)[rank]
     items = (mine[start : start + batch_size].tolist() for start in range(0, len(mine), batch_size))
-    work = _EvaluationWork(source, channels, eval_transform(image_hw, crop_share), value_range)
+    work = partial(_evaluated, source, channels, EvalTransform(image_hw, crop_share), value_range)
     return _batches(map_in_order(work, items, worker_count(workers)), bad, skip_empty=True)
 
 
@@ -221,25 +222,18 @@ class _TrainingWork:
         return None
 
 
-@dataclass
-class _EvaluationWork:
-    """Indices to resized images."""
-
-    source: Source
-    channels: int
-    transform: EvalTransform
-    value_range: Range | None
-
-    def __call__(self, indices: list[int]) -> _Loaded:
-        images, shown, bad = [], [], []
-        for index in indices:
-            try:
-                image = decode(self.source.read(index), self.channels, value_range=self.value_range)
-                images.append(self.transform(image))
-                shown.append(Sample(0, index, 0))
-            except ImageError as error:
-                bad.append((index, str(error)))
-        return _Loaded(_batch(self.source, images, shown) if images else None, bad)
+def _evaluated(
+    source: Source, channels: int, transform: EvalTransform, value_range: Range | None, indices: list[int]
+) -> _Loaded:
+    images, shown, bad = [], [], []
+    for index in indices:
+        try:
+            image = decode(source.read(index), channels, value_range=value_range)
+            images.append(transform(image))
+            shown.append(Sample(0, index, 0))
+        except ImageError as error:
+            bad.append((index, str(error)))
+    return _Loaded(_batch(source, images, shown) if images else None, bad)
 
 
 def stack(images: list[Tensor]) -> Tensor:

@@ -71,8 +71,7 @@ def say_little_use(source: Source, channels: int, advice: str) -> None:
     found = []
     for index in evenly_spread(len(source), _LOOKED_AT).tolist():
         try:
-            data = source.read(index)
-            kept = stored_values(data, channels)
+            kept = stored_values(source.read(index), channels)
         except ImageError:
             continue
         if kept.values.dtype != np.uint8 and kept.values.size:

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.config import DataConfig
-from maekit.config.beforehand import given_standardisation
+from maekit.config.beforehand import check_normalise, given_standardisation
 from maekit.data.decode import Range, decode
 from maekit.data.ranges import known_range
 from maekit.data.sources import Source
 from maekit.data.sources.source import evenly_spread
 from maekit.data.workers import map_in_order, worker_count
-from maekit.errors import DataError, ImageError, UsageError
+from maekit.errors import DataError, ImageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -53,13 +53,10 @@ def standardisation(config: DataConfig, source: Source, channels: int) -> tuple[
         return statistics(source, channels, workers=config.workers, value_range=known_range(config.range))
     if config.normalise == "given":
         return given_standardisation(config, channels)
+    check_normalise(config, channels)
     if channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD
-    if channels == 1:
-        return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
-    raise UsageError(
-        f"data.normalise: imagenet has no mean for {channels} channels; use --normalise measured, or --normalise given"
-    )
+    return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
 
 
 def moments(image: Tensor) -> NDArray[np.float64]:

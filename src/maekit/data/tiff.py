@@ -14,6 +14,7 @@ Legend: H W pixels, S samples a pixel, P pages that are bands.
 
 import io
 import logging
+import math
 import struct
 from typing import Any
 
@@ -32,7 +33,6 @@ _ORIENTATION = "Orientation"
 _WHITE, _BLACK, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8  # what PhotometricInterpretation says
 _COLOURS: dict[int, Colours] = {_WHITE: "grey", _BLACK: "grey", _RGB: "rgb", _PALETTE: "rgb", _CMYK: "cmyk"}
 _PREMULTIPLIED, _ALPHA = 1, 2  # what ExtraSamples says
-_FRAMES = "TZ"  # axes of which the first is taken
 _LZW = 5
 _DEFLATE = (8, 32946)
 
@@ -69,7 +69,7 @@ def _open(data: bytes, channels: int, max_pixels: int) -> tuple[Pixels, Any] | N
     """Stored values [H, W, S] and the page that describes them; None for what Pillow reads right."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
-        if not _is_image(page):
+        if page.dtype is None or page.imagelength < 1 or page.imagewidth < 1:
             raise ImageError("a TIFF without an image on its first page")
         series = next((one for one in file.series if one.keyframe.index == page.index), file.series[0])
         bands = _bands(series)
@@ -91,20 +91,17 @@ def mode(data: bytes) -> str:
         return f"TIFF {page.dtype} x{max(bands, page.samplesperpixel)}"
 
 
-def _is_image(page: Any) -> bool:
-    return page.dtype is not None and page.imagelength > 0 and page.imagewidth > 0
-
-
 def _bands(series: Any) -> int:
     """Pages of grey that are no frames; 1 for a file of one page, or of pages in colours."""
-    page = series.keyframe
-    leading = [
-        size
-        for axis, size in zip(series.axes, series.shape, strict=True)
-        if axis not in "YXS" and (axis not in _FRAMES or series.kind not in ("ome", "imagej"))
-    ]
-    count = int(np.prod(leading, dtype=object)) if leading else 1
-    return 1 if page.photometric in (_RGB, _PALETTE, _CMYK, _YCBCR, _LAB) else count
+    if series.keyframe.photometric in (_RGB, _PALETTE, _CMYK, _YCBCR, _LAB):
+        return 1
+    others = "YXS" + _frames(series)
+    return math.prod(size for axis, size in zip(series.axes, series.shape, strict=True) if axis not in others)
+
+
+def _frames(series: Any) -> str:
+    """Axes of which the first is taken."""
+    return "TZ" if series.kind in ("ome", "imagej") else ""
 
 
 def _is_ordinary(page: Any, channels: int) -> bool:
@@ -139,7 +136,7 @@ def _values(series: Any, page: Any, bands: int, channels: int) -> Pixels:
     """Stored values [H, W, S]."""
     if bands > 1:
         array = series.asarray(maxworkers=1)
-        frames = [axis for axis in series.axes if axis in _FRAMES and series.kind in ("ome", "imagej")]
+        frames = _frames(series)
         array = array[tuple(0 if axis in frames else slice(None) for axis in series.axes)]
         axes = "".join(axis for axis in series.axes if axis not in frames)
         if bands != channels and series.kind == "shaped" and array.squeeze().ndim == 3 and array.shape[-1] == channels:
@@ -156,9 +153,8 @@ def _values(series: Any, page: Any, bands: int, channels: int) -> Pixels:
             )
         return array[..., 0].transpose(1, 2, 0)
     array = page.asarray(maxworkers=1)
-    axes = page.axes
-    array = array.reshape([size for axis, size in zip(axes, page.shape, strict=True) if axis in "YXS"])
-    kept = "".join(axis for axis in axes if axis in "YXS")
+    array = array.reshape([size for axis, size in zip(page.axes, page.shape, strict=True) if axis in "YXS"])
+    kept = "".join(axis for axis in page.axes if axis in "YXS")
     if "S" not in kept:
         return array[:, :, None]
     return array.transpose([kept.index(axis) for axis in "YXS"])
@@ -220,11 +216,7 @@ def _lzw(encoded: bytes, *, out: int) -> NDArray[np.uint8]:
         return np.asarray(row)[0]
 
 
-def _give_lzw() -> None:
-    try:
-        tifffile.TIFF.DECOMPRESSORS[_LZW]
-    except KeyError:
-        tifffile.TIFF.DECOMPRESSORS._codecs[_LZW] = _lzw
-
-
-_give_lzw()
+try:
+    tifffile.TIFF.DECOMPRESSORS[_LZW]
+except KeyError:
+    tifffile.TIFF.DECOMPRESSORS._codecs[_LZW] = _lzw

@@ -5,7 +5,8 @@ on no other image, nor on batch, worker or rank.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from maekit import parts
 from maekit.config import AugmentConfig
+from maekit.config.beforehand import check_augment
 from maekit.errors import UsageError
 from maekit.randomness import global_seeds, numpy_generator
 
@@ -25,48 +27,26 @@ _WIDEST = 4  # times what is asked for: more of a long thin image is cut away be
 _NOISE_MEAN, _NOISE_STD = 0.5, 0.25  # of erased pixels
 
 
-def train_transform(augment: AugmentConfig, image_hw: tuple[int, int]) -> "TrainTransform":
-    """The augmentation of training images to image_hw = (height, width), in the order of AugmentConfig."""
-    return TrainTransform(augment, image_hw)
-
-
-def eval_transform(image_hw: tuple[int, int], crop_share: float) -> "EvalTransform":
-    """Resize so that image_hw / crop_share is just covered, then take the centre."""
-    return EvalTransform(image_hw, crop_share)
-
-
-@dataclass
 class TrainTransform:
-    """See `train_transform`. Raises UsageError for a RandAugment that is not understood."""
+    """The augmentation of training images to image_hw = (height, width), in the order of AugmentConfig.
 
-    augment: AugmentConfig
-    image_hw: tuple[int, int]
-    _randaugment: Any = field(init=False, default=None)
-    _jitter: Any = field(init=False, default=None)
-    _erase: Any = field(init=False, default=None)
-    _own: Any = field(init=False, default=None)
+    Raises UsageError for a RandAugment that is not understood.
+    """
 
-    def __post_init__(self) -> None:
-        if self.augment.randaugment:
-            self._randaugment = _randaugment(self.augment, self.image_hw)
-        if self.augment.color_jitter and self.augment.color_jitter_prob:
-            self._jitter = _color_jitter(self.augment.color_jitter)
-        if self.augment.own:
-            parts.say(self.augment.own)
-            self._own = parts.find("augment", self.augment.own).bound()
-        if self.augment.erase:
+    def __init__(self, augment: AugmentConfig, image_hw: tuple[int, int]) -> None:
+        self.augment, self.image_hw = augment, image_hw
+        self._randaugment: Any = _randaugment(augment, image_hw) if augment.randaugment else None
+        jitters = augment.color_jitter and augment.color_jitter_prob
+        self._jitter: Any = _color_jitter(augment.color_jitter) if jitters else None
+        self._erase: Any = None
+        self._own: Any = None
+        if augment.own:
+            parts.say(augment.own)
+            self._own = parts.find("augment", augment.own).bound()
+        if augment.erase:
             from timm.data.random_erasing import RandomErasing
 
-            self._erase = RandomErasing(self.augment.erase, mode="pixel", device="cpu")
-
-    def check(self, channels: int) -> None:
-        """Raises UsageError where this cannot be done to images of that many channels."""
-        if self._randaugment is not None and channels != 3:
-            raise UsageError(f"augment.randaugment: works on 3 channels, the images have {channels}; leave it empty")
-        if self._jitter is not None and channels not in (1, 3):
-            raise UsageError(
-                f"augment.color_jitter: works on 1 or 3 channels, the images have {channels}; leave it empty"
-            )
+            self._erase = RandomErasing(augment.erase, mode="pixel", device="cpu")
 
     def __call__(self, image: Tensor, *key: int) -> Tensor:
         """image: [C, H, W]; key: (seed, epoch, index, view). Returns [C, h, w] of the same dtype."""
@@ -99,7 +79,7 @@ class TrainTransform:
 
     def _from_libraries(self, image: Tensor) -> Tensor:
         if self._randaugment is not None:
-            self.check(len(image))
+            check_augment(self.augment, len(image))
             picture = functional.to_pil_image(functional.to_dtype(image, torch.uint8, scale=True))
             image = functional.to_dtype(functional.pil_to_tensor(self._randaugment(picture)), image.dtype, scale=True)
         if self._jitter is not None and torch.rand(()) < self.augment.color_jitter_prob:
@@ -126,7 +106,7 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """See `eval_transform`. Nothing about it is random."""
+    """Resize so that image_hw / crop_share is just covered, then take the centre. Nothing about it is random."""
 
     image_hw: tuple[int, int]
     crop_share: float
@@ -179,10 +159,7 @@ def _random_box(
 def _color_jitter(strengths: tuple[float, ...]) -> Any:
     from torchvision.transforms.v2 import ColorJitter
 
-    brightness, contrast, saturation, hue = {1: strengths * 3 + (0.0,), 3: (*strengths, 0.0)}.get(
-        len(strengths), strengths
-    )
-    return ColorJitter(brightness, contrast, saturation, hue)
+    return ColorJitter(*(strengths * 3 if len(strengths) == 1 else strengths))
 
 
 def _randaugment(augment: AugmentConfig, image_hw: tuple[int, int]) -> Any:
@@ -204,15 +181,10 @@ def _randaugment(augment: AugmentConfig, image_hw: tuple[int, int]) -> Any:
         ) from None
     for op in transform.ops:
         if op.aug_fn.__name__ == "posterize":
-            op.aug_fn = _Posterize(op.aug_fn)
+            op.aug_fn = partial(_posterize, op.aug_fn)
     return transform
 
 
-@dataclass(frozen=True)
-class _Posterize:
-    """timm's posterize, keeping at least one bit: strengths of 10 and more leave none, which Pillow 13 refuses."""
-
-    posterize: Any
-
-    def __call__(self, picture: Any, bits: int, **settings: Any) -> Any:
-        return self.posterize(picture, max(1, bits), **settings)
+def _posterize(by_timm: Any, picture: Any, bits: int, **settings: Any) -> Any:
+    """Keeping at least one bit: strengths of 10 and more leave none, which Pillow 13 refuses."""
+    return by_timm(picture, max(1, bits), **settings)

@@ -56,7 +56,11 @@ def map_in_order(work: Callable[[T], U], items: Iterable[T], workers: int) -> It
         raise DataError(
             f"processes that decode images cannot be started ({error.strerror}); try fewer --workers, or 0"
         ) from None
-    end_workers = partial(_release, stop, workers)
+
+    def end_workers() -> None:
+        for _ in range(workers):
+            stop.release()
+
     atexit.register(end_workers)
     try:
         yield from iterator
@@ -71,11 +75,6 @@ def map_in_order(work: Callable[[T], U], items: Iterable[T], workers: int) -> It
         del iterator  # ends the workers now, whoever still holds this frame
         end_workers()  # also where an error holds the iterator: they are deaf to the signal it would send at exit
         atexit.unregister(end_workers)
-
-
-def _release(stop: Semaphore, workers: int) -> None:
-    for _ in range(workers):
-        stop.release()
 
 
 def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:

@@ -29,6 +29,11 @@ class Step(nn.Module):
         return self._loss(prepared)
 
 
+def units(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a model: what FSDP shards, and brings together, one at a time."""
+    return [module for name, module in model.named_modules() if name.split(".")[-2:-1] == ["blocks"]]
+
+
 def step_of(task: Task, config: RunConfig) -> nn.Module:
     """The module whose forward is the task's loss; compiled at its first call where the config asks for it.
 
@@ -37,11 +42,16 @@ def step_of(task: Task, config: RunConfig) -> nn.Module:
     step = Step(task)
     if not config.compile:
         return step
+    each = units(step) if config.parallel == "fsdp" else []
     # Shapes of a run are few, and code for one size is faster to make and to run. Dropout draws as it does uncompiled,
     # so that compiling does not change what is learned.
+    how: dict[str, Any] = {"dynamic": False, "options": {"fallback_random": True}}
     with explained(config):
         try:
-            step.compile(dynamic=False, options={"fallback_random": True})
+            for unit in each:  # whose weights FSDP brings before each, outside of what is compiled
+                unit.forward = torch.compile(unit.forward, **how)
+            if not each:
+                step.compile(**how)
         except RuntimeError as error:  # too new a Python, or a system without support
             raise _refused(error) from error
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of GPUs that nobody asked for

@@ -34,6 +34,8 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     hosts: dist.ProcessGroup | None = None
     """A group over CPU tensors beside the device's own; None where the main group is that already."""
+    timeout: datetime.timedelta = datetime.timedelta(minutes=10)
+    """How long a process waits for the others."""
 
     @property
     def is_first(self) -> bool:
@@ -98,7 +100,7 @@ class World:
         if self.size == 1:
             return work()
         result: Future[T] = Future()
-        thread = threading.Thread(target=_settle, args=(result, work), daemon=True)  # one that hangs holds up no exit
+        thread = threading.Thread(target=settle, args=(result, work), daemon=True)  # one that hangs holds up no exit
         thread.start()
         finished = 0
         while finished < self.size:
@@ -113,13 +115,19 @@ class World:
                 break
         return result.result()
 
+    def another_group(self) -> dist.ProcessGroup | None:
+        """A group over CPU tensors of its own, for a thread beside this one. All processes ask together."""
+        group: Any = dist.new_group(backend="gloo", timeout=self.timeout) if self.size > 1 else None
+        return group
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
             dist.barrier()
 
 
-def _settle(result: Future[T], work: Callable[[], T]) -> None:
+def settle(result: Future[T], work: Callable[[], T]) -> None:
+    """Give the result of the work, or its error, to those who wait for it."""
     try:
         result.set_result(work())
     except BaseException as error:
@@ -155,7 +163,7 @@ def join(device: str, timeout: float) -> Iterator[World]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=patience)
     hosts: Any = dist.new_group(backend="gloo", timeout=patience) if chosen.type == "cuda" else None
     try:
-        yield World(rank=dist.get_rank(), size=size, local_rank=local_rank, device=chosen, hosts=hosts)
+        yield World(dist.get_rank(), size, local_rank, chosen, hosts, patience)
     except RuntimeError as error:
         if not any(words in str(error) for words in _OTHERS_GONE):
             raise

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from maekit.engine.sharding import as_divided
+
 log = logging.getLogger("maekit")
 
 _RUN_OVER_WINDOW = 6  # the least for which the longest published setting, 0.9999 over 62,500 steps, stays as it is
@@ -60,7 +62,7 @@ class Ema:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `state_dict` gave."""
         for name, weight in self._weights.items():
-            weight.copy_(tensors[name])
+            weight.copy_(as_divided(tensors[name], weight))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

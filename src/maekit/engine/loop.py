@@ -16,11 +16,12 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from maekit import storage
 from maekit.config import OptimizerConfig, RunConfig
-from maekit.engine import branch, compiled, memory, metrics
+from maekit.engine import branch, checkpoints, compiled, memory, metrics, sharding
 from maekit.engine import optimizer as optimizers
 from maekit.engine.distributed import World, parallel
 from maekit.engine.drift import refuse_drift
@@ -32,7 +33,7 @@ from maekit.engine.run_state import RunFolder
 from maekit.engine.schedule import Plan
 from maekit.engine.signals import StopRequest, stop_requests
 from maekit.engine.task import Batches, Task
-from maekit.errors import RunError, Stopped, TrainingError
+from maekit.errors import Stopped, TrainingError
 from maekit.randomness import key
 
 log = logging.getLogger("maekit")
@@ -40,10 +41,12 @@ log = logging.getLogger("maekit")
 
 @dataclass(frozen=True)
 class Outcome:
-    """step: where the run ended. record: its last logged line. averaged: the running average, if one is kept."""
+    """step: where the run ended. record: its last logged line. weights, averaged: the state dict, and that of the
+    running average if one is kept; whole, and empty on all processes but the first."""
 
     step: int
     record: Record
+    weights: dict[str, Tensor]
     averaged: dict[str, Tensor] | None
 
 
@@ -71,7 +74,8 @@ def train(
     loop = _Loop(task, plan, optimizer, config, world, folder, facts)
     start = loop.restore()
     if start >= plan.steps:
-        return loop.complete(start)
+        log.info("the run is complete: it is at step %d of %d", start, plan.steps)
+        return loop.outcome(start, {} if folder is None else metrics.last(folder.path / "metrics.jsonl"))
     with contextlib.ExitStack() as open_now:
         history = None
         if folder is not None:
@@ -79,6 +83,7 @@ def train(
             open_now.callback(history.close)
         request = open_now.enter_context(stop_requests(loop.keeps))
         shown = open_now.enter_context(meter(plan.steps, start, visible=world.is_first))
+        open_now.callback(loop.checkpoints.settle)
         stream = batches(start)
         open_now.callback(getattr(stream, "close", lambda: None))
         record: Record = {}
@@ -106,7 +111,8 @@ def train(
                 loop.restart_clock(done)
             if stops:
                 loop.stop_after(done, request)
-        return Outcome(plan.steps, record, loop.averaged())
+        loop.checkpoints.finish()
+        return loop.outcome(plan.steps, record)
 
 
 def _groups(stream: Iterator[Any], accumulation: int) -> Iterator[list[Any]]:
@@ -129,16 +135,21 @@ class _Loop:
 
     def __post_init__(self) -> None:
         task, plan, config, world = self.task, self.plan, self.config, self.world
-        self.model = task.model.to(world.device).train()
+        self.model = task.model.train()
         self.precision = Precision(config.precision, world.device)
+        self.divided = config.parallel == "fsdp" and world.size > 1
+        self.forward = compiled.step_of(task, config)
+        if self.divided:
+            sharding.shard(self.forward, config, world, self.precision.dtype)
+        self.model.to(world.device)
         named = list(self.model.named_parameters())
         self.parameters = [parameter for _, parameter in named if parameter.requires_grad]
         self.optimizer = optimizers.build(self.optimizing, named, plan.lr, task.rate_factors())
         self.keeps: bool = world.tell(self.folder is not None)
         self.ema = Ema(self.model, config.ema, plan.steps, task.averaged) if config.ema else None
-        self.forward = compiled.step_of(task, config)
-        if world.size > 1:
+        if world.size > 1 and not self.divided:
             self.forward = parallel(self.forward)
+        self.checkpoints = checkpoints.Checkpoints(self.folder, config, world, divided=self.divided)
         # A step whose loss or gradient is not finite changes nothing, nor does any after it; which one it was is read
         # from the device at the next log point.
         self.spoilt_step = torch.full((), -1, dtype=torch.int64, device=world.device)
@@ -198,6 +209,7 @@ class _Loop:
             raise TrainingError(f"stopped by {by} at step {done}; nothing of this training is kept")
         if self.saved != done:
             self.save(done)
+        self.checkpoints.finish()
         run = "" if self.folder is None else str(self.folder.path)
         raise Stopped(f"stopped by {by} after saving step {done}", run, done, request.signal)
 
@@ -205,7 +217,8 @@ class _Loop:
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        self.gradient_norm = nn.utils.get_total_norm(gradients)
+        norm = nn.utils.get_total_norm(gradients)
+        self.gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if self.optimizing.clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.optimizing.clip, self.gradient_norm)
         sound = torch.isfinite(self.losses["loss"])
@@ -241,6 +254,7 @@ class _Loop:
     def record(self, done: int) -> Record:
         """The history's line after `done` steps, the same on every rank."""
         self._check_finite()
+        self.checkpoints.check()
         values = {name: float(self.world.mean(value)) for name, value in self.losses.items()}
         since, step = self.clock
         seconds = time.perf_counter() - since
@@ -261,9 +275,10 @@ class _Loop:
         self.model.eval()
         try:
             with torch.no_grad(), self.precision.autocast():
-                said: Record = dict(self.task.evaluate())
+                with self._whole():
+                    said: Record = dict(self.task.evaluate())
                 if self.ema is not None:
-                    with self.ema.in_place():
+                    with self.ema.in_place(), self._whole():
                         said |= {f"{name}_ema": value for name, value in self.task.evaluate_average().items()}
         finally:
             self.model.train()
@@ -271,16 +286,18 @@ class _Loop:
 
     def keep_best(self, record: Record, best_by: str | None) -> None:
         """Write best.safetensors where a validation beats all before it."""
-        if best_by is None or self.folder is None:
+        if best_by is None:
             return
         name = best_by if self.ema is None else f"{best_by}_ema"
         if self.best is None:
-            before = metrics.read(self.folder.path / "metrics.jsonl")
-            self.best = max((r[name] for r in before if r.get(name) is not None), default=-1.0)
+            before = [] if self.folder is None else metrics.read(self.folder.path / "metrics.jsonl")
+            self.best = self.world.tell(max((r[name] for r in before if r.get(name) is not None), default=-1.0))
         if record[name] > self.best:
             self.best = record[name]
             tensors = self.model.state_dict() if self.ema is None else self.ema.state_dict()
-            storage.write_tensors(self.folder.path / "best.safetensors", tensors, self.task.metadata())
+            tensors = sharding.gathered(tensors, self.world)
+            if self.folder is not None:
+                storage.write_tensors(self.folder.path / "best.safetensors", tensors, self.task.metadata())
 
     def must_stop(self, request: StopRequest) -> bool:
         """Whether any process was asked to stop."""
@@ -290,20 +307,11 @@ class _Loop:
         """A checkpoint after `done` steps, written by the first rank. A state that is not finite is never saved."""
         self.saved = done
         self._check_finite()
-        if self.folder is not None:
-            files = {"model": self.model.state_dict(), "optimizer": optimizers.state_tensors(self.optimizer)}
-            metadata = {"model": self.task.metadata()}
-            if self.ema is not None:
-                files["ema"], metadata["ema"] = self.ema.state_dict(), self.task.average_metadata()
-            facts = {**self.facts, "scaler": self.precision.state()}
-            self.folder.save(done, files, facts, metadata, keep=self.config.keep)
-        self.world.wait()
-
-    def complete(self, step: int) -> Outcome:
-        """What a run came to that was at its end before it began."""
-        log.info("the run is complete: it is at step %d of %d", step, self.plan.steps)
-        record = {} if self.folder is None else metrics.last(self.folder.path / "metrics.jsonl")
-        return Outcome(step, record, self.averaged())
+        files = {"model": self.model.state_dict(), "optimizer": optimizers.state_tensors(self.optimizer)}
+        metadata = {"model": self.task.metadata()}
+        if self.ema is not None:
+            files["ema"], metadata["ema"] = self.ema.state_dict(), self.task.average_metadata()
+        self.checkpoints.save(done, files, {**self.facts, "scaler": self.precision.state()}, metadata)
 
     def restore(self) -> int:
         """Load the newest sound checkpoint, or that to branch from; the step it stands at, the same on every rank."""
@@ -315,18 +323,16 @@ class _Loop:
             return 0
         path, facts = told
         refuse_drift(facts, self.facts, allowed=self.config.allow_drift)
-        try:
-            self.model.load_state_dict(storage.read_tensors(path / "model.safetensors"))
-        except RuntimeError as error:
-            raise RunError(f"{path}: is of another model: {' '.join(str(error).split())[:300]}") from None
-        optimizers.restore(self.optimizer, storage.read_tensors(path / "optimizer.safetensors"))
+        self.world.patiently(lambda: checkpoints.load_into(path, self.model, self.optimizer, self.ema))
         self.precision.restore(facts["scaler"])
-        if self.ema is not None:
-            self.ema.load(storage.read_tensors(path / "ema.safetensors"))
         self.saved = int(facts["step"])
         log.info("going on from step %d", facts["step"])
         return int(facts["step"])
 
-    def averaged(self) -> dict[str, Tensor] | None:
-        """The state dict with averaged weights."""
-        return None if self.ema is None else self.ema.state_dict()
+    def outcome(self, step: int, record: Record) -> Outcome:
+        """What `train` gives back."""
+        averaged = None if self.ema is None else sharding.gathered(self.ema.state_dict(), self.world)
+        return Outcome(step, record, sharding.gathered(self.model.state_dict(), self.world), averaged)
+
+    def _whole(self) -> contextlib.AbstractContextManager[None]:
+        return sharding.whole(self.forward, self.config) if self.divided else contextlib.nullcontext()

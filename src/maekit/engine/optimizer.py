@@ -8,6 +8,7 @@ from timm.optim import Lars
 from torch import Tensor, nn
 
 from maekit.config import OptimizerConfig
+from maekit.engine.sharding import as_divided
 from maekit.errors import StorageError
 
 Named = Iterable[tuple[str, nn.Parameter]]
@@ -126,6 +127,7 @@ def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> 
         if value.ndim and value.shape != parameter.shape:
             raise StorageError(f"optimizer state of {name}: is {list(value.shape)}, not {list(parameter.shape)}")
         on_device = value.ndim > 0 or parameter.device.type == "cuda"
+        value = as_divided(value, parameter) if value.ndim else value
         optimizer.state[parameter][key] = value.clone().to(parameter.device if on_device else "cpu")
 
 

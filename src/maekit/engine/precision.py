@@ -23,11 +23,14 @@ class Precision:
         self._device = device.type
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What products are computed in; None: float32."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.name)
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of a forward pass."""
-        if self.name == "fp32":
-            return nullcontext()
-        return torch.autocast(self._device, torch.bfloat16 if self.name == "bf16" else torch.float16)
+        return nullcontext() if self.dtype is None else torch.autocast(self._device, self.dtype)
 
     def state(self) -> dict[str, float]:
         """What a checkpoint must keep."""

@@ -5,13 +5,11 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from maekit import storage, strict_json
 from maekit.errors import RunError, StorageError
@@ -50,20 +48,12 @@ class RunFolder:
         """Write config.json."""
         storage.write_text(self.path / "config.json", strict_json.dumps(record, indent=1) + "\n")
 
-    def save(
-        self,
-        step: int,
-        files: Mapping[str, Mapping[str, Tensor]],
-        facts: Mapping[str, Any],
-        metadata: Mapping[str, Mapping[str, str]],
-        *,
-        keep: int,
-    ) -> None:
-        """Write checkpoints/step-N, complete or not at all; then remove all but the newest `keep`."""
+    def save(self, step: int, write: Callable[[Path], None], *, keep: int) -> None:
+        """Let checkpoints/step-N be written, complete or not at all; then remove all but the newest `keep`."""
         folder = self.checkpoints / f"step-{step}"
         if folder.exists():
             storage.remove(folder)
-        storage.write_folder(folder, files, {**facts, "step": step}, metadata)
+        write(folder)
         for _, old in self._steps()[keep:]:
             storage.remove(old)
 

@@ -10,9 +10,8 @@ import torch
 from maekit.config.verbs import ClassifyOptions
 from maekit.data.sources import Source, open_images, open_source
 from maekit.data.sources.joined import JoinedSource
-from maekit.data.sources.source import is_image_name
 from maekit.engine.distributed import choose_device
-from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
+from maekit.inference.one_pass import any_unreadable, is_image_file, one_pass, printable, require_finite, skipped
 from maekit.results import Classified
 from maekit.sections import Table
 from maekit.weights.load import classifier
@@ -28,7 +27,7 @@ def classify(options: ClassifyOptions) -> Classified:
     bad = any_unreadable(source)
     count = min(options.top, len(model.classes))
     images: list[dict[str, Any]] = []
-    for batch in one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad):
+    for batch in one_pass(source, model, options, bad):
         with torch.no_grad():
             logits = model(model.standardise(batch.images.to(model.device)))
         require_finite(logits, options.weights)
@@ -47,14 +46,9 @@ def classify(options: ClassifyOptions) -> Classified:
 def _all_of(words: Sequence[str], image_column: str | None) -> Source:
     """One source of image files, folders, lists and whatever else a word may mean."""
     sources: list[Source] = []
-    for is_file, group in groupby(words, key=_is_image_file):
+    for is_file, group in groupby(words, key=is_image_file):
         if is_file:
             sources.append(open_images([Path(word).expanduser() for word in group]))
         else:
             sources += [open_source(word, image_column) for word in group]
     return sources[0] if len(sources) == 1 else JoinedSource(sources)
-
-
-def _is_image_file(word: str) -> bool:
-    path = Path(word).expanduser()
-    return is_image_name(path.name) and not path.is_dir() and not word.startswith("hf:")

@@ -27,7 +27,7 @@ from maekit.data.ranges import LITTLE, resolved, use_of_range
 from maekit.data.sources import Source, find_source
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.statistics import evenly_spread, mean_and_std, moments
-from maekit.data.transforms import TrainTransform, train_transform
+from maekit.data.transforms import TrainTransform
 from maekit.data.workers import map_in_order, worker_count
 from maekit.engine.progress import counter
 from maekit.errors import DataError, ImageError
@@ -92,7 +92,7 @@ def examine(options: DataOptions) -> Examined:
 def _findings(
     source: Source, indices: NDArray[np.int64], options: DataOptions, value_range: Range | None
 ) -> Iterator[_Finding]:
-    transform = train_transform(AugmentConfig(), _TRAINING_SIZE)
+    transform = TrainTransform(AugmentConfig(), _TRAINING_SIZE)
     work = partial(_examined, source, options.channels, transform, value_range)
     chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
     done = 0

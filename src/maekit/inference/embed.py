@@ -51,7 +51,7 @@ def embed(options: EmbedOptions) -> Embedded:
     bad = any_unreadable(source)
     images = width = 0
     with storage.replacing(out) as temporary, writing(temporary, source) as add:
-        batches = one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad)
+        batches = one_pass(source, model, options, bad)
         for features in stream(model, batches, options.tokens, blocks=options.blocks):
             require_finite(features.vectors, options.weights)
             add(features)

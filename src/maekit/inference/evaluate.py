@@ -107,21 +107,19 @@ def judge(model: Classifier, batches: Iterable[Batch], world: World | None = Non
     Raises DataError where no image has a label.
     """
     best = min(_GUESSES, len(model.classes))
-    guesses, labels = [torch.empty(0, best, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
-    losses = [torch.empty(0)]
+    judged = [(torch.empty(0, best, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))]
     for batch in batches:
         with torch.autocast(model.device.type, enabled=False):
             logits = model(model.standardise(batch.images.to(model.device, non_blocking=True)))
         logits = logits.float().cpu()
-        guesses.append(logits.argsort(dim=1, descending=True, stable=True)[:, :best])
-        labels.append(batch.labels.cpu())
-        losses.append(F.cross_entropy(logits, labels[-1], ignore_index=-1, reduction="none"))
-    parts = torch.cat(guesses), torch.cat(labels), torch.cat(losses)
-    every_guess, every_label, every_loss = parts if world is None else world.gather_rows(*parts)
-    known = every_label >= 0
+        guesses, labels = logits.argsort(dim=1, descending=True, stable=True)[:, :best], batch.labels.cpu()
+        judged.append((guesses, labels, F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")))
+    parts = tuple(map(torch.cat, zip(*judged, strict=True)))
+    guesses, labels, losses = parts if world is None else world.gather_rows(*parts)
+    known = labels >= 0
     if not known.any():
         raise DataError("no image has a label, so nothing can be judged")
-    return Evaluation(every_guess[known], every_label[known], every_loss[known], model.classes)
+    return Evaluation(guesses[known], labels[known], losses[known], model.classes)
 
 
 def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
@@ -137,7 +135,7 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
     numbers = class_numbers(source, model.classes, options.weights)
     model.to(choose_device(options.device))
     bad = any_unreadable(source)
-    batches = one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad)
+    batches = one_pass(source, model, options, bad)
     evaluation = judge(model, _renumbered(batches, numbers))
     require_finite(evaluation.losses, options.weights)
     table = evaluation.table()

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from maekit.data.sources import Source
 from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.data.statistics import standardisation
+from maekit.engine.distributed import World
 from maekit.errors import UsageError
 from maekit.inference.evaluate import Evaluation, judge
 from maekit.inference.one_pass import seen_by
@@ -39,14 +39,6 @@ from maekit.weights.transfer import copy_encoder
 log = logging.getLogger("maekit")
 
 _STEPS_BETWEEN = 10  # two validations, at least, where the config does not say: an epoch of few images is a step or two
-
-
-@dataclass(frozen=True)
-class LabelledBatch:
-    """images: [N, C, H, W] standardised. targets: int64 [N], or where images are mixed, shares of classes [N, Y]."""
-
-    images: Tensor
-    targets: Tensor
 
 
 class ClassifyTask:
@@ -75,21 +67,23 @@ class ClassifyTask:
         self.judged: Evaluation | None = None
         """The last validation; of the averaged weights where there are any."""
 
-    def prepare(self, batch: Batch) -> "LabelledBatch":
-        """A batch standardised, and mixed where the config says so."""
+    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images [N, C, H, W] standardised, and targets: int64 [N], or of mixed images shares of classes [N, Y]."""
         images = self.model.standardise(batch.images)
         if self._mixup is None:
-            return LabelledBatch(images, batch.labels)
+            return images, batch.labels
         # timm draws from NumPy's global generator. Its seed comes from torch's, which the loop keys by step and rank.
         with global_seeds(int(torch.randint(2**62, ()))):
-            return LabelledBatch(*self._mixup(images, batch.labels))
+            mixed, shares = self._mixup(images, batch.labels)
+            return mixed, shares
 
-    def loss(self, prepared: "LabelledBatch") -> dict[str, Tensor]:
+    def loss(self, prepared: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Mean cross-entropy of a batch."""
-        logits = self.model(prepared.images).float()
+        images, targets = prepared
+        logits = self.model(images).float()
         if self._mixup is None:
-            return {"loss": F.cross_entropy(logits, prepared.targets, label_smoothing=self._smoothing)}
-        return {"loss": self._soft_loss(logits, prepared.targets)}
+            return {"loss": F.cross_entropy(logits, targets, label_smoothing=self._smoothing)}
+        return {"loss": self._soft_loss(logits, targets)}
 
     def evaluate(self) -> dict[str, float]:
         """val_top1, val_top5 and val_loss over the held-out images."""
@@ -107,17 +101,18 @@ class ClassifyTask:
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
 
-    averaged, average_metadata = "", metadata
-
-    def evaluate_average(self) -> dict[str, float]:
-        return self.evaluate()
+    averaged, evaluate_average, average_metadata = "", evaluate, metadata
 
 
 class Classification(Training[ClassifyConfig, Classifier]):
-    """A classifier's training."""
+    """A classifier's training: from the encoder in `weights`, or from nothing."""
 
     best_by = "val_top1"
     task: ClassifyTask
+
+    def __init__(self, config: ClassifyConfig, world: World) -> None:
+        self.verb = "finetune" if config.weights else "scratch"
+        super().__init__(config, world)
 
     def chosen(self, train: Source, held_out: Source | None) -> tuple[Source, Source]:
         if held_out is None:
@@ -154,30 +149,18 @@ class Classification(Training[ClassifyConfig, Classifier]):
             page.write(folder / "report.html", f"maekit {self.verb} {self.config.name}", sections)
 
 
-class Finetuning(Classification):
-    """From the encoder in `weights`."""
-
-    verb = "finetune"
-
-
-class FromScratch(Classification):
-    """From nothing."""
-
-    verb = "scratch"
-
-
 def finetune(config: ClassifyConfig) -> dict[str, Any]:
     """Train a classifier from the encoder in `config.weights`; returns {run, steps, loss, val_top1, ...}."""
     if not config.weights:
         raise UsageError("--weights is missing: what to fine-tune; training from nothing is maekit scratch")
-    return training.run(Finetuning, config)
+    return training.run(Classification, config)
 
 
 def scratch(config: ClassifyConfig) -> dict[str, Any]:
     """Train a classifier from nothing; returns {run, steps, loss, val_top1, ...}."""
     if config.weights:
         raise UsageError("--weights: scratch starts from nothing; training from weights is maekit finetune")
-    return training.run(FromScratch, config)
+    return training.run(Classification, config)
 
 
 def build_model(config: ClassifyConfig, train: Source) -> Classifier:

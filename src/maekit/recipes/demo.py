@@ -7,18 +7,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from maekit.config import ClassifyConfig, PretrainConfig, RunConfig
+from maekit.config import ClassifyConfig, PretrainConfig, ProbeConfig, RunConfig
 from maekit.config.verbs import DemoOptions
-from maekit.data.loader import BadImages, eval_batches
 from maekit.data.sources import Source, open_source
 from maekit.engine.evaluate import collapse
 from maekit.engine.progress import duration, quiet
-from maekit.inference.features import Features, extract
 from maekit.models import mae
 from maekit.models.mae import MaskedAutoencoder
 from maekit.presets import FINETUNE, PRETRAIN, SCRATCH
-from maekit.recipes import classify, pretrain
-from maekit.recipes.probe import probe_features
+from maekit.recipes import classify, pretrain, probe
 from maekit.report import figures, page
 from maekit.results import Demo
 from maekit.sections import Section, Table, Text
@@ -47,14 +44,15 @@ def run(options: DemoOptions) -> Demo:
     model = reconstructor(out)
     train, test = open_source(config.data.source), open_source(config.validation.source)
     means, stds = model.standardise.values()
-    draws = Draws(2 * options.seeds, pace * (options.few_label_steps or FINETUNE["digits"]().schedule.steps or 0))
-    log.info("part 2 of 3: judging frozen features of the encoder, untrained and pretrained; %s", draws.left())
+    expected = pace * (options.few_label_steps or FINETUNE["digits"]().schedule.steps or 0)
+    left = duration(2 * options.seeds * expected)
+    log.info("part 2 of 3: judging frozen features of the encoder, untrained and pretrained; about %s left", left)
     untrained = mae.build(config.model, config.target, config.mask, means, stds, seed=config.run.seed)
     judged = {
         "untrained": _judge(untrained, train, test),
         "pretrained": _judge(model, train, test),
     }
-    few = {name: _few_labels(options, verb, draws) for name, verb in _STARTS.items()}
+    few = _few_labels(options, expected)
     _report(config, options, model, judged, few)
     if warning := collapse(answer["val_rankme"], len(test)):
         log.warning("%s", warning)
@@ -69,52 +67,29 @@ def _pretraining(options: DemoOptions) -> PretrainConfig:
 
 
 def _judge(model: MaskedAutoencoder, train: Source, test: Source) -> dict[str, float]:
-    model.eval()
-    said = probe_features(_features(model, train), _features(model, test), classes=len(train.classes or ()))
+    said = probe.judge(model, train, test, ProbeConfig(kinds=tuple(_KINDS), crop_share=1.0, workers=0))
     return {kind: said[kind]["top1"] for kind in _KINDS}
 
 
-def _features(model: MaskedAutoencoder, source: Source) -> Features:
-    batches = eval_batches(
-        source,
-        indices=None,
-        image_hw=model.config.image_hw,
-        channels=model.config.channels,
-        crop_share=1.0,
-        batch_size=256,
-        workers=0,
-        bad=BadImages(source, 0.0),
-        value_range=model.value_range,
-    )
-    return extract(model, batches)
+def _few_labels(options: DemoOptions, expected: float) -> dict[str, list[float]]:
+    """Test accuracies after training with few labels per class, by start, one a seed; both verbs have one budget.
 
-
-class Draws:
-    """How many trainings with few labels are left, and for how long. expected: seconds of one, before the first."""
-
-    def __init__(self, count: int, expected: float) -> None:
-        self._count, self._expected, self._times = count, expected, list[float]()
-
-    def left(self) -> str:
-        """As words."""
-        seconds = mean(self._times) if self._times else self._expected
-        return f"about {duration(seconds * (self._count - len(self._times)))} left"
-
-    def done(self, seconds: float) -> None:
-        """One more, which took so long."""
-        self._times.append(seconds)
-
-
-def _few_labels(options: DemoOptions, verb: str, draws: Draws) -> list[float]:
-    """Test accuracy after training with few labels per class, one number a seed; both verbs have one budget."""
-    accuracies = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        log.info("part 3 of 3: %s with %d labels per class, draw %d; %s", verb, options.per_class, seed, draws.left())
-        began = time.monotonic()
-        with quiet():
-            answer = _train_few(options, verb, seed)
-        draws.done(time.monotonic() - began)
-        accuracies.append(answer["val_top1"])
+    expected: seconds of a training, before the first.
+    """
+    accuracies: dict[str, list[float]] = {name: [] for name in _STARTS}
+    times: list[float] = []
+    for name, verb in _STARTS.items():
+        for seed in range(options.seed, options.seed + options.seeds):
+            left = (2 * options.seeds - len(times)) * (mean(times) if times else expected)
+            log.info(
+                "part 3 of 3: %s with %d labels per class, draw %d; about %s left",
+                verb, options.per_class, seed, duration(left),
+            )  # fmt: skip
+            began = time.monotonic()
+            with quiet():
+                answer = _train_few(options, verb, seed)
+            times.append(time.monotonic() - began)
+            accuracies[name].append(answer["val_top1"])
     return accuracies
 
 

@@ -1,4 +1,4 @@
-"""What every recipe does around its training: the run folder, what ran written down, the header, the weights."""
+"""What every recipe does around its training: the processes, the run folder, what ran written down, what to warn of."""
 
 import datetime
 import logging
@@ -6,22 +6,20 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from maekit import storage
 from maekit.config import RunConfig, ScheduleConfig
 from maekit.data.loader import BadImages
 from maekit.data.sources import Source
 from maekit.engine.distributed import World, join
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
-from maekit.engine.task import Task
 
 log = logging.getLogger("maekit")
 
@@ -98,13 +96,6 @@ def warnings(plan: Plan, schedule: ScheduleConfig, *, from_nothing: bool) -> Ite
         )
 
 
-def write_weights(folder: RunFolder, task: Task, averaged: Mapping[str, torch.Tensor] | None) -> None:
-    """model.safetensors, and model_ema.safetensors where an average was kept."""
-    storage.write_tensors(folder.path / "model.safetensors", task.model.state_dict(), task.metadata())
-    if averaged is not None:
-        storage.write_tensors(folder.path / "model_ema.safetensors", averaged, task.average_metadata())
-
-
 def count_unreadable(bad: BadImages, world: World) -> int:
     """How many images any process could not read; all processes ask together. Since the start, or the resuming."""
     (indices,) = world.gather_rows(torch.tensor(bad.indices(), dtype=torch.int64))
@@ -124,10 +115,8 @@ def _hardware(world: World) -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in _RECORDED:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found

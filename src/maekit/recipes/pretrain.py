@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from maekit import objective, parts
-from maekit.config import DataConfig, PretrainConfig, ValidationConfig
+from maekit.config import PretrainConfig
 from maekit.data.loader import BadImages, Batch
 from maekit.data.sources import Source
 from maekit.data.sources.labelled import RelabelledSource, matching_classes, say_matching, used_labels
@@ -92,21 +92,12 @@ class Validation:
     """Whether pretraining works, seen on held-out images: the objective's loss, RankMe, and kNN where labels exist."""
 
     def __init__(
-        self,
-        train: Source,
-        held_out: Source,
-        options: ValidationConfig,
-        data: DataConfig,
-        *,
-        seed: int,
-        batch_size: int,
-        world: World,
-        bad: BadImages | None = None,
+        self, config: PretrainConfig, train: Source, held_out: Source, *, world: World, bad: BadImages
     ) -> None:
         """bad: what is known of the training images."""
-        self._options, self._workers, self._seed, self._batch_size = options, data.workers, seed, batch_size
-        self._train, self._world = train, world
-        self._classes, self._held_out = 0, held_out
+        self._config, self._train, self._held_out, self._world, self._bad = config, train, held_out, world, bad
+        self._bad_held_out = BadImages(held_out, config.data.bad_share)
+        self._classes = 0
         if train.classes and held_out.classes:
             used = used_labels(held_out)
             numbers = matching_classes(held_out.classes, train.classes, used)
@@ -114,8 +105,6 @@ class Validation:
                 say_matching(held_out.text, held_out.classes, train.text, train.classes, used)
                 self._classes = len(train.classes)
                 self._held_out = RelabelledSource(held_out, train.classes, numbers)
-        self._bad = BadImages(train, data.bad_share) if bad is None else bad
-        self._bad_held_out = BadImages(held_out, data.bad_share)
 
     def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
         """val_loss, val_rankme, and val_knn where training and held-out images have the same classes."""
@@ -133,8 +122,7 @@ class Validation:
         held_out = self.features(model, self._held_out)
         said = {"val_rankme": rankme(held_out.vectors)}
         if self._classes:
-            known = self.features(model, self._train)
-            known, held_out = known.labelled(), held_out.labelled()
+            known, held_out = self.features(model, self._train).labelled(), held_out.labelled()
             if len(known.labels) and len(held_out.labels):
                 predicted = knn_predict(
                     known.vectors, known.labels, held_out.vectors, k=_NEIGHBOURS, classes=self._classes
@@ -145,23 +133,23 @@ class Validation:
     def _loss(self, model: MaskedAutoencoder, batch: Batch) -> Tensor:
         batch = batch.to(model.device)
         images = model.standardise(batch.images)
-        predicted = model(images, model.objective.mask.draw(keys_tensor(self._seed, batch.indices)))
+        predicted = model(images, model.objective.mask.draw(keys_tensor(self._config.run.seed, batch.indices)))
         return model.objective.loss(images, predicted.patches, predicted.index)
 
     def features(self, model: MaskedAutoencoder, source: Source) -> Features:
         """Of as many images of a source, evenly spread, as the config allows; on every rank."""
-        part = extract(model, self._batches(model, source))
-        return Features(*self._world.gather_rows(part.vectors, part.labels, part.indices))
+        return Features(*self._world.gather_rows(*extract(model, self._batches(model, source))))
 
     def _batches(self, model: MaskedAutoencoder, source: Source) -> Iterator[Batch]:
+        config = self._config
         return seen_by(
             model,
             source,
             bad=self._bad if source is self._train else self._bad_held_out,
-            batch_size=self._batch_size,
-            workers=self._workers,
-            indices=evenly_spread(len(source), self._options.images),
-            crop_share=self._options.crop_share,
+            batch_size=config.schedule.micro_batch_limit,
+            workers=config.data.workers,
+            indices=evenly_spread(len(source), config.validation.images),
+            crop_share=config.validation.crop_share,
             world=self._world,
         )
 
@@ -189,23 +177,10 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         return model
 
     def make_task(self) -> PretrainTask:
-        validation = (
-            None if self.held_out is None else self._validation(self.held_out, self.config.validation, self.bad)
-        )
-        return PretrainTask(self.model, seed=self.config.run.seed, validation=validation)
-
-    def _validation(self, held_out: Source, options: ValidationConfig, bad: BadImages) -> Validation:
-        config = self.config
-        return Validation(
-            self.source,
-            held_out,
-            options,
-            config.data,
-            seed=config.run.seed,
-            batch_size=config.schedule.micro_batch_limit,
-            world=self.world,
-            bad=bad,
-        )
+        config, validation = self.config, None
+        if self.held_out is not None:
+            validation = Validation(config, self.source, self.held_out, world=self.world, bad=self.bad)
+        return PretrainTask(self.model, seed=config.run.seed, validation=validation)
 
     def steps_between(self) -> int | None:
         if self.held_out is None:
@@ -216,18 +191,25 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
     def finish(self, record: dict[str, Any], folder: Path | None) -> None:
         if warning := collapse(*self._rank(record)):
             log.warning("%s", warning)
-        if folder is not None:
-            source, seed = self.held_out or self.source, self.config.run.seed
-            write_report(folder, f"maekit pretrain {self.config.name}", self.model, source, seed)
+        if folder is None:
+            return
+        sections = page.run_sections(folder)
+        shown = reconstruction_picture(self.model, self.held_out or self.source, self.config.run.seed)
+        if shown is not None:
+            (folder / "pictures").mkdir(exist_ok=True)
+            picture.save(shown, folder / "pictures" / "reconstruction.png")
+            sections.append(page.Picture(shown, reconstruct.caption(self.model, "visible")))
+        page.write(folder / "report.html", f"maekit pretrain {self.config.name}", sections)
 
     def _rank(self, record: dict[str, Any]) -> tuple[float, int]:
         """RankMe of the features at the end, and of how many images: held-out, or else some of the training ones."""
-        options = self.config.validation
+        options, source = self.config.validation, self.source
         if self.held_out is not None:
             return record.get("val_rankme", math.inf), min(len(self.held_out), options.images)
         self.model.eval()
-        some = self._validation(self.source, replace(options, images=_RANKED), BadImages(self.source, 1.0))
-        vectors = some.features(self.model, self.source).vectors
+        few = replace(self.config, validation=replace(options, images=_RANKED))
+        some = Validation(few, source, source, world=self.world, bad=BadImages(source, 1.0))
+        vectors = some.features(self.model, source).vectors
         return (rankme(vectors), len(vectors)) if len(vectors) else (math.inf, 0)
 
 
@@ -238,16 +220,6 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     and report.html. Raises MaekitError in one line for whatever stands in the way.
     """
     return training.run(Pretraining, config)
-
-
-def write_report(path: Path, title: str, model: MaskedAutoencoder, source: Source, seed: int) -> None:
-    """report.html, and the picture in it under pictures/ where there is one to be drawn."""
-    sections = list(page.run_sections(path))
-    if (shown := reconstruction_picture(model, source, seed)) is not None:
-        (path / "pictures").mkdir(exist_ok=True)
-        picture.save(shown, path / "pictures" / "reconstruction.png")
-        sections.append(page.Picture(shown, reconstruct.caption(model, "visible")))
-    page.write(path / "report.html", title, sections)
 
 
 def reconstruction_picture(model: MaskedAutoencoder, source: Source, seed: int) -> Image.Image | None:

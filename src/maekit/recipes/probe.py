@@ -4,7 +4,7 @@ Legend: N images, D feature width.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 
 from maekit import parts
 from maekit.config import ProbeConfig, ProbeOptions, RunConfig
-from maekit.data.loader import Batch
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.data.sources.labelled import labelled_pair
@@ -21,10 +20,9 @@ from maekit.engine import logistic
 from maekit.engine.distributed import World
 from maekit.engine.evaluate import collapse, knn_predict_each, rankme
 from maekit.engine.precision import Precision
-from maekit.engine.progress import counter
 from maekit.errors import DataError, ModelError, UsageError
 from maekit.inference.features import Features, joined, stream
-from maekit.inference.one_pass import crop_share_of
+from maekit.inference.one_pass import counted, crop_share_of
 from maekit.models.encoder import ImageEncoder, eval_mode
 from maekit.recipes.execution import join_world
 from maekit.recipes.probe_training import Choice, Trial, train_attentive, train_linear
@@ -83,7 +81,8 @@ def judge(
     train, val = labelled_pair(train, val)
     if config.per_class is not None:
         train = few_per_class(train, config.per_class, config.seed)
-    _check_neighbours(config, len(train))
+    if "knn" in config.kinds and (largest := max(config.neighbours, default=0)) > len(train):
+        raise DataError(f"--neighbours {largest}: there are {len(train)} training images; take {len(train)} at most")
     world = world or World(device=model.device)
     with eval_mode(model):
         trial = Trial(model, train, val, config, world)
@@ -92,11 +91,9 @@ def judge(
         if "linear" in config.kinds and config.linear == "paper":
             found = train_linear(trial, _paper_choices(model, config, choices))
             rows += [_row("linear", choice, top1, probe="paper") for choice, top1 in found.items()]
-        for row in rows if "attentive" in config.kinds else ():  # which takes long
-            log.info(
-                "%s, %s: top-1 %.4f", row["probe"] if "probe" in row else row["kind"], row["features"], row["top1"]
-            )
         if "attentive" in config.kinds:
+            for row in rows:  # now, as the attentive probe takes long
+                log.info("%s, %s: top-1 %.4f", row.get("probe", row["kind"]), row["features"], row["top1"])
             for blocks in dict.fromkeys(choice.blocks for choice in choices):
                 rows.append(_row("attentive", Choice("patches", blocks), train_attentive(trial, blocks)))
     return {
@@ -124,7 +121,8 @@ def probe_features(
     judged, truth = val.vectors.to(device), val.labels.to(device)
     found: dict[str, Row] = {}
     if "knn" in config.kinds:
-        ks = neighbour_counts(config, len(vectors))
+        usual = tuple(k for k in _NEIGHBOURS if k <= len(vectors)) or (len(vectors),)
+        ks = tuple(dict.fromkeys(config.neighbours)) or usual
         predicted = knn_predict_each(vectors, labels, judged, ks=ks, temperature=config.temperature, classes=classes)
         by_k = {k: _share(guess == truth) for k, guess in predicted.items()}
         reported = _REPORTED_NEIGHBOURS if _REPORTED_NEIGHBOURS in by_k else ks[0]
@@ -140,13 +138,10 @@ def probe_features(
             weight_decay = _USUAL_WEIGHT_DECAY
         fitted = logistic.fit(vectors, labels, classes=classes, weight_decay=weight_decay)
         found["linear"] = {"top1": _share(fitted.predict(judged) == truth), "weight_decay": weight_decay}
-    for own in _own_kinds(config):
-        found[own] = {"top1": _by_own(own, train, val, classes)}
+    for kind in config.kinds:
+        if kind not in ("knn", "linear", "attentive"):
+            found[kind] = {"top1": _by_own(kind, train, val, classes)}
     return found
-
-
-def _own_kinds(config: ProbeConfig) -> list[str]:
-    return [kind for kind in config.kinds if kind not in ("knn", "linear", "attentive")]
 
 
 def _by_own(own: str, train: Features, val: Features, classes: int) -> float:
@@ -161,13 +156,6 @@ def _by_own(own: str, train: Features, val: Features, classes: int) -> float:
         raise UsageError(f"probe {own}: gives {list(predicted.shape)}; it has to be one label for each of "
                          f"{len(val.labels)} images")  # fmt: skip
     return _share(predicted.cpu() == val.labels)
-
-
-def neighbour_counts(config: ProbeConfig, images: int) -> tuple[int, ...]:
-    """The numbers of neighbours that are tried among so many training images."""
-    if config.neighbours:
-        return tuple(dict.fromkeys(config.neighbours))
-    return tuple(k for k in _NEIGHBOURS if k <= images) or (images,)
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -188,43 +176,31 @@ def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> tuple[list[Row], dic
     if not kinds:
         return [], {}
     train, val = _features(trial, trial.train, choices), _features(trial, trial.val, choices)
+    fixed = ProbeConfig(kinds=kinds, neighbours=config.neighbours, temperature=config.temperature, seed=config.seed)
     rows: dict[str, list[Row]] = {"knn": [], "linear": [], "own": []}
     for choice in choices:
-        fixed = ProbeConfig(kinds=kinds, neighbours=config.neighbours, temperature=config.temperature, seed=config.seed)
         found = probe_features(train[choice], val[choice], trial.classes, fixed, trial.model.device)
         if "knn" in found:
             rows["knn"] += [_row("knn", choice, top1, k=k) for k, top1 in found["knn"]["by_k"].items()]
         if "linear" in found:
             rows["linear"].append(_row("linear", choice, probe="fast", **found["linear"]))
-        rows["own"] += [_row(own, choice, **found[own]) for own in _own_kinds(config)]
+        rows["own"] += [_row(own, choice, **found[own]) for own in found if own not in rows]
     return rows["knn"] + rows["linear"] + rows["own"], {"rankme": rankme(val[choices[0]].vectors)}
 
 
 def _features(trial: Trial, source: Source, choices: Sequence[Choice]) -> dict[Choice, Features]:
     parts: dict[Choice, list[Features]] = {choice: [] for choice in choices}
-    with Precision(trial.config.precision, trial.world.device).autocast():
-        for batch in _counted(trial.batches(source), len(source), trial.world):
+    world, batches = trial.world, trial.batches(source, trial.world)
+    if world.is_first:  # whose part is the first of equal ones
+        batches = counted(batches, len(source) // world.size)
+    with Precision(trial.config.precision, world.device).autocast():
+        for batch in batches:
             for choice in choices:
                 parts[choice] += stream(trial.model, [batch], choice.features, blocks=choice.blocks)
-    whole = {choice: _gathered(trial.world, joined(found)) for choice, found in parts.items()}
+    whole = {choice: Features(*world.gather_rows(*joined(found))) for choice, found in parts.items()}
     if not all(len(found.labels) for found in whole.values()):
         raise DataError(f"{source.text}: none of its images can be read")
     return whole
-
-
-def _gathered(world: World, part: Features) -> Features:
-    return Features(*world.gather_rows(part.vectors, part.labels, part.indices))
-
-
-def _counted(batches: Iterable[Batch], images: int, world: World) -> Iterator[Batch]:
-    """The batches, with a bar on the first rank, whose part is the first of equal ones."""
-    if not world.is_first:
-        yield from batches
-        return
-    with counter(images // world.size, "images") as count:
-        for batch in batches:
-            yield batch
-            count(int(batch.indices[-1]) + 1)
 
 
 def _row(kind: str, choice: Choice, top1: float, **chosen: Any) -> Row:
@@ -274,11 +250,6 @@ def _lack(model: ImageEncoder, choice: Choice) -> ModelError | None:
     except ModelError as error:
         return error
     return None
-
-
-def _check_neighbours(config: ProbeConfig, images: int) -> None:
-    if "knn" in config.kinds and (largest := max(config.neighbours, default=0)) > images:
-        raise DataError(f"--neighbours {largest}: there are {images} training images; take {images} at most")
 
 
 def _share(right: torch.Tensor) -> float:

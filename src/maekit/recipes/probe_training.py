@@ -61,45 +61,49 @@ class Trial:
     def classes(self) -> int:
         return len(self.train.classes or ())
 
-    def batches(self, source: Source) -> Iterator[Batch]:
-        """Centre crops of a source in its order: this rank's part of them."""
-        return self._crops(source, None, self.config.micro_batch_size, self.world)
-
-    def batches_at(self, source: Source, indices: NDArray[np.int64] | None, size: int) -> Iterator[Batch]:
-        """Centre crops of the images at these indices (None: all), in batches of that size, the same on every rank."""
-        return self._crops(source, indices, size, None)
-
-    def _crops(
-        self, source: Source, indices: NDArray[np.int64] | None, size: int, world: World | None
+    def batches(
+        self,
+        source: Source,
+        world: World | None,
+        *,
+        indices: NDArray[np.int64] | None = None,
+        batch_size: int | None = None,
     ) -> Iterator[Batch]:
+        """Centre crops of a source in its order, or of the images at `indices`.
+
+        world: the processes that share them; None: each has all. batch_size: as `seen_by`; None: the config's.
+        """
         config = self.config
         return seen_by(
             self.model,
             source,
             bad=BadImages(source, config.bad_share),
-            batch_size=size,
+            batch_size=batch_size or config.micro_batch_size,
             workers=config.workers,
             indices=indices,
             crop_share=config.crop_share,
             world=world,
         )
 
-    def encode(self, batch: Batch, choice: Choice) -> Tensor:
-        """A batch's features, on the model's device, with no way back into the encoder."""
-        return self.model.features(batch.images, choice.features, blocks=choice.blocks)
-
 
 class ProbeTask:
     """Cross-entropy of heads on frozen features. Heads share nothing, so several are trained by their summed loss."""
 
-    def __init__(self, heads: dict[str, nn.Module], inputs: Callable[[Any], dict[str, Tensor]], trial: Trial) -> None:
-        """inputs: a batch's features by the name of the head that takes them."""
-        self.model = nn.ModuleDict(heads)
-        self._inputs, self._trial = inputs, trial
+    def __init__(self, head: Callable[[int, int], nn.Module], choices: Iterable[Choice], trial: Trial) -> None:
+        """head: of a width of features and a number of classes, one for each choice."""
+        self._choices, self._trial = {choice.name: choice for choice in choices}, trial
+        self.model = nn.ModuleDict()
+        for name, choice in self._choices.items():
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
+                self.model[name] = head(trial.model.width, trial.classes)
 
-    def prepare(self, batch: Any) -> tuple[dict[str, Tensor], Tensor]:
-        """Each head's features, and the labels."""
-        return self._inputs(batch), batch.labels
+    def prepare(self, batch: "Batch | _TokenBatch") -> tuple[dict[str, Tensor], Tensor]:
+        """Each head's features, with no way back into the encoder, and the labels."""
+        if isinstance(batch, _TokenBatch):
+            return dict.fromkeys(self._choices, batch.tokens), batch.labels
+        features, choices = self._trial.model.features, self._choices.items()
+        return {name: features(batch.images, one.features, blocks=one.blocks) for name, one in choices}, batch.labels
 
     def loss(self, prepared: tuple[dict[str, Tensor], Tensor]) -> dict[str, Tensor]:
         inputs, labels = prepared
@@ -114,10 +118,9 @@ class ProbeTask:
                 statistic.copy_(trial.world.mean(statistic))
         right = torch.zeros(len(self.model), dtype=torch.int64, device=trial.world.device)
         images = 0
-        for batch in trial.batches(trial.val):
-            on_device = batch.to(trial.world.device)
-            logits = self._logits(self._inputs(on_device))
-            right += torch.stack([(each.argmax(dim=1) == on_device.labels).sum() for each in logits.values()])
+        for batch in trial.batches(trial.val, trial.world):
+            inputs, labels = self.prepare(batch.to(trial.world.device))
+            right += torch.stack([(each.argmax(dim=1) == labels).sum() for each in self._logits(inputs).values()])
             images += len(batch)
         total = int(trial.world.sum(torch.tensor(images, device=trial.world.device)))
         if not total:
@@ -143,8 +146,7 @@ def train_linear(trial: Trial, choices: Iterable[Choice]) -> dict[Choice, float]
     LARS, momentum 0.9, base rate 0.1 per 256, no weight decay, 10 epochs of warmup, random crops and flips. One pass of
     training serves all choices: each has a head of its own.
     """
-    config, model = trial.config, trial.model
-    chosen = {choice.name: choice for choice in choices}
+    config, model, choices = trial.config, trial.model, list(choices)
     optimizer = OptimizerConfig(
         name="lars",
         base_lr=config.base_lr or 0.1,
@@ -154,10 +156,7 @@ def train_linear(trial: Trial, choices: Iterable[Choice]) -> dict[Choice, float]
     )
     epochs = config.epochs or 90.0
     schedule = ScheduleConfig(epochs=epochs, warmup_epochs=min(10.0, epochs / 5), batch_size=config.batch_size or 16384)
-    plan = _plan(trial, optimizer, schedule)
-
-    def inputs(batch: Batch) -> dict[str, Tensor]:
-        return {name: trial.encode(batch, choice) for name, choice in chosen.items()}
+    plan = _plan(trial, optimizer, schedule, len(trial.train))
 
     def batches(start: int) -> Iterator[Batch]:
         return train_batches(
@@ -176,9 +175,8 @@ def train_linear(trial: Trial, choices: Iterable[Choice]) -> dict[Choice, float]
             bad=BadImages(trial.train, config.bad_share),
         )
 
-    heads = {name: _head(LinearProbe, trial, choice) for name, choice in chosen.items()}
-    said = _train("linear", ProbeTask(heads, inputs, trial), batches, plan, optimizer, trial)
-    return {choice: said[f"val_{name}"] for name, choice in chosen.items()}
+    said = _train("linear", ProbeTask(LinearProbe, choices, trial), batches, plan, optimizer, trial)
+    return {choice: said[f"val_{choice.name}"] for choice in choices}
 
 
 @dataclass(frozen=True)
@@ -208,29 +206,24 @@ def train_attentive(trial: Trial, blocks: int) -> float:
     schedule = ScheduleConfig(epochs=epochs, warmup_epochs=epochs / 10, batch_size=config.batch_size or 256)
     tokens = _cached_tokens(trial, choice)
     images = len(trial.train) if tokens is None else len(tokens.labels)
-    plan = _plan(trial, optimizer, schedule, images=images)
+    plan = _plan(trial, optimizer, schedule, images)
     if config.epochs is None and plan.steps < _ATTENTIVE_LEAST_STEPS:
-        plan = _plan(trial, optimizer, replace(schedule, steps=_ATTENTIVE_LEAST_STEPS), images=images)
-
-    def inputs(batch: Batch | _TokenBatch) -> dict[str, Tensor]:
-        found = batch.tokens if isinstance(batch, _TokenBatch) else trial.encode(batch, choice)
-        return {choice.name: found}
+        plan = _plan(trial, optimizer, replace(schedule, steps=_ATTENTIVE_LEAST_STEPS), images)
 
     def batches(_: int) -> Iterator[Batch | _TokenBatch]:  # a probe keeps no checkpoint to go on from
         order = _order(images, plan, config.seed, trial.world.rank)
         if tokens is None:
-            yield from trial.batches_at(trial.train, order, plan.micro_batch)
+            yield from trial.batches(trial.train, None, indices=order, batch_size=plan.micro_batch)
             return
         for rows in torch.from_numpy(order).split(plan.micro_batch):
             yield _TokenBatch(tokens.vectors[rows], tokens.labels[rows], tokens.indices[rows])
 
-    task = ProbeTask({choice.name: _head(AttentiveProbe, trial, choice)}, inputs, trial)
+    task = ProbeTask(AttentiveProbe, [choice], trial)
     return _train("attentive", task, batches, plan, optimizer, trial)[f"val_{choice.name}"]
 
 
-def _plan(trial: Trial, optimizer: OptimizerConfig, schedule: ScheduleConfig, images: int | None = None) -> Plan:
+def _plan(trial: Trial, optimizer: OptimizerConfig, schedule: ScheduleConfig, images: int) -> Plan:
     """The plan with a batch no larger than the source, in whole passes of equal size."""
-    images = len(trial.train) if images is None else images
     ranks = trial.world.size
     wanted = max(ranks, min(schedule.images_a_step, images))
     micro = min(trial.config.micro_batch_size, wanted // ranks)
@@ -259,17 +252,8 @@ def _cached_tokens(trial: Trial, choice: Choice) -> Features | None:
             len(trial.train), gigabytes, trial.config.token_memory,
         )  # fmt: skip
         return None
-    batches = trial.batches_at(trial.train, None, trial.config.micro_batch_size)
     with Precision(trial.config.precision, trial.world.device).autocast():
-        return extract(trial.model, batches, "patches", blocks=choice.blocks)
-
-
-def _head(kind: Callable[[int, int], nn.Module], trial: Trial, choice: Choice) -> nn.Module:
-    """A head whose initial weights are fixed by the seed."""
-    width = trial.model.width
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
-        return kind(width, trial.classes)
+        return extract(trial.model, trial.batches(trial.train, None), "patches", blocks=choice.blocks)
 
 
 def _train(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
-from maekit import parts
+from maekit import parts, storage
 from maekit.config import ClassifyConfig, DataConfig, PretrainConfig, files
 from maekit.config.data import crop_share_for
 from maekit.data.loader import BadImages, Batch, train_batches
@@ -18,17 +18,18 @@ from maekit.data.ranges import known_range, resolved, say_little_use
 from maekit.data.sources import Source, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.data.sources.source import full_fingerprint
-from maekit.data.transforms import train_transform
+from maekit.data.transforms import TrainTransform
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
 from maekit.engine.precision import Precision
+from maekit.engine.run_state import RunFolder
 from maekit.engine.task import Task
 from maekit.errors import UsageError
 from maekit.models.cost import forward_gflop, parameter_count
 from maekit.models.encoder import ImageEncoder
 from maekit.recipes import execution, planning
-from maekit.weights.load import describe
+from maekit.weights.load import describe, load
 
 log = logging.getLogger("maekit")
 
@@ -44,7 +45,7 @@ class Training(ABC, Generic[Recipe, Model]):
     images have which size; `world`.
     """
 
-    verb: ClassVar[str]
+    verb: str
     best_by: ClassVar[str | None] = None
     """Name in a validation whose highest value earns best.safetensors."""
 
@@ -71,7 +72,7 @@ class Training(ABC, Generic[Recipe, Model]):
         if config.augment.own:  # before workers do, whose mistakes come late
             height, width = self.model.config.image_hw
             noise = torch.randint(256, (self.model.config.channels, height, width), dtype=torch.uint8)
-            train_transform(config.augment, (height, width))(noise, 0, 0, 0, 0)
+            TrainTransform(config.augment, (height, width))(noise, 0, 0, 0, 0)
         self.task = self.make_task()
 
     @abstractmethod
@@ -124,11 +125,22 @@ class Training(ABC, Generic[Recipe, Model]):
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
-                execution.write_weights(folder, self.task, outcome.averaged)
+                task, path = self.task, folder.path
+                storage.write_tensors(path / "model.safetensors", outcome.weights, task.metadata())
+                if outcome.averaged is not None:
+                    storage.write_tensors(path / "model_ema.safetensors", outcome.averaged, task.average_metadata())
+            if config.run.parallel == "fsdp" and world.size > 1:
+                self._reopen(folder)
             self.finish(outcome.record, None if folder is None else folder.path)
         values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
         where, left = None if folder is None else str(folder.path), source.passed_over.as_dict()
         return {"run": where, "steps": outcome.step, "unreadable": unreadable, "passed_over": left, **values}
+
+    def _reopen(self, folder: RunFolder | None) -> None:
+        """Take the trained weights from the run folder: those in memory are divided between the processes."""
+        path = self.world.tell("" if folder is None else str(folder.path))  # told once they are written
+        model: Any = self.world.patiently(lambda: load(path))
+        self.model = self.task.model = model.to(self.world.device)  # type: ignore[misc]
 
     def steps_of(self, epochs: float) -> int:
         """The steps nearest to so many epochs, at least one."""

@@ -42,6 +42,11 @@ def _in_folder(folder: Path, weights: str | Path) -> Path:
     checkpoints = [p for p in folder.glob("checkpoints/step-*/model.safetensors") if p.parent.name[5:].isdigit()]
     if checkpoints:
         return max(checkpoints, key=lambda p: int(p.parent.name[5:]))
+    if any(folder.glob("shard-*.safetensors")) or any(folder.glob("checkpoints/step-*/shard-*.safetensors")):
+        raise WeightsError(
+            f"{weights}: holds checkpoints divided between processes (--run.parallel fsdp); --resume goes on with the "
+            "run, at whose end model.safetensors is one file"
+        )
     if (folder / ".metadata").is_file():
         raise WeightsError(
             f"{weights}: is a torch.distributed.checkpoint folder, whose .metadata is a pickle that maekit does not "

@@ -1,4 +1,4 @@
-"""Runs a function in two processes that train together over gloo, as torchrun would start them, in a second."""
+"""Runs a function in processes that train together over gloo, as torchrun would start them, in a second."""
 
 import contextlib
 import io
@@ -20,14 +20,19 @@ class Said(NamedTuple):
 
 
 def in_two_processes(work: Callable[..., Any], *arguments: Any, patience: float = 60) -> list[Said]:
+    """What `work(*arguments)` came to in each of two processes, by rank."""
+    return in_processes(2, work, *arguments, patience=patience)
+
+
+def in_processes(count: int, work: Callable[..., Any], *arguments: Any, patience: float = 60) -> list[Said]:
     """What `work(*arguments)` came to in each process, by rank."""
     forking = multiprocessing.get_context("fork")  # imports are here already
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     answers, processes = forking.Queue(), []
-    for rank in range(2):
-        process = forking.Process(target=_run, args=(rank, port, answers, work, arguments))
+    for rank in range(count):
+        process = forking.Process(target=_run, args=(rank, count, port, answers, work, arguments))
         process.start()
         processes.append(process)
     try:
@@ -36,11 +41,11 @@ def in_two_processes(work: Callable[..., Any], *arguments: Any, patience: float 
         for process in processes:
             process.join(5)
             process.kill()
-    return [found_answers[rank] for rank in range(2)]
+    return [found_answers[rank] for rank in range(count)]
 
 
-def _run(rank: int, port: int, answers: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+def _run(rank: int, count: int, port: int, answers: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     out, err, value = io.StringIO(), io.StringIO(), None
     logging.getLogger("maekit").handlers = []
