@@ -15,7 +15,7 @@ from maekit.config import ClassifyConfig, DataConfig, PretrainConfig, files
 from maekit.config.data import crop_share_for
 from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.ranges import known_range, resolved, say_little_use
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source, in_any_order, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.data.sources.source import full_fingerprint
 from maekit.data.transforms import TrainTransform
@@ -152,6 +152,8 @@ class Training(ABC, Generic[Recipe, Model]):
         if validation.source and validation.split is not None:
             raise UsageError("validation.split: validation.source names the images to judge by; take one of them")
         train = open_source(data.source, data.image_column)
+        if data.shuffle:
+            in_any_order(train, data.cache_limit * 1e9)
         if validation.split is not None:
             return hold_out(train, validation.split, self.config.run.seed)
         return train, open_source(validation.source, data.image_column) if validation.source else None
