@@ -1,6 +1,6 @@
 """A folder of class folders, or of unlabelled images at any depth."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,13 @@ class FilesSource(LabelledImages):
 
     def path(self, index: int) -> str:
         return str(self._root / self._names[index])
+
+    def places(self, paths: Collection[str]) -> list[int]:
+        """Numbers of the images that have one of these paths."""
+        above = f"{self._root}/".removeprefix("./")
+        names = [path.removeprefix(above) for path in paths]
+        found = self._names.places([*names, *(f"./{name}" for name in names), *paths])
+        return [index for index in found.tolist() if self.path(index) in paths]
 
     def read(self, index: int) -> bytes:
         return read_file(self._root / self._names[index])
