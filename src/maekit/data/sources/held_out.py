@@ -30,8 +30,9 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[SubsetSource, Sub
     """
     labels = labels_of(source)
     drawn: list[NDArray[np.int64]] = []
-    numbers, starts = np.unique(np.sort(labels), return_index=True)
-    by_class = np.split(np.argsort(labels, kind="stable"), starts[1:])
+    order = np.argsort(labels, kind="stable")
+    numbers, starts = np.unique(labels[order], return_index=True)
+    by_class = np.split(order, starts[1:])
     for number, members in zip(numbers, by_class, strict=True):
         count = min(max(1, round(share * len(members))), len(members) - 1)
         drawn.append(numpy_generator(_HELD_OUT, seed, int(number) + 1).permutation(members)[:count])
@@ -41,7 +42,9 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[SubsetSource, Sub
     lone = sum(len(part) == 0 for part in drawn)
     if lone:
         _log.warning("%s: %d classes have one image, which is learned from and not judged by", source.text, lone)
-    train = SubsetSource(source, np.setdiff1d(np.arange(len(source)), held))
+    is_learned = np.ones(len(source), bool)
+    is_learned[held] = False
+    train = SubsetSource(source, np.flatnonzero(is_learned))
     val = SubsetSource(source, held)
     train.text, val.text = f"{source.text} without {share:g} of it", f"{share:g} of {source.text}"
     counts = len(train), len(val)
