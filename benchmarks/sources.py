@@ -143,8 +143,8 @@ def _chunks(images: int) -> Iterator[tuple[int, list[bytes]]]:
 def _lines(sources: dict[str, Path], images: int) -> list[str]:
     lines = [
         f"{images:,} images of {BYTES} bytes; of the folder {min(images, FILES):,}. Tar shards and parquet files of",
-        f"{SHARD:,}, parquet in row groups of {GROUP:,}. Peaks are of the whole process, which has torch only where tar",
-        "shards are indexed, by which 0.5 GB come in. Of all sizes: `--data.fingerprint full`.",
+        f"{SHARD:,}, parquet in row groups of {GROUP:,}. Peaks are of the whole process, which has torch only where",
+        "tar shards are indexed: 0.5 GB of it. Of all sizes: `--data.fingerprint full`.",
         "",
         "| source | opened first, s | opened again, s | peak, GB | fingerprint, s | of all sizes, s | "
         "ready for any order first, s | worker's own memory, forkserver, MB |",
