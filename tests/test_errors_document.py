@@ -95,6 +95,8 @@ CASES = {
         "a split that is not there": "data splits@extra",
         "shards of several splits": "data shards",
         "a preview beside shards": "data mixture",
+        "nothing to look at": "data",
+        "how to look at nothing": "data --clear-cache --images 5",
         "two columns of images": "data pairs.parquet",
         "a column of images that is not there": "data pairs.parquet --image-column middle",
         "no readable image at all": "data broken --workers 0",

@@ -51,6 +51,8 @@ def data(options: verbs.DataOptions) -> results.Examined:
         >>> found.images, len(found.classes), found.sizes["width"]["largest"], len(found.mean)
         (1437, 10, 8, 1)
     """
+    _need(options.source or options.clear_cache, "--data", "the images to look at")
+
     from maekit.inference import doctor
 
     return doctor.run(options)

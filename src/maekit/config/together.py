@@ -8,7 +8,7 @@ from maekit.config.classify import ClassifyConfig
 from maekit.config.options import Option
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import InspectOptions, ReconstructOptions, WeightsOptions
+from maekit.config.verbs import DataOptions, InspectOptions, ReconstructOptions, WeightsOptions
 from maekit.errors import UsageError
 
 
@@ -60,6 +60,7 @@ def _trains_probe(options: ProbeOptions) -> bool:
 _TRAINING = (
     Rule("validation.split", lambda c: not c.validation.source, "--val names the images to judge by; take one of them"),
     Rule("data.mean data.std", lambda c: c.data.normalise == "given", "is used with --normalise given alone; add that"),
+    Rule("data.cache_limit", lambda c: c.data.shuffle, "serves random order alone, which --data.no-shuffle gives up"),
     Rule("augment.scale augment.ratio", lambda c: c.augment.crop == "random",
          "belongs to --augment.crop random; the crop is another"),
     Rule("augment.color_jitter_prob", lambda c: c.augment.color_jitter,
@@ -98,6 +99,10 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
     WeightsOptions: (
         Rule("resample_positions", lambda c: not c.resample_positions or c.image_size is not None,
              "to which size? give --image-size"),
+    ),
+    DataOptions: (
+        Rule("channels image_column range images picture rate workers", lambda c: c.source,
+             "of which images? give SOURCE"),
     ),
     ReconstructOptions: (
         Rule("mask_ratio", lambda c: not c.mask, "what is hidden is painted in --mask; take one of them"),

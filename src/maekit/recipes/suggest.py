@@ -28,8 +28,9 @@ from maekit.config.schema import size
 from maekit.config.verbs import DataOptions, SuggestOptions
 from maekit.data.arrays import NPY, npy_header
 from maekit.data.decode import stored_mode
-from maekit.data.ranges import LITTLE, evenly_spread
+from maekit.data.ranges import LITTLE
 from maekit.data.sources import Source, open_source
+from maekit.data.sources.source import evenly_spread
 from maekit.engine import memory, metrics
 from maekit.engine.distributed import choose_device
 from maekit.engine.progress import duration
