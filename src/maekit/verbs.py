@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from maekit import presets
 from maekit.calling import command_of, or_of_tensors, takes, to_terminal
-from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, beforehand, objects, verbs
-from maekit.config.keywords import Common, configured
+from maekit.config import ClassifyConfig, PlanConfig, PretrainConfig, ProbeOptions, beforehand, objects, verbs
+from maekit.config.keywords import Common, Planning, configured
 from maekit.errors import Stopped, UsageError
 from maekit.presets.verbs import VERBS
 from maekit.results import (
@@ -25,6 +25,7 @@ from maekit.results import (
     Evaluated,
     Examined,
     Inspected,
+    Planned,
     Probed,
     Reconstructed,
     Run,
@@ -91,6 +92,31 @@ def suggest(options: verbs.SuggestOptions) -> Suggested:
     from maekit.recipes import suggest as recipe
 
     return recipe.run(options)
+
+
+def plan(
+    preset: objects.Path | PretrainConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Planning]
+) -> Planned:
+    """What a pretraining on many GPUs would take, before anything is bought: an estimate, nothing is trained.
+
+    preset: as of `pretrain`, whose options it takes too: the plan is of what that would run. images, in place of data,
+    is their number alone. UsageError for options that fit nothing, RunError for a batch that does not divide over the
+    GPUs, DataError, ModelError for sizes that do not fit.
+
+    Example:
+        >>> said = maekit.plan("digits", images=1_000_000, gpus=4, memory=16, rate=5000.0)
+        >>> said.gpus * said.micro_batch_size * said.accumulation == said.batch_size, said.fits, said.hours < 3
+        (True, True, True)
+        >>> [(way["parallel"], way["checkpoint_activations"]) for way in said.memory][:2]
+        [('ddp', False), ('ddp', True)]
+    """
+    given = PlanConfig.of(preset) if type(preset) is PretrainConfig else preset
+    config = _config("plan", given, common, options)
+
+    from maekit.recipes import plan as recipe
+
+    with to_terminal():
+        return recipe.run(config)
 
 
 def pretrain(
@@ -292,6 +318,10 @@ def _config(
         config = configured(kind, given, command_of(verb, config.name), config)
     if verb == "finetune":
         _need(config.weights, "--weights", "the pretrained encoder")
+    if isinstance(config, PlanConfig):
+        _need(config.data.source or config.images, "--data", "the images to plan for; or their number: --images N")
+        beforehand.check_training(config, config.gpus)
+        return config
     _need(config.data.source, "--data", "the images to pretrain on" if verb == "pretrain" else _LEARNED_FROM)
     _need(verb == "pretrain" or config.validation.source or config.validation.split, "--val", _JUDGED_BY)
     beforehand.check_training(config, int(os.environ.get("WORLD_SIZE", "1")))
