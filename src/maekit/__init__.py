@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from maekit import presets
     from maekit.config import ClassifyConfig, PretrainConfig
     from maekit.errors import (
-        DataError, ImageError, MaekitError, ModelError, OthersError, RunError, Stopped, StorageError, TrainingError, UsageError,
-        WeightsError,
+        DataError, ImageError, MaekitError, ModelError, OthersError, RunError, Stopped, StorageError, TrainingError,
+        UsageError, WeightsError,
     )
     from maekit.models.classifier import Classifier
     from maekit.models.encoder import ImageEncoder
@@ -35,51 +35,12 @@ if TYPE_CHECKING:
     from maekit.weights.load import load
 
 __all__ = [
-    "Classified",
-    "Classifier",
-    "ClassifyConfig",
-    "Converted",
-    "DataError",
-    "Demo",
-    "Embedded",
-    "Evaluated",
-    "Examined",
-    "ImageEncoder",
-    "ImageError",
-    "Inspected",
-    "MaekitError",
-    "MaskedAutoencoder",
-    "ModelError",
-    "OthersError",
-    "Planned",
-    "PretrainConfig",
-    "Probed",
-    "Reconstructed",
-    "Result",
-    "Run",
-    "RunError",
-    "Stopped",
-    "StorageError",
+    "Classified", "Classifier", "ClassifyConfig", "Converted", "DataError", "Demo", "Embedded", "Evaluated", "Examined",
+    "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "OthersError",
+    "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped", "StorageError",
     "Suggested",
-    "TrainingError",
-    "UsageError",
-    "WeightsError",
-    "classify",
-    "convert",
-    "data",
-    "demo",
-    "embed",
-    "evaluate",
-    "finetune",
-    "inspect",
-    "load",
-    "plan",
-    "presets",
-    "pretrain",
-    "probe",
-    "reconstruct",
-    "scratch",
-    "suggest",
+    "TrainingError", "UsageError", "WeightsError", "classify", "convert", "data", "demo", "embed", "evaluate",
+    "finetune", "inspect", "load", "plan", "presets", "pretrain", "probe", "reconstruct", "scratch", "suggest",
 ]
 
 _HOMES = {
