@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--batch-size", type=int, default=4, help="images a step and process")
     parser.add_argument("--image-size", type=int, default=112)
-    parser.add_argument("--steps", type=int, default=6, help="the first two are not timed")
+    parser.add_argument("--steps", type=int, default=6, help="the first is not timed")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--out", default="", help="result file; the default is benchmarks/results/THEME_HARDWARE_DATE.md"
@@ -99,7 +99,7 @@ def _work(options: argparse.Namespace) -> None:
         optimizer = OptimizerConfig(lr=1e-4)
         plan = Plan.of(optimizer, schedule, batch_size, world.size)
         run = RunConfig(
-            device=options.device, precision="fp32", tensorboard=False, log_every=options.steps - 2,
+            device=options.device, precision="fp32", tensorboard=False, log_every=options.steps,
             parallel="fsdp" if way == "fsdp" else "ddp",
         )  # fmt: skip
         joined.wait()
