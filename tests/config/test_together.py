@@ -4,12 +4,14 @@ import pytest
 
 BASES = {
     "pretrain": "pretrain vit-tiny photos",
+    "plan": "plan vit-tiny",
     "finetune": "finetune vit-tiny photos --weights w --val v",
     "scratch": "scratch vit-tiny photos --val v",
     "probe": "probe photos --weights w --val v",
     "reconstruct": "reconstruct a.jpg --weights w --out o.png",
     "embed": "embed photos --weights w --out f.npz",
     "inspect": "inspect w",
+    "data": "data",
 }
 
 
@@ -29,6 +31,7 @@ BASES = {
         ("probe", "--trust-coefficient 3", "--linear fast", "--linear paper"),
         ("probe", "--token-memory 3", "--kinds knn", "--kinds attentive"),
         ("pretrain", "--mean 0.5 0.5 0.5", "", "--normalise given --std 0.5 0.5 0.5"),
+        ("pretrain", "--data.cache-limit 5", "--data.no-shuffle", "--data.shuffle"),
         ("pretrain", "--augment.scale 0.5 1", "--augment.crop center", "--augment.crop random"),
         ("pretrain", "--augment.color-jitter-prob 0.8", "", "--augment.color-jitter 0.4"),
         ("pretrain", "--base-lr 1e-3", "--lr 1e-3", ""),
@@ -46,9 +49,15 @@ BASES = {
         ("pretrain", "--allow-drift", "--out r", "--resume --out r"),
         ("pretrain", "--val-every 3", "", "--val v"),
         ("pretrain", "--validation.images 3", "", "--val v"),
+        ("plan", "--images 9", "--data photos", ""),
+        ("plan", "--measure", "--images 9", "--data photos"),
+        ("plan", "--rate 9", "--data photos --measure", "--data photos"),
+        ("plan", "--augment.flip 0", "--images 9", "--data photos --measure"),
+        ("plan", "--device cpu", "--images 9", "--data photos --measure"),
         ("finetune", "--mix.prob 0.5", "--mix.mixup 0 --mix.cutmix 0", "--mix.mixup 0.8"),
         ("finetune", "--mix.switch-prob 0.5", "--mix.cutmix 0", "--mix.mixup 0.8 --mix.cutmix 1"),
         ("embed", "--resample-positions", "", "--image-size 64"),
+        ("data", "--images 5", "--clear-cache", "--clear-cache photos"),
     ],
 )
 def test_what_another_option_makes_vain_is_refused(typed, verb, vain, beside, instead):
@@ -64,6 +73,7 @@ def test_what_another_option_makes_vain_is_refused(typed, verb, vain, beside, in
     ("verb", "words", "leads"),
     [
         ("pretrain", "--optimizer.layer-decay 0.5", "finetune and scratch"),
+        ("plan", "--out r", "pretrain"),
         ("finetune", "--validation.images 3", "pretrain"),
         ("finetune", "--branch r", "pretrain"),
         ("finetune", "--schedule.resolutions 32 0.5", "pretrain"),

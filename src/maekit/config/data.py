@@ -38,6 +38,13 @@ class DataConfig:
     bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of the source's images that may prove unreadable before the run stops with their names. Above 0, ten always
     may, but never all."""
+    fingerprint: Literal["sampled", "full"] = "sampled"
+    """How a run that is resumed knows its images again. sampled: by number, names and labels, and of files by the sizes
+    of a thousand, evenly spread; another image under an old name is noticed only if it is one of those. full: by the
+    size of every file, each of which is looked at before training."""
+    cache_limit: Annotated[float, Field(ge=0)] = 200.0
+    """GB (1e9 bytes) that the cache folder may take: MAEKIT_CACHE, else ~/.cache/maekit. Images in parquet are copied
+    there once, where they are more than 256 MiB, to be read in any order. 0: they are not."""
     shuffle: bool = True
     """Whether each epoch has an order of its own. Off: the source's order, every epoch."""
 

@@ -114,7 +114,7 @@ class DemoOptions:
 class DataOptions:
     """Look at images before training on them."""
 
-    source: Annotated[Images, arg(name="data"), WORDS]
+    source: Annotated[Images, arg(name="data"), WORDS] = text("")
     """SOURCE to examine. The option's name may be left out."""
     _: KW_ONLY
     channels: Annotated[int, Field(ge=1)] = 3
@@ -132,6 +132,8 @@ class DataOptions:
     """Images per second that training would want; the answer says how many workers feed it."""
     workers: Annotated[int | None, Field(ge=0)] = None
     """Processes that examine; None: one less than the cores."""
+    clear_cache: bool = False
+    """Remove what training keeps in the cache folder: copies of images in parquet. Without SOURCE, no more is done."""
 
 
 @verb

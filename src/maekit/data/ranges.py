@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from maekit.data.arrays import Range
 from maekit.data.decode import stored_values
 from maekit.data.sources import Source
+from maekit.data.sources.source import evenly_spread
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError, UsageError
 from maekit.randomness import numpy_generator
@@ -28,13 +29,6 @@ NARROW = 1 / 8  # of the range that a type has
 PERCENTILES = (0.1, 99.9)
 _VALUES = 10_000  # of an image that are looked at, drawn by the image's number
 _DRAW = 0x72616E67  # keeps these draws apart from others
-
-
-def evenly_spread(total: int, wanted: int | None) -> NDArray[np.int64]:
-    """At most `wanted` indices below `total`, in order."""
-    if wanted is None or wanted >= total:
-        return np.arange(total)
-    return np.arange(wanted) * total // wanted
 
 
 def known_range(choice: Choice) -> Range | None:

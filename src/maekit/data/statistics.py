@@ -10,8 +10,9 @@ from torch import Tensor
 from maekit.config import DataConfig
 from maekit.config.beforehand import check_normalise, given_standardisation
 from maekit.data.decode import Range, decode
-from maekit.data.ranges import evenly_spread, known_range
+from maekit.data.ranges import known_range
 from maekit.data.sources import Source
+from maekit.data.sources.source import evenly_spread
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -22,10 +22,13 @@ from PIL import Image
 
 from maekit.config import AugmentConfig
 from maekit.config.verbs import DataOptions
+from maekit.data import cache
 from maekit.data.decode import Range, decode, stored_mode, stored_values
 from maekit.data.ranges import LITTLE, resolved, use_of_range
 from maekit.data.sources import Source, find_source
+from maekit.data.sources.joined import JoinedSource
 from maekit.data.sources.passed_over import PassedOver
+from maekit.data.sources.subset import labels_of
 from maekit.data.statistics import evenly_spread, mean_and_std, moments
 from maekit.data.transforms import TrainTransform
 from maekit.data.workers import map_in_order, worker_count
@@ -61,8 +64,16 @@ class _Finding:
 
 
 def run(options: DataOptions) -> Examined:
-    """`maekit data`: `examine`. Raises DataError, its `answer` filled, where no image can be read."""
+    """`maekit data`: `examine`, with the cache cleared before where that is asked for.
+
+    Raises DataError, its `answer` filled, where no image can be read.
+    """
+    freed = cache.clear() if options.clear_cache else None
+    said = [] if freed is None else [Text(f"{freed / 1e9:,.2f} GB are removed from {cache.folder()}")]
+    if not options.source:
+        return Examined(**_answer(JoinedSource([]), [], options.rate), range=None, freed=freed, sections=said)
     answer = examine(options)
+    answer = replace(answer, freed=freed, sections=[*said, *answer.sections])
     if len(answer.unreadable) == answer.examined:
         reason = answer.unreadable[0]["reason"]
         failure = DataError(f"{options.source}: none of its {answer.examined:,} images can be read: {reason}")
@@ -158,8 +169,8 @@ def _classes(source: Source) -> dict[str, int] | None:
     """All images of each class, also where only some are examined: labels are at hand."""
     if source.classes is None:
         return None
-    labels = Counter(source.label(index) for index in range(len(source)))
-    return {printable(name): labels[label] for label, name in enumerate(source.classes)}
+    counts = np.bincount(labels_of(source) + 1, minlength=len(source.classes) + 1)[1:].tolist()
+    return dict(zip(map(printable, source.classes), counts, strict=True))
 
 
 def _sizes(sound: list[_Finding]) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from maekit.data.sources.source import IMAGE_SUFFIXES, Source, home_path, is_ima
 from maekit.data.sources.splits import chosen, find_splits, folder_of, refuse_several_splits
 from maekit.errors import DataError, UsageError
 
-__all__ = ["Source", "find_source", "open_images", "open_source"]
+__all__ = ["Source", "find_source", "in_any_order", "open_images", "open_source"]
 
 _OF_FILES: dict[str, Callable[[str, list[Path], str | None], Source]] = {
     ".parquet": ParquetSource,
@@ -35,6 +35,15 @@ def open_source(text: str, image_column: str | None = None) -> Source:
     source = find_source(text, image_column)
     say(source)
     return source
+
+
+def in_any_order(source: Source, limit: float) -> None:
+    """Make ready to be read in any order what is slow in any but its own: of large parquet files a copy is made.
+
+    limit: bytes that the cache folder may take; 0: no copy.
+    """
+    if limit and isinstance(source, ParquetSource):
+        source.copy_images(limit)
 
 
 def find_source(text: str, image_column: str | None = None) -> Source:
@@ -94,8 +103,13 @@ def _own(text: str) -> Source | None:
     if lacks:
         raise DataError(f"{text}: a source has to have {', '.join(lacks)}, as maekit.data.sources.Source describes")
     made.text, made.passed_over = text, getattr(made, "passed_over", PassedOver())
+    made.size = getattr(made, "size", _unknown)
     own: Source = made
     return own
+
+
+def _unknown(_: int) -> int:
+    return -1
 
 
 def _opened(text: str, named: str, split: str | None, image_column: str | None) -> Source | None:
