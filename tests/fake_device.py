@@ -120,6 +120,8 @@ def backward(loss: Tensor, **_) -> None:
 @contextmanager
 def fake_gpu() -> Iterator[FakeGpu]:
     """A fake GPU that can all a real one can, bf16 too."""
+    # torch's engine starts threads at its first pass, for the devices that there are by then
+    torch.zeros((), requires_grad=True).backward()
     with pytest.MonkeyPatch.context() as patch, FakeGpu() as gpu:
         patch.setattr(Tensor, "backward", backward)
         patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
