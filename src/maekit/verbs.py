@@ -67,8 +67,8 @@ def suggest(options: verbs.SuggestOptions) -> results.Suggested:
 
     Example:
         >>> said = maekit.suggest("digits:train", hours=0.01, device="cpu")
-        >>> said.command.split()[:3], said.seconds < 60
-        (['maekit', 'pretrain', 'digits'], True)
+        >>> said.command.split()[:3]
+        ['maekit', 'pretrain', 'digits']
         >>> maekit.pretrain(said.preset, options={**said.options, "steps": 2, "out": "runs/suggested"}).steps
         2
     """
