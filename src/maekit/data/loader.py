@@ -5,7 +5,7 @@ Shapes: N images of a batch, C channels, H and W pixels.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
@@ -24,6 +24,7 @@ from maekit.data.transforms import EvalTransform, TrainTransform
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError
 from maekit.randomness import numpy_generator
+from maekit.sending import send
 
 _REPLACEMENT = 0x7265706C  # keeps these draws apart from others with the same seed, epoch and index
 _REPLACEMENT_TRIES = 100
@@ -52,12 +53,12 @@ class Batch:
         return len(self.images)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on another device; from pinned memory the copy does not wait."""
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        """The batch with images and labels on a device, which is not waited for; its numbers stay where they are."""
+        return replace(self, images=send(self.images, device), labels=send(self.labels, device))
 
     def pin_memory(self) -> "Batch":
-        """The batch in memory a GPU can fetch from by itself."""
-        return Batch(*(getattr(self, field.name).pin_memory() for field in fields(self)))
+        """The batch with images and labels in memory that a GPU can fetch from by itself."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
 @dataclass
