@@ -4,7 +4,7 @@ Shapes: N images of a batch, C channels, H and W pixels.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import groupby
@@ -75,20 +75,26 @@ class BadImages:
     """Images of one source that cannot be read: named once each in the log, tolerated up to a share.
 
     A share above 0 always tolerates ten, so that a small folder with a few broken files can be used; 0 tolerates none.
-    Each rank counts, and tolerates, what it meets itself.
+    Of several processes each knows what it met itself, and what it was told that others met.
     """
 
     def __init__(self, source: Source, share: float) -> None:
         self.source = source
         self._tolerated = max(int(share * len(source)), _ALWAYS_TOLERATED) if share else 0
         self._reasons: dict[int, str] = {}
+        self._told = 0
 
     def __len__(self) -> int:
         return len(self._reasons)
 
-    def indices(self) -> list[int]:
-        """Their numbers in the source, in order."""
-        return sorted(self._reasons)
+    def share(self, gather: Callable[[list[tuple[int, str]]], list[tuple[int, str]]]) -> None:
+        """Have what all processes met since they last did this. gather: one list of all of theirs.
+
+        All call it. Raises DataError in all where they are too many.
+        """
+        for index, reason in gather(list(self._reasons.items())[self._told :]):
+            self.add(index, reason)
+        self._told = len(self)
 
     def found(self) -> list[tuple[str, str]]:
         """(path, reason) of each, by their order in the source."""

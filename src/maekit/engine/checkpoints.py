@@ -6,6 +6,7 @@ no pickle is written or read. Names in them are KIND/NAME, where whole tensors l
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -174,7 +175,9 @@ def read(path: Path, like: Files) -> dict[str, dict[str, Tensor]]:
         same = own is not None and own.shape == size
         tensors[key] = torch.zeros_like(own, dtype=kept) if same else torch.zeros(size, dtype=kept)  # type: ignore[arg-type]
     try:
-        load(tensors, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it is to be: each reads its own
+            load(tensors, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
     except CheckpointException as error:
         raise StorageError(f"{path}: cannot be read ({_reason(error)})") from None
     found: dict[str, dict[str, Tensor]] = {kind: {} for kind in like}
