@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from maekit import storage
 from maekit.config.verbs import EmbedOptions
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source, Space, open_source
 from maekit.engine.distributed import choose_device
 from maekit.inference.features import Features, stream
 from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
@@ -46,7 +46,7 @@ def embed(options: EmbedOptions) -> Embedded:
     out = Path(options.out)
     writing = {".npz": npz, ".parquet": parquet}[out.suffix.lower()]
     storage.check_writable(out)
-    source = open_source(options.data, options.image_column)
+    source = open_source(options.data, options.image_column, Space.within(options.cache_limit))
     model = load(options.weights, options, decoder=False).to(choose_device(options.device))
     bad = any_unreadable(source)
     images = width = 0

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from maekit import storage
 from maekit.config.verbs import EvaluateOptions
 from maekit.data.loader import Batch
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source, Space, open_source
 from maekit.data.sources.labelled import is_numbered, matching_classes, say_matching, used_labels
 from maekit.engine.distributed import World, choose_device
 from maekit.errors import DataError, UsageError
@@ -131,7 +131,7 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
     known = len(model.classes)
     if picture is not None and known > DRAWN_CLASSES:
         raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows {known}")
-    source = open_source(options.data, options.image_column)
+    source = open_source(options.data, options.image_column, Space.within(options.cache_limit))
     numbers = class_numbers(source, model.classes, options.weights)
     model.to(choose_device(options.device))
     bad = any_unreadable(source)

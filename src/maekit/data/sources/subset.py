@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maekit.data.shared import shared
+from maekit.data.sources.elsewhere import files_of
 from maekit.data.sources.source import Source
 from maekit.errors import DataError
 from maekit.randomness import numpy_generator
@@ -19,6 +20,8 @@ class SubsetSource:
     def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
         self._source, self._indices = source, shared(indices)
         self.text, self.classes, self.passed_over = source.text, source.classes, source.passed_over
+        files = files_of(source)
+        self.files = None if files is None else files.of(self._indices)
 
     def __len__(self) -> int:
         return len(self._indices)
