@@ -69,6 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.refused.get(self.name, fault if self.name in self.server.files else 404)
         if isinstance(fault, int):
             self.send_response(fault)
+            for header, value in self.server.headers[self.name].items():
+                self.send_header(header, value)
             self.send_header("Content-Length", "0")
             self.end_headers()
         return isinstance(fault, int)

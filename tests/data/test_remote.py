@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import fsspec
+import huggingface_hub.constants
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -397,6 +398,36 @@ class TestNames:
         for index in (1, 2):
             with pytest.raises(DataError, match="the row holds no image"):
                 source.read(index)
+
+
+class TestHub:
+    def test_a_dataset_is_read_file_by_file(
+        self, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the hub's own client, from a stand-in for the hub."""
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": server.url})
+        monkeypatch.setattr(remote, "_systems", {})
+        files = []
+        for number, name in enumerate(("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001")):
+            path, content = f"data/{name}.parquet", parquet(number, tmp_path)
+            server.put(f"datasets/some/pictures/resolve/main/{path}", content)
+            files.append({"type": "file", "oid": str(number) * 40, "size": len(content), "path": path})
+        about = "api/datasets/some/pictures"
+        server.put(about, json.dumps({"id": "some/pictures"}).encode())
+        for folder in ("", "/data"):
+            server.put(f"{about}/tree/main{folder}", json.dumps(files).encode())
+        server.headers[f"{about}/revision/train"]["X-Error-Code"] = "RevisionNotFound"
+
+        source = open_source("hf://datasets/some/pictures@train")
+        assert source.classes == ("rough", "smooth")
+        assert source.path(5) == "hf://datasets/some/pictures/data/train-00001-of-00002.parquet:1"
+        assert all_right(source)
+        whole = [name for name in server.gets if name.endswith(".parquet")]
+        assert len(whole) == 2  # nothing of the other split
+        server.headers["api/datasets/some/nothing"]["X-Error-Code"] = "RepoNotFound"
+        with pytest.raises(DataError, match=r"^hf://datasets/some/nothing: no such file or folder$"):
+            open_source("hf://datasets/some/nothing")
 
 
 def trained(url: str, out: Path, *more: str) -> int:

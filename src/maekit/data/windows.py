@@ -36,9 +36,8 @@ class _Turns:
     """[U]: images up to and with each."""
     windows: NDArray[np.int64]
     """[W + 1]: places among `files` where each window begins, and U."""
-
-    def images_before(self, window: int) -> int:
-        return int(self.ends[self.windows[window] - 1]) if window else 0
+    bounds: NDArray[np.int64]
+    """[W + 1]: places in the epoch where each begins, and N."""
 
 
 @lru_cache(maxsize=4)
@@ -54,7 +53,8 @@ def _turns(files: Files, seed: int, epoch: int, shuffle: bool) -> _Turns:
             begins.append(place)
             held = 0
         held += size
-    return _Turns(used, np.cumsum(counts[used]), np.array([*begins, len(used)]))
+    ends, windows = np.cumsum(counts[used]), np.array([*begins, len(used)])
+    return _Turns(used, ends, windows, np.append(0, ends)[windows])
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,12 @@ class WindowStream(SampleStream):
     def _order(self, places: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
         assert self.files is not None
         turns = _turns(self.files, self.seed, epoch, True)
-        count = len(turns.windows) - 1
-        if count == 1:
+        if len(turns.windows) == 2:
             return super()._order(places, epoch)
-        bounds = np.array([turns.images_before(window) for window in range(count + 1)])
-        windows = np.searchsorted(bounds, places, side="right") - 1
+        windows = np.searchsorted(turns.bounds, places, side="right") - 1
         found = np.empty_like(places)
         for window in np.unique(windows).tolist():
-            here, (first, end) = windows == window, bounds[window : window + 2].tolist()
+            here, (first, end) = windows == window, turns.bounds[window : window + 2].tolist()
             within = first + order(places[here] - first, end - first, key(_WITHIN, self.seed, window), epoch)
             turn = np.searchsorted(turns.ends, within, side="right")
             file = turns.files[turn]

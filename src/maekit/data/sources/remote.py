@@ -176,14 +176,20 @@ def _may_pass(error: BaseException) -> bool:
         return False
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return False
-    status = getattr(error, "status", None)
-    return not isinstance(status, int) or status >= 500 or status in _MAY_PASS
+    status = _status(error)
+    return status is None or status >= 500 or status in _MAY_PASS
+
+
+def _status(error: BaseException) -> int | None:
+    """What HTTP answered, as aiohttp or the hub's client have it."""
+    found = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return found if isinstance(found, int) else None
 
 
 def _reason(error: BaseException) -> str:
     """In a few words."""
-    if isinstance(getattr(error, "status", None), int):
-        return f"{error.status} {getattr(error, 'message', '')}".strip()  # type: ignore[attr-defined]
+    if isinstance(getattr(error, "message", None), str) and _status(error):
+        return f"{_status(error)} {error.message}"  # type: ignore[attr-defined]
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
