@@ -15,6 +15,7 @@ Part = str | Callable[..., Any]
 # fmt: off
 Common = TypedDict("Common", {  # noqa: UP013 - a line for each would take a page
     "data": Source, "val": Source, "val_split": float | None, "val_every": float | None, "image_column": str | None,
+    "cache_limit": float,
     "weights": Path | Loaded, "out": Path, "resume": bool, "overwrite": bool, "allow_drift": bool, "branch": Path,
     "epochs": float | None, "steps": int | None, "batch_size": int | None, "micro_batch_size": int | None,
     "lr": float | None, "base_lr": float | None, "seed": int, "workers": int | None, "device": str,

@@ -18,9 +18,10 @@ from maekit.config import AugmentConfig, DataConfig
 from maekit.config.beforehand import check_augment
 from maekit.data.decode import Range, decode
 from maekit.data.ranges import known_range
-from maekit.data.sampler import Sample, SampleStream
+from maekit.data.sampler import Sample
 from maekit.data.sources import Source
 from maekit.data.transforms import EvalTransform, TrainTransform
+from maekit.data.windows import fetched_ahead, stream_of
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError
 from maekit.randomness import numpy_generator
@@ -146,7 +147,7 @@ def train_batches(
     comes to it, where too many images are bad or a worker dies.
     """
     check_augment(augment, channels)
-    stream = SampleStream(len(source), seed, config.shuffle, augment.repeats)
+    stream = stream_of(source, seed, config.shuffle, augment.repeats)
     items = stream.micro_batches(
         start_step, total_steps, batch_size=batch_size, micro_batch=micro_batch, rank=rank, world_size=world_size
     )
@@ -179,7 +180,8 @@ def eval_batches(
     mine = np.array_split(chosen, world_size)[rank]
     items = (mine[start : start + batch_size].tolist() for start in range(0, len(mine), batch_size))
     work = partial(_evaluated, source, channels, EvalTransform(image_hw, crop_share), value_range)
-    return _batches(map_in_order(work, items, worker_count(workers)), bad, skip_empty=True)
+    read = map_in_order(work, fetched_ahead(source, mine, items), worker_count(workers))
+    return _batches(read, bad, skip_empty=True)
 
 
 def _batches(results: Iterator[_Loaded], bad: BadImages, *, skip_empty: bool = False) -> Iterator[Batch]:

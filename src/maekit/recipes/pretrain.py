@@ -15,6 +15,7 @@ from maekit import masking, objective, parts
 from maekit.config import PretrainConfig
 from maekit.data.loader import BadImages, Batch
 from maekit.data.sources import Source
+from maekit.data.sources.elsewhere import some_of
 from maekit.data.sources.labelled import RelabelledSource, matching_classes, say_matching, used_labels
 from maekit.data.statistics import evenly_spread, standardisation
 from maekit.engine.distributed import World
@@ -228,7 +229,7 @@ def reconstruction_picture(model: MaskedAutoencoder, source: Source, seed: int) 
 
     None where no image can be read, and, which is said, where what the model predicts cannot be painted.
     """
-    some = evenly_spread(len(source), _SHOWN)
+    some = some_of(source, _SHOWN)
     batches = seen_by(
         model, source, bad=BadImages(source, 1.0), batch_size=_SHOWN, workers=0, indices=some, crop_share=1.0
     )
