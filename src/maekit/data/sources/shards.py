@@ -126,7 +126,7 @@ def _kept(shard: Shard) -> _Index | None:
     """The index beside a shard, where it is of this very file."""
     state = _state(shard)
     try:
-        with np.load(_beside(shard)) as kept:
+        with np.load(_beside(shard), allow_pickle=False) as kept:
             about = json.loads(str(kept["about"]))
             if any(about[name] != value for name, value in state.items()):
                 return None
