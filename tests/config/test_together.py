@@ -38,6 +38,7 @@ BASES = {
         ("pretrain", "--optimizer.eps 1e-6", "--optimizer.name lars", "--optimizer.name adamw"),
         ("pretrain", "--optimizer.eps 1e-6", "--optimizer.name sgd", "--optimizer.name muon"),
         ("pretrain", "--optimizer.muon-momentum 0.9", "", "--optimizer.name muon"),
+        ("pretrain", "--run.no-reshard-after-forward", "", "--run.parallel fsdp"),
         ("pretrain", "--optimizer.trust-coefficient 0.02", "", "--optimizer.name lars"),
         ("pretrain", "--schedule.micro-batch-limit 8", "--micro-batch-size 8", ""),
         ("pretrain", "--schedule.min-lr 1e-6", "--schedule.course constant", ""),
