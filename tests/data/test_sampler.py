@@ -47,16 +47,15 @@ def test_views_of_an_image_are_neighbours() -> None:
 
 
 def step_samples(stream: SampleStream, start: int, total: int, world_size: int, micro_batch: int) -> list[list[Sample]]:
-    """All samples of each step, ranks one after another."""
+    """All samples of each step, pass by pass, in each the ranks' one after another."""
+    settings = {"batch_size": 24, "micro_batch": micro_batch, "world_size": world_size}
+    shares = [stream.micro_batches(start, total, rank=rank, **settings) for rank in range(world_size)]
+    passes = list(zip(*shares, strict=True))
     steps: list[list[Sample]] = [[] for _ in range(total - start)]
-    for rank in range(world_size):
-        batches = list(
-            stream.micro_batches(start, total, batch_size=24, micro_batch=micro_batch, rank=rank, world_size=world_size)
-        )
-        per_step = len(batches) // (total - start)
-        for number, batch in enumerate(batches):
+    for number, one_pass in enumerate(passes):
+        for batch in one_pass:
             assert len(batch) == micro_batch
-            steps[number // per_step].extend(batch)
+            steps[number * len(steps) // len(passes)].extend(batch)
     return steps
 
 

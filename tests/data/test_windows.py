@@ -89,9 +89,8 @@ def test_ranks_share_the_images_of_each_step(ranks: int) -> None:
     whole = indices(stream(100), 0, 48)
     shares = [stream(100).micro_batches(0, 6, batch_size=8, micro_batch=2, rank=rank, world_size=ranks)
               for rank in range(ranks)]  # fmt: skip
-    found = [[sample.index for batch in share for sample in batch] for share in shares]
-    each = 8 // ranks
-    assert whole == [image for step in range(6) for share in found for image in share[step * each : (step + 1) * each]]
+    passes = zip(*shares, strict=True)
+    assert whole == [sample.index for batches in passes for batch in batches for sample in batch]
 
 
 def test_a_late_start_goes_on_in_the_middle() -> None:

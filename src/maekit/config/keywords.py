@@ -29,6 +29,16 @@ Common = TypedDict("Common", {  # noqa: UP013 - a line for each would take a pag
 """What the trainings' options are called that have a short name, of one training or all; None is none."""
 
 
+class Planning(Common, total=False):
+    """The same of a plan, which has some beside those of pretraining."""
+
+    gpus: int
+    images: int | None
+    memory: float | None
+    rate: float | None
+    measure: bool
+
+
 def configured(kind: type[T], values: Mapping[str, Any], command: Command, default: T | None = None) -> T:
     """A config of class `kind` from values by name (`mask_ratio`) or dotted path (`mask.ratio`), over `default`.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from maekit.config.classify import ClassifyConfig
 from maekit.config.options import Option
+from maekit.config.plan import PlanConfig
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
 from maekit.config.verbs import ColumnOptions, DataOptions, InspectOptions, ReconstructOptions, WeightsOptions
@@ -151,6 +152,16 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
              "--branch goes on with the weights of its checkpoint; take one of --branch and --weights"),
         Rule("optimizer.layer_decay", _never,
              "pretraining has one rate for all layers; it belongs to finetune and scratch"),
+    ),
+    PlanConfig: (
+        Rule("weights validation.source validation.every validation.images validation.crop_share run.out run.resume "
+             "run.branch run.overwrite run.allow_drift run.keep run.log_every run.tensorboard run.hang_timeout "
+             "run.async_checkpoint", _never, "belongs to pretrain; a plan is the same without it"),
+        Rule("augment. data.normalise data.mean data.std data.range data.workers data.bad_share data.shuffle run.seed "
+             "run.device run.compile", lambda c: c.measure, "changes nothing that is counted; add --measure"),
+        Rule("images", lambda c: not c.data.source, "--data says how many there are; take one of them"),
+        Rule("measure", lambda c: c.data.source or not c.measure, "on which images? give --data"),
+        Rule("rate", lambda c: not c.measure, "--measure finds it; take one of them"),
     ),
     ClassifyConfig: (
         *_TRAINING,

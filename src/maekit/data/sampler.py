@@ -2,9 +2,9 @@
 
 Position p = 0, 1, 2, ... of the stream is view p % repeats of image number p // repeats, and image number q is place
 q % n in the order of epoch q // n, a permutation by the seed. Batches run across the borders of epochs, so all are
-full. Step s of a global batch B takes positions s*B to (s+1)*B - 1; each rank has a contiguous share of them, cut into
-micro-batches. So the set of samples of a step changes with neither ranks nor workers, and resuming at a step costs
-nothing.
+full. Step s of a global batch B takes positions s*B to (s+1)*B - 1 in passes, in each of which every rank has a
+micro-batch of neighbours. So the set of samples of a step, and of a pass of as many images, changes with neither ranks
+nor workers, and resuming at a step costs nothing.
 
 With repeated sampling, the views of one image are neighbours in the stream, so that one decoding serves all of them
 in a micro-batch. A batch counts views: an epoch of the schedule is then as many views as there are images.
@@ -60,11 +60,9 @@ class SampleStream:
         self, start_step: int, total_steps: int, *, batch_size: int, micro_batch: int, rank: int, world_size: int
     ) -> Iterator[list[Sample]]:
         """One rank's micro-batches of steps start_step to total_steps - 1, in order."""
-        share = batch_size // world_size
-        for step in range(start_step, total_steps):
-            first = step * batch_size + rank * share
-            samples = self.samples(first, first + share)
-            yield from (samples[start : start + micro_batch] for start in range(0, share, micro_batch))
+        apart = world_size * micro_batch
+        for start in range(start_step * batch_size, total_steps * batch_size, apart):
+            yield self.samples(start + rank * micro_batch, start + (rank + 1) * micro_batch)
 
     def _indices(self, start: int, stop: int) -> list[int]:
         """Images number start to stop - 1 of the stream."""

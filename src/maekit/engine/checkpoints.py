@@ -6,6 +6,7 @@ no pickle is written or read. Names in them are KIND/NAME, where whole tensors l
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -41,7 +42,8 @@ class Checkpoints:
 
     def __init__(self, folder: RunFolder | None, config: RunConfig, world: World, *, divided: bool) -> None:
         self._folder, self._config, self._world = folder, config, world
-        self._root = Path(world.tell("" if folder is None else str(folder.checkpoints))) if divided else None
+        root = world.tell(None if folder is None else folder.checkpoints)
+        self._keeps, self._root = root is not None, root if divided else None
         self._group = world.another_group() if divided else None
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._under_way: tuple[threading.Thread, Future[None]] | None = None
@@ -53,6 +55,8 @@ class Checkpoints:
 
         Raises StorageError where it, or the one before it, cannot be written: the older ones stay.
         """
+        if not self._keeps:
+            return
         self.finish()
         beside = self._config.async_checkpoint
         if beside or self._root is not None:
@@ -174,7 +178,9 @@ def read(path: Path, like: Files) -> dict[str, dict[str, Tensor]]:
         same = own is not None and own.shape == size
         tensors[key] = torch.zeros_like(own, dtype=kept) if same else torch.zeros(size, dtype=kept)  # type: ignore[arg-type]
     try:
-        load(tensors, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it is to be: each reads its own
+            load(tensors, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
     except CheckpointException as error:
         raise StorageError(f"{path}: cannot be read ({_reason(error)})") from None
     found: dict[str, dict[str, Tensor]] = {kind: {} for kind in like}

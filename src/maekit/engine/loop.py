@@ -10,7 +10,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -62,12 +62,14 @@ def train(
     facts: Mapping[str, Any],
     evaluate_every: int | None = None,
     best_by: str | None = None,
+    at_log_points: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train to the end of the plan, from the newest sound checkpoint where there is one.
 
     folder: where history and checkpoints go; None on all ranks but the first, and for runs that leave nothing.
     facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: the
     name in a validation whose highest value earns best.safetensors (of the averaged weights where there are any).
+    at_log_points: called then in every process, to raise what has to end all.
     Raises Stopped after a signal, the state saved; TrainingError after one where nothing is kept, and where a loss or
     gradient is not finite, before it reaches weights or a checkpoint.
     """
@@ -97,6 +99,7 @@ def train(
             evaluates = evaluate_every is not None and (done % evaluate_every == 0 or last)
             shown.advance(done)
             if done % config.resolved_log_every(plan.steps) == 0 or last or evaluates or step == 0:
+                at_log_points()
                 record = loop.record(done)
                 if evaluates:
                     record |= loop.evaluate()
@@ -221,17 +224,15 @@ class _Loop:
         self.gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if self.optimizing.clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.optimizing.clip, self.gradient_norm)
-        sound = torch.isfinite(self.losses["loss"])
-        if not scaler.is_enabled():  # under fp16 an overflow is ordinary: the scaler skips the step and scales less
-            sound = sound & torch.isfinite(self.gradient_norm)
+        sound, finite = torch.isfinite(self.losses["loss"]), torch.isfinite(self.gradient_norm)
+        overflows = scaler.is_enabled()  # fp16, where it is ordinary: the step is left out, and the scale made smaller
+        if not overflows:
+            sound = sound & finite
         spoilt = (self.spoilt_step < 0) & ~sound
         self.spoilt_step = torch.where(spoilt, step, self.spoilt_step)
         optimizers.set_rate(self.optimizer, self.plan.learning_rate(step))
-        if scaler.is_enabled():
-            scaler.step(self.optimizer)
-            scaler.update()
-        else:
-            optimizers.step_unless(self.spoilt_step >= 0, self.optimizer)
+        optimizers.step_unless((self.spoilt_step >= 0) | ~finite, self.optimizer, moments=overflows)
+        scaler.update()
 
     def _check_finite(self) -> None:
         """Raises TrainingError on every rank where a step was not finite; its images are written down first."""

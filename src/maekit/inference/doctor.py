@@ -29,6 +29,7 @@ from maekit.data.sources import Source, Space, find_source
 from maekit.data.sources.elsewhere import some_of
 from maekit.data.sources.joined import JoinedSource
 from maekit.data.sources.passed_over import PassedOver
+from maekit.data.sources.subset import labels_of
 from maekit.data.statistics import mean_and_std, moments
 from maekit.data.transforms import TrainTransform
 from maekit.data.workers import map_in_order, worker_count
@@ -169,8 +170,8 @@ def _classes(source: Source) -> dict[str, int] | None:
     """All images of each class, also where only some are examined: labels are at hand."""
     if source.classes is None:
         return None
-    labels = Counter(source.label(index) for index in range(len(source)))
-    return {printable(name): labels[label] for label, name in enumerate(source.classes)}
+    counts = np.bincount(labels_of(source) + 1, minlength=len(source.classes) + 1)[1:].tolist()
+    return dict(zip(map(printable, source.classes), counts, strict=True))
 
 
 def _sizes(sound: list[_Finding]) -> dict[str, Any] | None:

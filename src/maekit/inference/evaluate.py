@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from maekit import storage
 from maekit.config.verbs import EvaluateOptions
-from maekit.data.loader import Batch
+from maekit.data.loader import BadImages, Batch
 from maekit.data.sources import Source, Space, open_source
 from maekit.data.sources.labelled import is_numbered, matching_classes, say_matching, used_labels
-from maekit.engine.distributed import World, choose_device
+from maekit.engine.distributed import World
 from maekit.errors import DataError, UsageError
-from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
+from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped, together
 from maekit.models.classifier import Classifier
 from maekit.results import Evaluated
 from maekit.sections import Section, Table, Text
@@ -131,17 +131,25 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
     known = len(model.classes)
     if picture is not None and known > DRAWN_CLASSES:
         raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows {known}")
-    source = open_source(options.data, options.image_column, Space.within(options.cache_limit))
-    numbers = class_numbers(source, model.classes, options.weights)
-    model.to(choose_device(options.device))
-    bad = any_unreadable(source)
-    batches = one_pass(source, model, options, bad)
-    evaluation = judge(model, _renumbered(batches, numbers))
-    require_finite(evaluation.losses, options.weights)
+    with together(options.device) as world:
+        space = Space.within(options.cache_limit)
+        source = world.patiently(lambda: open_source(options.data, options.image_column, space))
+        numbers = class_numbers(source, model.classes, options.weights)
+        bad = any_unreadable(source)
+        batches = one_pass(source, model.to(world.device), options, bad, world)
+        evaluation = judge(model, _renumbered(batches, numbers), world)
+        bad.share(world.gather)
+        require_finite(evaluation.losses, options.weights)
+        return _written(evaluation, len(source), bad, picture if world.is_first else None, heat)
+
+
+def _written(evaluation: Evaluation, images: int, bad: BadImages, picture: Path | None, heat: Heat) -> Evaluated:
     table = evaluation.table()
-    said = _told(evaluation, table, unlabelled=len(source) - len(bad) - evaluation.images, unreadable=len(bad))
+    said = _told(evaluation, table, unlabelled=images - len(bad) - evaluation.images, unreadable=len(bad))
     if picture is not None:
-        storage.write_text(picture, heat(evaluation.confusion().numpy(), [printable(name) for name in model.classes]))
+        storage.write_text(
+            picture, heat(evaluation.confusion().numpy(), [printable(name) for name in evaluation.classes])
+        )
         said.append(Text(f"confusion: {picture}"))
     return Evaluated(
         top1=evaluation.top1, top5=evaluation.top5, loss=evaluation.loss, images=evaluation.images, classes=table,

@@ -1,6 +1,7 @@
 """Every image of a source once, as evaluation sees it: resized, in order, with a bar, unreadable ones left out."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from maekit.data.ranges import say_little_use
 from maekit.data.sources import Source
 from maekit.data.sources.passed_over import printable as printable
 from maekit.data.sources.source import is_image_name
-from maekit.engine.distributed import World
+from maekit.engine.distributed import World, join
 from maekit.engine.progress import counter
 from maekit.errors import WeightsError
 from maekit.models.encoder import ImageEncoder
+
+_A_DAY = 86_400.0  # seconds
 
 
 def crop_share_of(model: ImageEncoder, asked: float | None) -> float:
@@ -25,16 +28,28 @@ def crop_share_of(model: ImageEncoder, asked: float | None) -> float:
     return asked or model.crop_share or crop_share_for(model.config.image_hw)
 
 
-def one_pass(source: Source, model: ImageEncoder, options: SeenOptions, bad: BadImages) -> Iterator[Batch]:
-    """Batches of all images at the model's size. Raises DataError where more are unreadable than `bad` tolerates."""
+def together(device: str) -> AbstractContextManager[World]:
+    """The processes that share a pass. One may be done long before another: none is waited for but if it is lost."""
+    return join(device, patience=_A_DAY)
+
+
+def one_pass(
+    source: Source, model: ImageEncoder, options: SeenOptions, bad: BadImages, world: World | None = None
+) -> Iterator[Batch]:
+    """Batches of all images, or of this process's part of them, at the model's size.
+
+    Raises DataError where more are unreadable than `bad` tolerates.
+    """
+    world = world or World()
     if model.value_range is None:
         say_little_use(source, model.config.channels, "these weights know no other range; train with --data.range")
     few = options.workers is None and len(source) <= options.batch_size  # a process would take longer to start
     workers = 0 if few else options.workers
     batches = seen_by(
-        model, source, bad=bad, batch_size=options.batch_size, workers=workers, crop_share=options.crop_share
-    )
-    yield from counted(batches, len(source))
+        model, source, bad=bad, batch_size=options.batch_size, workers=workers, crop_share=options.crop_share,
+        world=world,
+    )  # fmt: skip
+    yield from counted(batches, -(-len(source) // world.size))
 
 
 def counted(batches: Iterable[Batch], images: int) -> Iterator[Batch]:

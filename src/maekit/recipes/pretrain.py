@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maekit import objective, parts
+from maekit import masking, objective, parts
 from maekit.config import PretrainConfig
 from maekit.data.loader import BadImages, Batch
 from maekit.data.sources import Source
@@ -63,7 +63,7 @@ class PretrainTask:
         model = self.model.at(batch.images)
         mask = model.objective.mask
         keys = keys_tensor(self._seed, batch.epochs, batch.indices, batch.views)
-        masked = mask.draw(keys)
+        masked, keys = masking.draw_on(batch.images.device, mask, keys)
         return MaskedBatch(batch.images, masked, model.draw(masked, hidden=mask.hidden, keys=keys))
 
     def loss(self, prepared: "MaskedBatch") -> dict[str, Tensor]:
@@ -134,7 +134,8 @@ class Validation:
     def _loss(self, model: MaskedAutoencoder, batch: Batch) -> Tensor:
         batch = batch.to(model.device)
         images = model.standardise(batch.images)
-        predicted = model(images, model.objective.mask.draw(keys_tensor(self._config.run.seed, batch.indices)))
+        keys = keys_tensor(self._config.run.seed, batch.indices)
+        predicted = model(images, masking.draw_on(model.device, model.objective.mask, keys)[0])
         return model.objective.loss(images, predicted.patches, predicted.index)
 
     def features(self, model: MaskedAutoencoder, source: Source) -> Features:
@@ -236,7 +237,7 @@ def reconstruction_picture(model: MaskedAutoencoder, source: Source, seed: int) 
     if first is None:
         return None
     batch = first.to(model.device)
-    masked = model.objective.mask.draw(keys_tensor(seed, batch.indices))
+    masked, _ = masking.draw_on(model.device, model.objective.mask, keys_tensor(seed, batch.indices))
     model.eval()
     caption = reconstruct.caption(model, "visible", batch.images)
     try:

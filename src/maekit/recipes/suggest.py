@@ -187,12 +187,12 @@ def _config(preset: str, choices: list[Choice]) -> PretrainConfig:
 
 
 def _timed(preset: str, choices: list[Choice], loading: float) -> tuple[tuple[float, float], list[Choice]]:
-    """What `_passes` takes, and what has to be added for a pass to fit into memory."""
+    """What `timed_passes` takes, and what has to be added for a pass to fit into memory."""
     config, fits = _config(preset, choices), list[Choice]()
     micro = config.schedule.micro_batch(1)
     while True:
         try:
-            return _passes(config, micro, max(4, min(_PASSES, int(_SECONDS * loading / micro)))), fits
+            return timed_passes(config, micro, max(4, min(_PASSES, int(_SECONDS * loading / micro)))), fits
         except TrainingError as error:
             if "out of memory" not in str(error) or micro == 1:
                 raise
@@ -219,7 +219,7 @@ class _Timed(pretrain.Pretraining):
         return task
 
 
-def _passes(config: PretrainConfig, micro: int, passes: int) -> tuple[float, float]:
+def timed_passes(config: PretrainConfig, micro: int, passes: int) -> tuple[float, float]:
     """Images a second over the later half of some passes, before which workers load ahead; and the seconds that a whole
     run looks at held-out images."""
     schedule = replace(config.schedule, steps=passes, batch_size=micro, micro_batch_size=micro)

@@ -105,8 +105,8 @@ class Training(ABC, Generic[Recipe, Model]):
             execution.hold_folder(config.run, config.name, world) as folder,
             memory.explained(plan, config.run, self.model.config.image_hw, world.device),
         ):
-            full = config.data.fingerprint == "full"
-            fingerprint = world.patiently(partial(full_fingerprint, source) if full else source.fingerprint)
+            known = partial(full_fingerprint, source) if config.data.fingerprint == "full" else source.fingerprint
+            fingerprint = world.tell(world.patiently(lambda: known() if world.is_first else ""))
             settings = files.to_dict(config)
             if folder is not None:
                 folder.write_config(execution.record(settings, source, fingerprint, plan, world))
@@ -122,6 +122,7 @@ class Training(ABC, Generic[Recipe, Model]):
                 facts={"identity": identity(settings, fingerprint)},
                 evaluate_every=self.steps_between(),
                 best_by=self.best_by,
+                at_log_points=lambda: self.bad.share(world.gather),
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
@@ -251,5 +252,6 @@ class Training(ABC, Generic[Recipe, Model]):
 
 def run(kind: type[Training[Recipe, Any]], config: Recipe) -> dict[str, Any]:
     """Train as a config says, in as many processes as there are; see `Training.run`."""
+    config = replace(config, run=execution.restarted(config.run))
     with execution.join_world(config.run) as world:
         return kind(config, world).run()

@@ -38,6 +38,10 @@ class LabelledImages:
     def label(self, index: int) -> int | None:
         return as_label(self._labels[index])
 
+    def all_labels(self) -> Labels:
+        """All of them, -1 for none."""
+        return self._labels
+
     def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
         return -1  # to know it, it would have to be read
 

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,19 +90,23 @@ class _Index:
 
 def _indices(shards: Sequence[Shard]) -> list[_Index]:
     """Each shard's index, made by several processes where there is much to be read for it."""
-    from maekit.data.workers import map_in_order, worker_count  # brings torch, which nothing else here needs
-
     found: dict[Shard, _Index | None] = {shard: _kept(shard) for shard in shards}
     without = [shard for shard, index in found.items() if index is None]
-    is_much = sum(shard.stat().st_size for shard in without) > _BY_ONE
-    if is_much:
-        _log.info("%s: %d tar files are indexed, once", without[0].parent, len(without))
-    made = map_in_order(_made, without, worker_count(None) if is_much and len(without) > 1 else 0)
-    for shard, index_or_error in zip(without, made, strict=True):
-        if isinstance(index_or_error, DataError):
-            raise index_or_error
-        found[shard] = index_or_error
+    if without:
+        found |= zip(without, _made_all(without), strict=True)
     return [index for shard in shards if (index := found[shard]) is not None]
+
+
+def _made_all(shards: Sequence[Shard]) -> Iterator[_Index]:
+    from maekit.data.workers import map_in_order, worker_count  # brings torch, which nothing else here needs
+
+    is_much = sum(shard.stat().st_size for shard in shards) > _BY_ONE
+    if is_much:
+        _log.info("%s: %d tar files are indexed, once", shards[0].parent, len(shards))
+    for made in map_in_order(_made, shards, worker_count(None) if is_much and len(shards) > 1 else 0):
+        if isinstance(made, DataError):
+            raise made
+        yield made
 
 
 def _state(shard: Shard) -> dict[str, int]:
@@ -122,7 +126,7 @@ def _kept(shard: Shard) -> _Index | None:
     """The index beside a shard, where it is of this very file."""
     state = _state(shard)
     try:
-        with np.load(_beside(shard)) as kept:
+        with np.load(_beside(shard), allow_pickle=False) as kept:
             about = json.loads(str(kept["about"]))
             if any(about[name] != value for name, value in state.items()):
                 return None

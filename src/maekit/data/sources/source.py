@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from maekit.data.shared import shared
@@ -97,6 +99,13 @@ class Names:
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
+
+    def places(self, names: Iterable[str]) -> NDArray[np.int64]:
+        """Where any of those names stands, in order."""
+        buffers = [None, pa.py_buffer(np.append(0, self.ends)), pa.py_buffer(self.data)]
+        all_names = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self), buffers)
+        wanted = pa.array([name.encode("utf-8", "surrogateescape") for name in names], pa.large_binary())
+        return np.flatnonzero(pc.is_in(all_names, wanted).to_numpy(zero_copy_only=False))
 
     def where(self, chosen: NDArray[np.bool_]) -> "Names":
         """Some of them, in the same order."""
