@@ -17,7 +17,7 @@ from maekit.data.loader import BadImages, Batch
 from maekit.data.sources import Source
 from maekit.data.sources.elsewhere import some_of
 from maekit.data.sources.labelled import RelabelledSource, matching_classes, say_matching, used_labels
-from maekit.data.statistics import evenly_spread, standardisation
+from maekit.data.statistics import standardisation
 from maekit.engine.distributed import World
 from maekit.engine.evaluate import collapse, knn_predict, rankme
 from maekit.errors import DataError, MaekitError
@@ -150,7 +150,7 @@ class Validation:
             bad=self._bad if source is self._train else self._bad_held_out,
             batch_size=config.schedule.micro_batch_limit,
             workers=config.data.workers,
-            indices=evenly_spread(len(source), config.validation.images),
+            indices=some_of(source, config.validation.images),
             crop_share=config.validation.crop_share,
             world=self._world,
         )
