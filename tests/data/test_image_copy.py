@@ -187,6 +187,24 @@ def test_several_who_copy_at_once_do_it_once(files: Path, groups: list[tuple[str
     assert len(groups) == 6
 
 
+def test_a_copy_that_another_machine_wrote_to_is_not_taken(
+    files: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spied = _Copy._group
+
+    def other(copy: _Copy, file: pq.ParquetFile, number: int, rows: int) -> object:
+        with copy._parts[0].open("ab") as part:
+            part.write(b"theirs")
+        return spied(copy, file, number, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Copy, "_group", other)
+        ready(files)
+    assert "another process wrote to it at the same time" in caplog.text
+    assert not [*kept.glob("*-part")]
+    assert read(ready(files)) == PICTURES
+
+
 def test_a_damaged_group_is_said_of_its_images_alone(files: Path) -> None:
     file = files / "a.parquet"
     data = bytearray(file.read_bytes())

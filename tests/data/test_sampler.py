@@ -60,7 +60,7 @@ def step_samples(stream: SampleStream, start: int, total: int, world_size: int, 
 
 
 @settings(max_examples=25)
-@given(images=st.integers(1, 60), start=st.integers(0, 5), repeats=st.sampled_from([1, 2]))
+@given(images=st.integers(1, 60) | st.just(MANY), start=st.integers(0, 5), repeats=st.sampled_from([1, 2]))
 def test_world_size_and_micro_batches_never_change_a_step(images: int, start: int, repeats: int) -> None:
     stream = SampleStream(images, 7, repeats=repeats)
     plain = step_samples(stream, 0, 6, 1, 24)

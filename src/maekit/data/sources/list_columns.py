@@ -130,10 +130,14 @@ def _beginning(content: Memory, size: int) -> tuple[Header | None, int, int]:
 
 def _lines(block: NDArray[np.uint8], number: int) -> tuple[Places, Places, Places, int]:
     """Start, end and number of each line of a block that is not empty, and the number of the line after the block."""
-    at = np.flatnonzero((block == _LF) | (block == _CR))
+    is_end, has_returns = block == _LF, (block == _CR).any()
+    if has_returns:
+        is_end |= block == _CR
+    at = np.flatnonzero(is_end)
     starts, ends = np.append(0, at + 1), np.append(at, len(block))
-    inside = np.zeros(len(starts), bool)  # what is between CR and LF is no line
-    inside[1:-1] = (np.diff(at) == 1) & (block[at[:-1]] == _CR) & (block[at[1:]] == _LF)
+    inside = np.zeros(len(starts), bool)
+    if has_returns:  # what is between CR and LF is no line
+        inside[1:-1] = (np.diff(at) == 1) & (block[at[:-1]] == _CR) & (block[at[1:]] == _LF)
     numbers = number + np.arange(len(starts)) - np.cumsum(inside)
     some = ends > starts
     return starts[some], ends[some], numbers[some], int(numbers[-1])
