@@ -67,11 +67,9 @@ def train(
     """Train to the end of the plan, from the newest sound checkpoint where there is one.
 
     folder: where history and checkpoints go; None on all ranks but the first, and for runs that leave nothing.
-    facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: the
-    name in a validation whose highest value earns best.safetensors (of the averaged weights where there are any).
-    at_log_points: called then in every process, to raise what has to end all.
-    Raises Stopped after a signal, the state saved; TrainingError after one where nothing is kept, and where a loss or
-    gradient is not finite, before it reaches weights or a checkpoint.
+    facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: whose
+    highest value earns best.safetensors (of averaged weights, if any). at_log_points: raises what has to end all.
+    Raises Stopped after a signal, the state saved; TrainingError where none is kept, and for a loss that is not finite.
     """
     loop = _Loop(task, plan, optimizer, config, world, folder, facts)
     start = loop.restore()
@@ -100,10 +98,7 @@ def train(
             shown.advance(done)
             if done % config.resolved_log_every(plan.steps) == 0 or last or evaluates or step == 0:
                 at_log_points()
-                record = loop.record(done)
-                if evaluates:
-                    record |= loop.evaluate()
-                    loop.keep_best(record, best_by)
+                record = loop.record(done) | (loop.evaluate(best_by) if evaluates else {})
                 if history is not None:
                     history.write(record)
                 shown.show(record)
@@ -114,7 +109,6 @@ def train(
                 loop.restart_clock(done)
             if stops:
                 loop.stop_after(done, request)
-        loop.checkpoints.finish()
         return loop.outcome(plan.steps, record)
 
 
@@ -271,8 +265,8 @@ class _Loop:
         """Begin to measure images per second anew."""
         self.clock = (time.perf_counter(), step)
 
-    def evaluate(self) -> Record:
-        """What the task says of the weights, and of their running average."""
+    def evaluate(self, best_by: str | None) -> Record:
+        """What the task says of the weights, and of their running average; the best are kept."""
         self.model.eval()
         try:
             with torch.no_grad(), self.precision.autocast():
@@ -283,9 +277,10 @@ class _Loop:
                         said |= {f"{name}_ema": value for name, value in self.task.evaluate_average().items()}
         finally:
             self.model.train()
+        self._keep_best(said, best_by)
         return said
 
-    def keep_best(self, record: Record, best_by: str | None) -> None:
+    def _keep_best(self, record: Record, best_by: str | None) -> None:
         """Write best.safetensors where a validation beats all before it."""
         if best_by is None:
             return
@@ -331,7 +326,8 @@ class _Loop:
         return int(facts["step"])
 
     def outcome(self, step: int, record: Record) -> Outcome:
-        """What `train` gives back."""
+        """What `train` gives back, once all is on the disk."""
+        self.checkpoints.finish()
         averaged = None if self.ema is None else sharding.gathered(self.ema.state_dict(), self.world)
         return Outcome(step, record, sharding.gathered(self.model.state_dict(), self.world), averaged)
 
