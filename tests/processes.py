@@ -26,7 +26,9 @@ def in_two_processes(work: Callable[..., Any], *arguments: Any, patience: float 
 
 def in_processes(count: int, work: Callable[..., Any], *arguments: Any, patience: float = 60) -> list[Said]:
     """What `work(*arguments)` came to in each process, by rank."""
-    forking = multiprocessing.get_context("fork")  # imports are here already
+    # A server that has imported all and computed nothing: autograd refuses to work in forks of who has.
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["maekit.recipes.pretrain", "maekit.recipes.classify", "maekit.recipes.probe"])
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from maekit import presets
     from maekit.config import ClassifyConfig, PretrainConfig
     from maekit.errors import (
-        DataError, ImageError, MaekitError, ModelError, RunError, Stopped, StorageError, TrainingError, UsageError,
-        WeightsError,
+        DataError, ImageError, MaekitError, ModelError, OthersError, RunError, Stopped, StorageError, TrainingError,
+        UsageError, WeightsError,
     )
     from maekit.models.classifier import Classifier
     from maekit.models.encoder import ImageEncoder
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Classified", "Classifier", "ClassifyConfig", "Converted", "DataError", "Demo", "Embedded", "Evaluated", "Examined",
-    "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "Planned",
-    "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped", "StorageError", "Suggested",
+    "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "OthersError",
+    "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped", "StorageError",
+    "Suggested",
     "TrainingError", "UsageError", "WeightsError", "classify", "convert", "data", "demo", "embed", "evaluate",
     "finetune", "inspect", "load", "plan", "presets", "pretrain", "probe", "reconstruct", "scratch", "suggest",
 ]

@@ -1,9 +1,10 @@
 """How a function takes a verb's options: each as a parameter, from one definition, with the command line's answers."""
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from functools import wraps
 from inspect import Parameter, Signature
+from inspect import signature as signature_of
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_type_hints, overload
 
 from maekit.config.arguments import Command
@@ -53,17 +54,9 @@ def takes(kind: Callable[P, Options]) -> Callable[[Callable[[Options], R]], Call
 
 def _parameters(options: type[Any]) -> list[Parameter]:
     """Of a class of options, in the order of its help."""
-    types = get_type_hints(options)
-    by_place, by_name = Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
-    return [
-        Parameter(
-            field.name,
-            by_name if field.kw_only else by_place,
-            default=Parameter.empty if field.default is MISSING else field.default,
-            annotation=types[field.name],
-        )
-        for field in sorted(fields(options), key=lambda field: field.kw_only is True)
-    ]
+    types, parameters = get_type_hints(options), signature_of(options).parameters
+    ordered = sorted(fields(options), key=lambda field: field.kw_only is True)
+    return [parameters[field.name].replace(annotation=types[field.name]) for field in ordered]
 
 
 class Both(Protocol[P]):

@@ -17,7 +17,7 @@ from maekit.calling import command_of
 from maekit.config import help as short_help
 from maekit.config.arguments import parse
 from maekit.config.options import options_of
-from maekit.errors import MaekitError, Stopped, UsageError
+from maekit.errors import MaekitError, OthersError, Stopped, UsageError
 from maekit.presets.verbs import ALSO
 from maekit.presets.verbs import VERBS as OPTIONS
 from maekit.results import Result, Run
@@ -47,9 +47,13 @@ def main(words: list[str] | None = None) -> int:
     except MaekitError as error:
         if debug:
             raise
+        if _told_elsewhere(error):
+            return error.exit_code
         if error.answer is not None:
             _tell(error.answer, as_json=as_json)
-        print(f"maekit: {' '.join(str(error).split())}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        where = f"rank {rank}: " if rank != "0" and not isinstance(error, OthersError) else ""
+        print(f"maekit: {where}{' '.join(str(error).split())}", file=sys.stderr)
         if isinstance(error, Stopped) and error.run:
             print(f"go on with: {_resuming(words, error.run)}", file=sys.stderr)
         return error.exit_code
@@ -58,6 +62,11 @@ def main(words: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+
+
+def _told_elsewhere(error: MaekitError) -> bool:
+    """Whether another process of the job says this: all stop together, and mistakes in words are alike."""
+    return error.told or (os.environ.get("RANK", "0") != "0" and isinstance(error, Stopped | UsageError))
 
 
 def _resuming(words: list[str], run: str) -> str:
@@ -76,11 +85,14 @@ def _take(words: list[str], flag: str) -> bool:
     return found
 
 
+_TOGETHER = ("pretrain", "finetune", "scratch", "probe", "evaluate", "embed")
 VERBS: dict[str, Callable[..., Result]] = {name: getattr(verbs, name) for name in OPTIONS}
 
 
 def _call(verb: str, words: list[str]) -> Result:
     """What the verb's function answers to what the words say."""
+    if verb not in _TOGETHER and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"{verb}: runs in one process, without torchrun; {', '.join(_TOGETHER)} run in several")
     kind, table = OPTIONS[verb]
     if table is not None:
         return VERBS[verb](_preset_config(verb, words, table, kind))
@@ -91,7 +103,9 @@ def _call(verb: str, words: list[str]) -> Result:
 
 def _tell(result: Result, *, as_json: bool) -> None:
     """Print an answer: for a person, on standard error where standard output is a program's, and for that."""
-    if os.environ.get("RANK", "0") == "0" and (told := str(result)):
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if told := str(result):
         print(told, file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(strict_json.dumps(result.as_dict()))
@@ -126,8 +140,8 @@ def _preset_config(verb: str, words: list[str], table: dict[str, Callable[[], An
 
 def _presets_help(verb: str, table: dict[str, Callable[[], Any]], kind: type[Any]) -> str:
     described = {name: presets.summary(preset) for name, preset in table.items()}
-    options = options_of(kind, next(iter(table.values()))())
-    return short_help.of_presets(verb, _summary(verb), described, options, ALSO.get(verb, {}))
+    options = options_of(kind, next(iter(table.values()))(), ALSO.get(verb))
+    return short_help.of_presets(verb, _summary(verb), described, options)
 
 
 def _summary(verb: str) -> str:

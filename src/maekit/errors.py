@@ -13,6 +13,8 @@ class MaekitError(Exception):
     exit_code = 1
     answer: Any = None
     """What was found all the same."""
+    told = False
+    """Whether another process of the same job says it."""
 
 
 class UsageError(MaekitError):
@@ -43,6 +45,14 @@ class StorageError(MaekitError):
 
 class RunError(MaekitError):
     """A run folder in use, a resume that would drift, a batch that does not divide, a device that is not there."""
+
+
+class OthersError(RunError):
+    """What another process of the same job came to."""
+
+    def __init__(self, message: str, *, told: bool = False) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class TrainingError(MaekitError):

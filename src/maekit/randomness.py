@@ -8,9 +8,11 @@ Order, masks and augmentation are keyed by (seed, epoch, index, view), mixup and
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _MASK64 = (1 << 64) - 1
@@ -27,7 +29,13 @@ def key(*parts: int) -> int:
     return state
 
 
-def _mix(value: int) -> int:
+def split_mix(start: int, places: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's numbers at some places of its stream from `start`."""
+    return _mix(places * np.uint64(_GAMMA) + np.uint64(start))
+
+
+def _mix(value: Any) -> Any:
+    """value: an integer, or uint64 [N]."""
     value = ((value ^ (value >> 30)) * _MIX_1) & _MASK64
     value = ((value ^ (value >> 27)) * _MIX_2) & _MASK64
     return value ^ (value >> 31)

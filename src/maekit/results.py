@@ -259,3 +259,5 @@ class Examined(Result):
     workers_for_rate: int | None
     range: tuple[float, float] | None
     """The stored values that became black and white."""
+    freed: int | None = None
+    """Bytes removed from the cache folder, where that was asked for."""

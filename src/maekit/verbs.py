@@ -9,41 +9,22 @@ named here. Progress and log lines go to standard error, nothing to standard out
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import Any, Unpack
 
-from maekit import presets
+from maekit import presets, results
 from maekit.calling import command_of, or_of_tensors, takes, to_terminal
 from maekit.config import ClassifyConfig, PlanConfig, PretrainConfig, ProbeOptions, beforehand, objects, verbs
 from maekit.config.keywords import Common, Planning, configured
 from maekit.errors import Stopped, UsageError
 from maekit.presets.verbs import VERBS
-from maekit.results import (
-    Classified,
-    Converted,
-    Demo,
-    Embedded,
-    Evaluated,
-    Examined,
-    Inspected,
-    Planned,
-    Probed,
-    Reconstructed,
-    Run,
-    Suggested,
-)
-from maekit.sections import Picture, Section, Text
-
-if TYPE_CHECKING:
-    pass
-
-Recipe = TypeVar("Recipe", PretrainConfig, ClassifyConfig)
+from maekit.sections import Picture, Text
 
 _LEARNED_FROM = "labelled images to train on"
 _JUDGED_BY = "labelled images to judge by; or hold some out: --val-split 0.1"
 
 
 @takes(verbs.DemoOptions)
-def demo(options: verbs.DemoOptions) -> Demo:
+def demo(options: verbs.DemoOptions) -> results.Demo:
     """The whole story on embedded data: pretrain, judge, fine-tune with few labels, report.
 
     Top-1 are shares of the 360 test digits. RunError where `out` holds a run; Stopped after any signal, saved.
@@ -59,7 +40,7 @@ def demo(options: verbs.DemoOptions) -> Demo:
 
 
 @takes(verbs.DataOptions)
-def data(options: verbs.DataOptions) -> Examined:
+def data(options: verbs.DataOptions) -> results.Examined:
     """Look at images before training: counts, sizes, unreadable files, duplicates, mean and std, speed.
 
     Sizes in px; mean and std per channel in [0, 1]. DataError where nothing is there, or no image can be read: its
@@ -70,13 +51,15 @@ def data(options: verbs.DataOptions) -> Examined:
         >>> found.images, len(found.classes), found.sizes["width"]["largest"], len(found.mean)
         (1437, 10, 8, 1)
     """
+    _need(options.source or options.clear_cache, "--data", "the images to look at")
+
     from maekit.inference import doctor
 
     return doctor.run(options)
 
 
 @takes(verbs.SuggestOptions)
-def suggest(options: verbs.SuggestOptions) -> Suggested:
+def suggest(options: verbs.SuggestOptions) -> results.Suggested:
     """One pretraining command for your images and this machine, with the reasons.
 
     Looks at some images, begins the run that it has in mind, and times it. Raises DataError where no image can be read,
@@ -84,8 +67,8 @@ def suggest(options: verbs.SuggestOptions) -> Suggested:
 
     Example:
         >>> said = maekit.suggest("digits:train", hours=0.01, device="cpu")
-        >>> said.command.split()[:3], said.seconds < 60
-        (['maekit', 'pretrain', 'digits'], True)
+        >>> said.command.split()[:3]
+        ['maekit', 'pretrain', 'digits']
         >>> maekit.pretrain(said.preset, options={**said.options, "steps": 2, "out": "runs/suggested"}).steps
         2
     """
@@ -96,7 +79,7 @@ def suggest(options: verbs.SuggestOptions) -> Suggested:
 
 def plan(
     preset: objects.Path | PretrainConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Planning]
-) -> Planned:
+) -> results.Planned:
     """What a pretraining on many GPUs would take, before anything is bought: an estimate, nothing is trained.
 
     preset: as of `pretrain`, whose options it takes too: the plan is of what that would run. images, in place of data,
@@ -112,6 +95,8 @@ def plan(
     """
     given = PlanConfig.of(preset) if type(preset) is PretrainConfig else preset
     config = _config("plan", given, common, options)
+    _need(config.data.source or config.images, "--data", "the images to plan for; or their number: --images N")
+    beforehand.check_training(config, config.gpus)
 
     from maekit.recipes import plan as recipe
 
@@ -121,7 +106,7 @@ def plan(
 
 def pretrain(
     preset: objects.Path | PretrainConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Common]
-) -> Run:
+) -> results.Run:
     """Masked pretraining of an encoder, from nothing or continued from weights.
 
     preset: its name, a saved config's path, or a config. common: options with a short name, underscores in it. options:
@@ -135,15 +120,11 @@ def pretrain(
         >>> run.steps, run.complete, run.loss > 0
         (2, True, True)
     """
-    config = _config("pretrain", preset, common, options)
-
-    from maekit.recipes import pretrain as recipe
-
-    return _trained(recipe.run, config)
+    return _train("pretrain", preset, common, options)
 
 
 @takes(ProbeOptions)
-def probe(options: ProbeOptions) -> Probed:
+def probe(options: ProbeOptions) -> results.Probed:
     """Frozen features judged: nearest neighbours, a linear layer, an attentive query.
 
     Top-1 are shares of `val`, or of what `val_split` holds out. DataError for sources that cannot be compared,
@@ -163,7 +144,7 @@ def probe(options: ProbeOptions) -> Probed:
 
 def finetune(
     preset: objects.Path | ClassifyConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Common]
-) -> Run:
+) -> results.Run:
     """Full or partial fine-tuning of a pretrained encoder as a classifier.
 
     As `pretrain`; `record` holds val_top1, val_top5 (shares) and val_loss. DataError where images have no labels.
@@ -173,16 +154,12 @@ def finetune(
         >>> run.steps, 0 <= run.record["val_top1"] <= 1
         (2, True)
     """
-    config = _config("finetune", preset, common, options)
-
-    from maekit.recipes import classify as recipe
-
-    return _trained(recipe.finetune, config)
+    return _train("finetune", preset, common, options)
 
 
 def scratch(
     preset: objects.Path | ClassifyConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Common]
-) -> Run:
+) -> results.Run:
     """Supervised training from nothing, to compare with.
 
     As `finetune`, without weights.
@@ -191,15 +168,11 @@ def scratch(
         >>> maekit.scratch("digits", per_class=2, steps=2, out="runs/scratch").steps
         2
     """
-    config = _config("scratch", preset, common, options)
-
-    from maekit.recipes import classify as recipe
-
-    return _trained(recipe.scratch, config)
+    return _train("scratch", preset, common, options)
 
 
 @takes(verbs.EvaluateOptions)
-def evaluate(options: verbs.EvaluateOptions) -> Evaluated:
+def evaluate(options: verbs.EvaluateOptions) -> results.Evaluated:
     """Top-1, top-5, loss and a per-class table of a classifier.
 
     Shares, and the mean cross-entropy. DataError without labels or with other classes, WeightsError without a head.
@@ -216,7 +189,7 @@ def evaluate(options: verbs.EvaluateOptions) -> Evaluated:
 
 
 @takes(verbs.ClassifyOptions)
-def classify(options: verbs.ClassifyOptions) -> Classified:
+def classify(options: verbs.ClassifyOptions) -> results.Classified:
     """Predictions with probabilities.
 
     images: one SOURCE, or several image files and SOURCEs. Of each image the `top` classes, the most probable first.
@@ -234,7 +207,7 @@ def classify(options: verbs.ClassifyOptions) -> Classified:
 
 @or_of_tensors
 @takes(verbs.ReconstructOptions)
-def reconstruct(options: verbs.ReconstructOptions) -> Reconstructed:
+def reconstruct(options: verbs.ReconstructOptions) -> results.Reconstructed:
     """Masked, reconstruction and original, side by side.
 
     A picture at `out`, a row an image. Or of tensors, `reconstruct(model, images, masked)`: images [N, C, H, W] float
@@ -255,7 +228,7 @@ def reconstruct(options: verbs.ReconstructOptions) -> Reconstructed:
 
 
 @takes(verbs.EmbedOptions)
-def embed(options: verbs.EmbedOptions) -> Embedded:
+def embed(options: verbs.EmbedOptions) -> results.Embedded:
     """Features of images, to a file.
 
     path, label and vector [N, D] float32 (patches: [N, T, D]). In memory: `load(weights).features(images)`. UsageError
@@ -272,7 +245,7 @@ def embed(options: verbs.EmbedOptions) -> Embedded:
 
 
 @takes(verbs.InspectOptions)
-def inspect(options: verbs.InspectOptions) -> Inspected:
+def inspect(options: verbs.InspectOptions) -> results.Inspected:
     """What a checkpoint holds, what it can do, and what it cannot and why.
 
     Sizes are [height, width] in px. WeightsError for what is in no known layout, or damaged.
@@ -291,7 +264,7 @@ def inspect(options: verbs.InspectOptions) -> Inspected:
 
 
 @takes(verbs.ConvertOptions)
-def convert(options: verbs.ConvertOptions) -> Converted:
+def convert(options: verbs.ConvertOptions) -> results.Converted:
     """Write weights in another layout.
 
     Graphs are run beside the model before they are kept. UsageError for a name that belies its content, WeightsError
@@ -306,26 +279,32 @@ def convert(options: verbs.ConvertOptions) -> Converted:
     return convert(options)
 
 
-def _config(
-    verb: str, preset: objects.Path | Recipe, common: Mapping[str, Any], options: Mapping[str, Any] | None
-) -> Any:
-    """The config of a training: the preset's, with what is given in its place, as far as it can be checked."""
+def _config(verb: str, preset: Any, common: Mapping[str, Any], options: Mapping[str, Any] | None) -> Any:
+    """A verb's config: the preset's, with what is given in its place."""
     kind, table = VERBS[verb]
     if not isinstance(preset, kind | str | os.PathLike):
         raise UsageError(f"{verb}: takes a preset's name, a path or a {kind.__name__}, not {type(preset).__name__}")
     config: Any = preset if isinstance(preset, kind) else presets.find(table or {}, kind, os.fspath(preset))
     if given := {**common, **(options or {})}:
         config = configured(kind, given, command_of(verb, config.name), config)
+    return config
+
+
+def _train(verb: str, preset: Any, common: Mapping[str, Any], options: Mapping[str, Any] | None) -> results.Run:
+    """A training by the preset, which is checked as far as it can be beforehand."""
+    config = _config(verb, preset, common, options)
     if verb == "finetune":
         _need(config.weights, "--weights", "the pretrained encoder")
-    if isinstance(config, PlanConfig):
-        _need(config.data.source or config.images, "--data", "the images to plan for; or their number: --images N")
-        beforehand.check_training(config, config.gpus)
-        return config
     _need(config.data.source, "--data", "the images to pretrain on" if verb == "pretrain" else _LEARNED_FROM)
     _need(verb == "pretrain" or config.validation.source or config.validation.split, "--val", _JUDGED_BY)
     beforehand.check_training(config, int(os.environ.get("WORLD_SIZE", "1")))
-    return config
+
+    from maekit.recipes import classify, pretrain
+
+    runs: dict[str, Callable[[Any], dict[str, Any]]] = {
+        "pretrain": pretrain.run, "finetune": classify.finetune, "scratch": classify.scratch,
+    }  # fmt: skip
+    return _answered(runs[verb], config)
 
 
 def _need(value: str | float | None, option: str, meaning: str) -> None:
@@ -333,10 +312,10 @@ def _need(value: str | float | None, option: str, meaning: str) -> None:
         raise UsageError(f"{option} is missing: {meaning}")
 
 
-def _trained(run: Callable[[Recipe], Mapping[str, Any]], config: Recipe) -> Run:
+def _answered(run: Callable[[Any], dict[str, Any]], config: Any) -> results.Run:
     with to_terminal():
         try:
-            answer: Mapping[str, Any] = run(config)
+            answer = run(config)
         except Stopped as stop:
             if stop.signal != "SIGINT":
                 raise
@@ -344,19 +323,16 @@ def _trained(run: Callable[[Recipe], Mapping[str, Any]], config: Recipe) -> Run:
 
             record = metrics.last(Path(stop.run) / "metrics.jsonl") if stop.run else {}
             stopped = {**record, "run": stop.run or None, "steps": stop.step, "stopped": stop.signal}
-            return Run.of(stopped, sections=[Text(str(stop))])
+            return results.Run.of(stopped, sections=[Text(str(stop))])
     values = [
         f"{name} {'not finite' if value is None else f'{value:.4g}'}"
         for name, value in answer.items()
         if name == "loss" or name.startswith("val_")
     ]
     if answer["run"] is None:  # other ranks say nothing
-        return Run.of(answer)
+        return results.Run.of(answer)
     said = Text(f"done: {answer['run']}  {'  '.join(values)}  see {answer['run']}/report.html")
-    return Run.of(answer, sections=[said, *_pictures(Path(answer["run"]))])
-
-
-def _pictures(run: Path) -> list[Section]:
     from PIL import Image
 
-    return [Picture(Image.open(path).copy(), path.stem) for path in sorted(run.glob("pictures/*.png"))]
+    pictures = sorted(Path(answer["run"]).glob("pictures/*.png"))
+    return results.Run.of(answer, sections=[said, *(Picture(Image.open(p).copy(), p.stem) for p in pictures)])

@@ -11,6 +11,7 @@ BASES = {
     "reconstruct": "reconstruct a.jpg --weights w --out o.png",
     "embed": "embed photos --weights w --out f.npz",
     "inspect": "inspect w",
+    "data": "data",
 }
 
 
@@ -30,12 +31,14 @@ BASES = {
         ("probe", "--trust-coefficient 3", "--linear fast", "--linear paper"),
         ("probe", "--token-memory 3", "--kinds knn", "--kinds attentive"),
         ("pretrain", "--mean 0.5 0.5 0.5", "", "--normalise given --std 0.5 0.5 0.5"),
+        ("pretrain", "--data.cache-limit 5", "--data.no-shuffle", "--data.shuffle"),
         ("pretrain", "--augment.scale 0.5 1", "--augment.crop center", "--augment.crop random"),
         ("pretrain", "--augment.color-jitter-prob 0.8", "", "--augment.color-jitter 0.4"),
         ("pretrain", "--base-lr 1e-3", "--lr 1e-3", ""),
         ("pretrain", "--optimizer.eps 1e-6", "--optimizer.name lars", "--optimizer.name adamw"),
         ("pretrain", "--optimizer.eps 1e-6", "--optimizer.name sgd", "--optimizer.name muon"),
         ("pretrain", "--optimizer.muon-momentum 0.9", "", "--optimizer.name muon"),
+        ("pretrain", "--run.no-reshard-after-forward", "", "--run.parallel fsdp"),
         ("pretrain", "--optimizer.trust-coefficient 0.02", "", "--optimizer.name lars"),
         ("pretrain", "--schedule.micro-batch-limit 8", "--micro-batch-size 8", ""),
         ("pretrain", "--schedule.min-lr 1e-6", "--schedule.course constant", ""),
@@ -55,6 +58,7 @@ BASES = {
         ("finetune", "--mix.prob 0.5", "--mix.mixup 0 --mix.cutmix 0", "--mix.mixup 0.8"),
         ("finetune", "--mix.switch-prob 0.5", "--mix.cutmix 0", "--mix.mixup 0.8 --mix.cutmix 1"),
         ("embed", "--resample-positions", "", "--image-size 64"),
+        ("data", "--images 5", "--clear-cache", "--clear-cache photos"),
     ],
 )
 def test_what_another_option_makes_vain_is_refused(typed, verb, vain, beside, instead):

@@ -12,6 +12,7 @@ from trees import png, tree
 from maekit.data.sources import find_source, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.data.sources.source import Source
+from maekit.data.sources.subset import SubsetSource
 from maekit.errors import DataError
 
 
@@ -60,6 +61,16 @@ class TestShared:
     def test_the_same_source(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         source = find_source(str(tree(tmp_path, "a/1.png", "b/2.png")))
         assert "2 of its 2 images are training images too (the same files)" in self.said(source, source, caplog)
+
+    def test_files_by_however_their_paths_are_spelt(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        folder = tree(tmp_path, *(f"{number}.png" for number in range(6)))
+        (folder / "train.csv").write_text(f"0.png\n./1.png\n{folder}/2.png\n3.png\n4.png\n")
+        (folder / "val.csv").write_text(f"{folder}/0.png\n1.png\n2.png\n./4.png\n5.png\n")
+        train, val = (find_source(f"{folder}/{name}.csv") for name in ("train", "val"))
+        assert "4 of its 5 images are training images too (the same files)" in self.said(train, val, caplog)
+        caplog.clear()
+        part = SubsetSource(train, np.array([1, 2, 3]))
+        assert "2 of its 5 images are training images too (the same files)" in self.said(part, val, caplog)
 
     @pytest.mark.parametrize("form", ["folder", "parquet", "tar"])
     def test_the_same_bytes_in_whatever_form(self, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str) -> None:

@@ -73,10 +73,7 @@ def test_ranks_share_a_step(source: Source, world_size: int) -> None:
         for rank in range(world_size)
     ]
     alone = list(batches(source, micro_batch=2, total_steps=3))
-    per_step = 4 // world_size
-    together = [
-        batch for step in range(3) for share in shares for batch in share[step * per_step : (step + 1) * per_step]
-    ]
+    together = [batch for one_pass in zip(*shares, strict=True) for batch in one_pass]
     assert same(together, alone)
 
 

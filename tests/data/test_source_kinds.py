@@ -226,7 +226,7 @@ class TestShards:
             raise PermissionError(13, "Permission denied")
 
         write_shard(tmp_path / "a.tar", {"1.png": png(1)})
-        monkeypatch.setattr(Path, "write_text", refuse)
+        monkeypatch.setattr(np, "savez", refuse)
         with caplog.at_level(logging.INFO, logger="maekit"):
             assert open_source(str(tmp_path / "a.tar")).read(0) == png(1)
         assert "indexed each time" in caplog.text

@@ -1,16 +1,21 @@
 """Samples of tar shards: which files belong together, and what is left of them."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from source_forms import write_shard
 from trees import png
 
-from maekit.data.sources import find_source
+from maekit.data import workers
+from maekit.data.sources import find_source, shards
 from maekit.data.sources.shards import INDEX_SUFFIX
 from maekit.data.sources.source import Source
+from maekit.data.sources.tar_samples import samples_of
+from maekit.errors import DataError
 
 
 def opened(folder: Path, members: dict[str, bytes]) -> Source:
@@ -85,8 +90,44 @@ def test_what_is_no_image_is_counted(tmp_path: Path) -> None:
     assert source.passed_over.words() == "passed over: 1 .heic; beside the images: 1 .txt, 1 hidden file"
 
 
-def test_an_index_of_an_earlier_kind_is_made_anew(tmp_path: Path) -> None:
+def test_an_index_of_an_earlier_kind_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(tmp_path, {"1.a.png": png(1), "1.b.png": png(2)})
+    (tmp_path / "a.tar.maekit-index.json").write_text("{}")
+    monkeypatch.setattr(shards, "_VERSION", 4)
+    reads = []
+    monkeypatch.setattr(shards, "samples_of", lambda shard: reads.append(shard) or samples_of(shard))
+    for _ in range(2):
+        assert names(find_source(str(tmp_path))) == ["1.a.png", "1.b.png"]
+    assert reads == [tmp_path / "a.tar"]
+    assert {file.name for file in tmp_path.iterdir()} == {"a.tar", f"a.tar{INDEX_SUFFIX}"}
+
+
+def test_several_processes_index_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        write_shard(tmp_path / f"{number}.tar", {f"{number}.png": png(number), f"{number}.cls": b"%d" % number})
+    monkeypatch.setattr(shards, "_BY_ONE", 0)
+    monkeypatch.setattr(workers, "worker_count", lambda _: 2)
+    source = find_source(str(tmp_path))
+    assert [(source.read(index), source.label(index)) for index in range(3)] == [(png(n), n) for n in range(3)]
+    for number in (1, 2):
+        write_shard(tmp_path / f"{number}.tar", {f"{number}.png": png(number)} | {"more.png": png(9)})
+        os.truncate(tmp_path / f"{number}.tar", 700)
+    with pytest.raises(DataError, match=r"1\.tar: not an uncompressed and complete tar"):
+        find_source(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"offsets": np.array([-1, 512])}, {"sizes": np.array([10**12, 9])}, {"codes": np.array([0, 7])},
+        {"ends": np.array([7, 3])}, {"ends": np.array([7, 99])}, {"sizes": np.array([1.0, 2.0])},
+        {"offsets": np.array([0])},
+    ],
+)  # fmt: skip
+def test_an_index_that_cannot_be_right_is_made_anew(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
     opened(tmp_path, {"1.a.png": png(1), "1.b.png": png(2)})
     index = tmp_path / f"a.tar{INDEX_SUFFIX}"
-    index.write_text(index.read_text().replace('"version": 2', '"version": 1').replace("1.b.png", "9.b.png"))
-    assert names(find_source(str(tmp_path / "a.tar"))) == ["1.a.png", "1.b.png"]
+    with np.load(index) as kept:
+        np.savez(index, **(dict(kept) | change))
+    source = find_source(str(tmp_path / "a.tar"))
+    assert [source.read(number) for number in range(2)] == [png(1), png(2)]

@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 import tiny
+from maekit.data.sources import open_source
+from maekit.data.sources.source import full_fingerprint
 from maekit.engine import metrics
 from maekit.engine.drift import identity, refuse_drift
 from maekit.errors import RunError
@@ -98,3 +100,14 @@ def test_many_differences_are_counted_rather_than_listed():
     now = {"identity": identity({f"option{number}": 2 for number in range(12)}, "a")}
     with pytest.raises(RunError, match="and 4 more"):
         refuse_drift(then, now, allowed=False)
+
+
+def test_the_fingerprint_is_as_full_as_was_asked_for(maekit_here, photos, tmp_path):
+    words = [*WORDS[:-1], "--data", photos, "--steps", "1", "--batch-size", "4"]
+    for name, more in (("sampled", ()), ("full", ("--data.fingerprint", "full"))):
+        done = maekit_here(*words, "--out", tmp_path / name, *more)
+        assert done.returncode == 0, done.stderr
+    known = open_source(str(photos))
+    kept = {name: json.loads((tmp_path / name / "config.json").read_text())["data"]["fingerprint"]
+            for name in ("sampled", "full")}  # fmt: skip
+    assert kept == {"sampled": known.fingerprint(), "full": full_fingerprint(known)}

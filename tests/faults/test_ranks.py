@@ -11,7 +11,7 @@ from torch import nn
 import tiny
 from maekit import strict_json
 from maekit.engine.distributed import join, parallel
-from maekit.errors import DataError, RunError
+from maekit.errors import DataError, OthersError
 from processes import in_two_processes, maekit
 
 SHORT = ("--steps", "2", "--batch-size", "4", "--lr", "1e-3", "--workers", "0", "--run.no-tensorboard")
@@ -97,7 +97,7 @@ def test_work_may_take_longer_than_the_hang_timeout(slow_rank):
 def test_an_error_in_one_process_ends_both():
     first, second = in_two_processes(slowly, 0.1, 1, DataError("the second's trouble"))
     assert "the second's trouble" in second.err
-    assert RunError.__name__ in first.err
+    assert OthersError.__name__ in first.err
     assert "another process of this job failed" in first.err
 
 

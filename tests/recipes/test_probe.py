@@ -229,9 +229,9 @@ def test_images_are_cropped_as_the_weights_were_validated_unless_told_otherwise(
     ("changes", "code", "words"),
     [
         (["--kinds", "knnn"], 2, "no such choice 'knnn'"),
-        (["--kinds"], 2, "--kinds: should have at least 1 item"),
+        (["--kinds"], 2, "--kinds: takes at least 1 value, got none"),
         (["--neighbours", "0"], 2, "neighbours"),
-        (["--blocks"], 2, "--blocks: should have at least 1 item"),
+        (["--blocks"], 2, "--blocks: takes at least 1 value, got none"),
         (["--blokcs", "2"], 2, "did you mean --blocks?"),
         (["--per-class", "500"], 1, "500 per class were asked for"),
         (["--data", "digits:tran"], 1, "no such part of the digits"),

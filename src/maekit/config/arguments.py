@@ -1,16 +1,13 @@
-"""From the words of a command line to a config: tyro parses, and whatever is wrong becomes one line."""
+"""From the words of a command line to a config; whatever is wrong becomes one line."""
 
-import contextlib
-import io
-import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from maekit.config import beforehand, together, unknown
+from maekit.config import beforehand, files, together, unknown
 from maekit.config import help as short_help
 from maekit.config.options import Option, options_of
-from maekit.config.words import Reader, Words
+from maekit.config.words import Words
 from maekit.errors import UsageError
 
 T = TypeVar("T")
@@ -29,8 +26,8 @@ RIVALS: dict[str, tuple[str, Any]] = {
 class Command:
     """What is typed before the options, and what help and suggestions need to know of it.
 
-    prog: `maekit VERB [PRESET]`. also: further names of options, by the name they stand for. others: the options of
-    every verb, for those that are typed at the wrong one.
+    prog: `maekit VERB [PRESET]`. also: further names of options, each with the one it stands for. others: the
+    options of every verb, for those that are typed at the wrong one.
     """
 
     verb: str
@@ -46,116 +43,68 @@ def parse(kind: type[T], words: list[str], command: Command, default: T | None =
     `--help` prints the common options, `--help-all` every one; both leave through SystemExit(0). Raises UsageError, one
     line, for everything else.
     """
-    options = options_of(kind, default)
+    options = options_of(kind, default, command.also)
     if "--help-all" in words:
-        _tyro(kind, ["--help"], command, default)
+        import tyro  # a tenth of a second that only this help costs
+
+        over: dict[str, Any] = {} if default is None else {"default": default}
+        tyro.cli(kind, args=["--help"], prog=command.prog, description=command.description, **over)
     if {"-h", "--help"} & set(words):
-        print(short_help.short(command.verb, command.prog, command.description, options, command.also))
+        print(short_help.short(command.verb, command.prog, command.description, options))
         raise SystemExit(0)
-    found = Reader(words, options, command.also).read()
-    explain_unknown(found.unknown, options, command, kind if default is None else default, words)
-    require(options, found.values)
-    try:
-        config = _tyro(kind, _with_rivals_cleared(found, options), command, default)
-    except UsageError as error:
-        name, colon, rest = str(error).partition(":")
-        typed = {option.path: option.name for option in options if default is None}
-        raise UsageError(f"{typed.get(name, name)}{colon}{rest}") from None
-    named = {path: name for path, (name, _) in found.values.items()}
-    together.refuse_unheeded(config, named, lambda path: named[path])
-    beforehand.check_files(config)
-    return config
+    found = Words(words, options)
+    called = {path: name for path, (name, _) in found.values.items()}
+    refuse(found.unknown, called, options, command, kind if default is None else default, words)
+    paths = {option.path: option for option in options}
+    given = {path: paths[path].value(name, said) for path, (name, said) in found.values.items()}
+    return made(kind, given, options, called, default, names=called if default is None else {})
 
 
-def explain_unknown(
-    found: list[tuple[str, str | None]], options: list[Option], command: Command, config: Any, words: list[str]
+def refuse(
+    none: list[tuple[str, str | None]],
+    given: Mapping[str, Any],
+    options: list[Option],
+    command: Command,
+    config: Any,
+    words: list[str],
 ) -> None:
-    """Raises UsageError where any was found. config: one of the verb's, or its class."""
-    if found:
-        known = together.offered(_with_further_names(options, command.also), config)
-        raise UsageError(
-            unknown.explain(found, unknown.Asked(command.verb, command.prog, words, known, command.others))
-        )
+    """Raises UsageError for options that are `none`, and for one that has to be given and is not.
 
-
-def require(options: list[Option], given: Collection[str]) -> None:
-    """Raises UsageError for an option that has to be given. given: paths of those that are."""
+    given: by path. config: one of the verb's, or its class.
+    """
+    if none:
+        asked = unknown.Asked(command.verb, command.prog, words, together.offered(options, config), command.others)
+        raise UsageError(unknown.explain(none, asked))
     for option in options:
         if option.required and option.path not in given:
             meaning = short_help.first_sentence(short_help.help_of(option))
             raise UsageError(f"{option.name} is missing: {meaning}")
 
 
-def _tyro(kind: type[T], words: list[str], command: Command, default: T | None) -> T:
-    import tyro  # not needed for the list of verbs
+def made(
+    kind: type[T],
+    given: Mapping[str, Any],
+    options: list[Option],
+    called: Mapping[str, str],
+    default: T | None,
+    names: Mapping[str, str] | None = None,
+) -> T:
+    """The config with what is given, by path, in the default's place. Raises UsageError where that does not fit.
 
-    settings: dict[str, Any] = {"prog": command.prog, "description": command.description}
-    if default is not None:
-        settings["default"] = default
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=words, **settings)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise UsageError(_one_line(complaint.getvalue())) from None
-
-
-def _with_further_names(options: list[Option], also: Mapping[str, str]) -> list[Option]:
-    further = {name: short for short, name in also.items()}
-    return [
-        replace(option, names=(*(further[name] for name in option.names if name in further), *option.names))
-        for option in options
-    ]
-
-
-def _with_rivals_cleared(found: Words, options: list[Option]) -> list[str]:
-    cleared = found.for_tyro()
-    names = {option.path: option.name for option in options}
-    for path, (rival, nothing) in RIVALS.items():
-        if path in found.values and rival in names and rival not in found.values:
-            cleared += [names[rival], str(nothing)]
-    return cleared
-
-
-def _one_line(text: str) -> str:
-    """tyro's framed complaint as one line: the option, what is wrong with it."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [line.strip("│| ") for line in text.splitlines()[1:]]  # a frame, ASCII or none, under a title line
-    body: list[str] = []
-    for line in lines:
-        if set(line) <= set("─-+╰╯") or line.startswith(("For full helptext", "Argument helptext")):
-            if body:
-                break
-            continue
-        body.append(line)
-    return _plain(" ".join(" ".join(body).split())) or "the options cannot be read; see --help"
-
-
-# What tyro and pydantic say, as a person would.
-_REWORDINGS = (
-    (r"For further information visit \S+", ""),
-    (r" Got errors:.*", ""),
-    (r"^Error parsing ", ""),
-    (r"no type matching (\S+) could be instantiated from \[(.*?)\]\.?", r"expects \1, got \2"),
-    (r"(\w+): \d+ validation errors? for \w+ (\w+)\S* \w+ should (.*?) \[type=.*?input_value=(.*?), input_type.*",
-     r"\1.\2: should \3, got \4"),
-    (r"invalid literal for int\(\) with base 10: (.*)", r"expects a whole number, got \1"),
-    (r"could not convert string to float: (.*)", r"expects a number, got \1"),
-    (r"^Missing from [^:]*: (--[\w-]+) \S+ (.*?) \(required\).*", r"\1 is missing: \2"),
-    (r"^\w+Options\.", ""),
-    (r"Missing value for argument '(.*?)'\. Expected (\d+) values?\.?", r"\1: its value is missing"),
-    (r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)\.",
-     r"\2: no such choice '\1', there are \3"),
-    (r"\{None\}\|", ""),
-    (r"expects FLOAT\b", "expects a number"),
-    (r"expects INT\b", "expects a whole number"),
-    (r"INT\|INTxINT", "a size, N or HxW"),
-)  # fmt: skip
-
-
-def _plain(message: str) -> str:
-    for pattern, replacement in _REWORDINGS:
-        message = re.sub(pattern, replacement, message)
-    return message.strip()
+    called: what each option that is given is called; names: the same where a value is wrong, if it is not its path.
+    """
+    paths = {option.path for option in options}
+    cleared = {
+        rival: nothing for path, (rival, nothing) in RIVALS.items() if given.get(path) is not None and rival in paths
+    }
+    whole = {} if default is None else asdict(default)  # type: ignore[call-overload]
+    for path, value in {**cleared, **given}.items():
+        *groups, last = path.split(".")
+        place = whole
+        for group in groups:
+            place = place[group]
+        place[last] = value
+    config = files.from_dict(kind, whole, names=names)
+    together.refuse_unheeded(config, called)
+    beforehand.check_files(config)
+    return config

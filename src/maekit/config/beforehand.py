@@ -12,7 +12,14 @@ from maekit.config.schema import size
 from maekit.config.verbs import ConvertOptions, DataOptions, EmbedOptions, EvaluateOptions, ReconstructOptions
 from maekit.errors import UsageError
 
-_PICTURES = (".png", ".jpg", ".jpeg")
+_PICTURE = ((".png", ".jpg", ".jpeg"), "a picture is written as .png or .jpg")
+_WRITTEN: dict[type[Any], tuple[str, tuple[str, ...], str]] = {
+    ReconstructOptions: ("out", *_PICTURE),
+    DataOptions: ("picture", *_PICTURE),
+    EmbedOptions: ("out", (".npz", ".parquet"), "features are written as .npz or .parquet"),
+    EvaluateOptions: ("confusion", (".svg",), "the confusion picture is written as .svg"),
+}
+"""Of verbs that write a file of one kind: its option, the suffixes it may have, and what is said of others."""
 _WEIGHTS_FILE = ".safetensors"
 _FILE_SUFFIXES = {"facebook": ".pth", "onnx": ".onnx", "torch-export": ".pt2"}
 _FOLDERS_OR_FILES = ("maekit", "timm")
@@ -28,6 +35,11 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
     run = config.run
     if run.overwrite and run.branch and Path(run.out).resolve() in Path(run.branch).resolve().parents:
         raise UsageError(f"--branch {run.branch}: lies in --out, which --overwrite empties; give another --out")
+    if run.parallel == "fsdp" and config.optimizer.name in ("lars", "muon"):
+        name = config.optimizer.name
+        raise UsageError(f"run.parallel fsdp: divides matrices that {name} needs whole; take ddp, or adamw")
+    if run.parallel == "fsdp" and config.schedule.resolutions:
+        raise UsageError("run.parallel fsdp: models of several --schedule.resolutions share whole weights; take ddp")
     config.optimizer.actual_lr(config.schedule.images_a_step)
     if config.schedule.total_steps(1) < 1:
         raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")
@@ -43,7 +55,9 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
         check_augment(config.augment, config.model.channels)
         check_normalise(config.data, config.model.channels)
     if isinstance(config, PretrainConfig):
-        _check_decoder(config.model)
+        decoder = config.model.decoder
+        if decoder.kind != "linear" and decoder.width % decoder.heads:
+            raise UsageError(f"model.decoder.heads: {decoder.heads} do not divide the decoder's width {decoder.width}")
     elif micro_batch is not None:
         check_mixing(config, micro_batch)
 
@@ -96,24 +110,16 @@ def _check_vit(model: ModelConfig) -> None:
         raise UsageError(f"model.heads: {model.heads} do not divide the encoder's width {model.width}")
 
 
-def _check_decoder(model: ModelConfig) -> None:
-    decoder = model.decoder
-    if decoder.kind != "linear" and decoder.width % decoder.heads:
-        raise UsageError(f"model.decoder.heads: {decoder.heads} do not divide the decoder's width {decoder.width}")
-
-
 def check_files(options: Any) -> None:
     """Raises UsageError where a file's name is of no format that the verb writes, or belies it."""
-    if isinstance(options, ReconstructOptions):
-        _check_suffix(options.out, _PICTURES, "a picture is written as .png or .jpg")
-    elif isinstance(options, EmbedOptions):
-        _check_suffix(options.out, (".npz", ".parquet"), "features are written as .npz or .parquet")
-    elif isinstance(options, DataOptions) and options.picture:
-        _check_suffix(options.picture, _PICTURES, "a picture is written as .png or .jpg")
-    elif isinstance(options, EvaluateOptions) and options.confusion:
-        _check_suffix(options.confusion, (".svg",), "the confusion picture is written as .svg")
-    elif isinstance(options, ConvertOptions):
+    if isinstance(options, ConvertOptions):
         check_conversion(options)
+    if type(options) in _WRITTEN:
+        option, suffixes, says = _WRITTEN[type(options)]
+        path = getattr(options, option)
+        suffix = PurePath(path).suffix.lower()
+        if suffix not in suffixes and (path or option == "out"):  # which has to be given
+            raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")
 
 
 def check_conversion(options: ConvertOptions) -> None:
@@ -128,9 +134,3 @@ def check_conversion(options: ConvertOptions) -> None:
         raise UsageError(f"--out {path}: --to {layout} writes {form}; leave {suffix} out")
     if options.push and not options.push.startswith("hf:"):
         raise UsageError(f"--push {options.push}: is written hf:OWNER/NAME")
-
-
-def _check_suffix(path: str, suffixes: tuple[str, ...], says: str) -> None:
-    suffix = PurePath(path).suffix.lower()
-    if suffix not in suffixes:
-        raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")

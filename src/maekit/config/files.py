@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,17 +19,17 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_dict(kind: type[T], values: Any, origin: str = "") -> T:
+def from_dict(kind: type[T], values: Any, origin: str = "", names: Mapping[str, str] | None = None) -> T:
     """A config of plain nested values. Raises UsageError: one line with the field's path and a suggestion.
 
-    origin: where they come from, if that is to be said.
+    origin: where they come from, if that is to be said. names: what a path is called in its place.
     """
     if not isinstance(values, dict):
         raise UsageError(f"{origin}: holds {type(values).__name__} where a mapping of options belongs")
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        raise UsageError(f"{origin}: {explain(error, kind)}".removeprefix(": ")) from None
+        raise UsageError(f"{origin}: {explain(error, kind, names or {})}".removeprefix(": ")) from None
 
 
 def read(kind: type[T], path: Path) -> T:
@@ -58,7 +59,7 @@ def _parse(text: str, path: Path) -> Any:
         raise UsageError(f"{path}: is not valid {path.suffix.lstrip('.') or 'YAML'}: {reason}") from None
 
 
-def explain(error: ValidationError, kind: Any) -> str:
+def explain(error: ValidationError, kind: Any, called: Mapping[str, str]) -> str:
     """The first complaint of pydantic in one line, with the likely meant option where a name is unknown."""
     complaints = error.errors()
     complaints.sort(key=lambda complaint: complaint["type"] == "missing")  # a misspelt name also leaves one missing
@@ -72,9 +73,11 @@ def explain(error: ValidationError, kind: Any) -> str:
         text = f"{'.'.join(path)}: no such option{suggest('.'.join(path), names)}"
     elif first["type"] == "missing":
         text = f"{'.'.join(path)}: is missing"
+    elif first["type"] == "too_short":
+        text = f"{called.get(field, field)}: takes at least {first['ctx']['min_length']} value, got none"
     else:
         said = first["msg"].removeprefix("Input ")
-        text = f"{field}: {said[0].lower()}{said[1:]}, got {first['input']!r}"
+        text = f"{called.get(field, field)}: {said[0].lower()}{said[1:]}, got {first['input']!r}"
     return text + (f" (and {others} more)" if others else "")
 
 

@@ -65,27 +65,24 @@ EXAMPLES: dict[str, str] = {
 }
 
 
-def short(verb: str, prog: str, description: str, options: list[Option], also: dict[str, str]) -> str:
-    """What `--help` prints: twelve options at most, and an example. also: further names of options, by the name they
-    stand for."""
+def short(verb: str, prog: str, description: str, options: list[Option]) -> str:
+    """What `--help` prints: twelve options at most, and an example."""
     place = next((option for option in options if option.words), None)
     words = f" [{_VALUES[place.name]}{'...' if place.takes == 'some' else ''}]" if place else ""
     preset = prog.split()[-1]
     lines = [f"usage: {prog}{words} [options]", "", description.strip().partition("\n\n")[0], ""]
-    lines += [*example(verb, preset), "", *common(verb, options, also, _LINES)]
+    lines += [*example(verb, preset), "", *common(verb, options, _LINES)]
     lines += ["", f"{prog} --help-all: all {len(options)} options"]
     return "\n".join(lines)
 
 
-def of_presets(
-    verb: str, description: str, presets: dict[str, str], options: list[Option], also: dict[str, str]
-) -> str:
+def of_presets(verb: str, description: str, presets: dict[str, str], options: list[Option]) -> str:
     """What `--help` prints where no preset is named. presets: what each is, by name."""
     width = _width()
     lines = [f"usage: maekit {verb} PRESET [SOURCE] [options]", "", description, ""]
     lines += [*example(verb, next(iter(presets))), "", "PRESET, the path of a saved config or one of these:"]
     lines += [_cut(f"  {name:<20}{what}", width) for name, what in presets.items()]
-    lines += ["", *common(verb, options, also, 1)]
+    lines += ["", *common(verb, options, 1)]
     lines += ["", f"maekit {verb} PRESET --help: a preset and its values; --help-all: all {len(options)} options"]
     return "\n".join(lines)
 
@@ -95,11 +92,10 @@ def example(verb: str, preset: str) -> list[str]:
     return ["example:", f"  {EXAMPLES[verb].format(preset=preset)}"]
 
 
-def common(verb: str, options: list[Option], also: dict[str, str], most: int) -> list[str]:
+def common(verb: str, options: list[Option], most: int) -> list[str]:
     """The common options under their title, each in so many lines at most."""
     names = by_name(options)
-    listed = [(name, names.get(also.get(name, name))) for name in COMMON[verb].split()]
-    shown = [(name, option) for name, option in listed if option is not None]
+    shown = [(name, names[name]) for name in COMMON[verb].split() if name in names]
     lines = ["options:" if len(shown) == len(options) else "common options:"]
     for name, option in shown:
         lines += _entry(name, option, most)

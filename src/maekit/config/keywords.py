@@ -1,11 +1,9 @@
 """From the arguments of a function in Python to a config, by the same names and with the same lines as from words."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Literal, TypedDict, TypeVar
 
-from maekit.config import beforehand, files, together
-from maekit.config.arguments import RIVALS, Command, explain_unknown, require
+from maekit.config.arguments import Command, made, refuse
 from maekit.config.objects import Loaded, Path, Source, named
 from maekit.config.options import options_of
 from maekit.config.schema import Size
@@ -17,6 +15,7 @@ Part = str | Callable[..., Any]
 # fmt: off
 Common = TypedDict("Common", {  # noqa: UP013 - a line for each would take a page
     "data": Source, "val": Source, "val_split": float | None, "val_every": float | None, "image_column": str | None,
+    "cache_limit": float,
     "weights": Path | Loaded, "out": Path, "resume": bool, "overwrite": bool, "allow_drift": bool, "branch": Path,
     "epochs": float | None, "steps": int | None, "batch_size": int | None, "micro_batch_size": int | None,
     "lr": float | None, "base_lr": float | None, "seed": int, "workers": int | None, "device": str,
@@ -45,33 +44,20 @@ def configured(kind: type[T], values: Mapping[str, Any], command: Command, defau
 
     Classes and functions stand for their names. Raises UsageError, one line, as `arguments.parse` does.
     """
-    options = options_of(kind, default)
+    options = options_of(kind, default, command.also)
     names = {name: option for option in options for name in (*option.names, f"--{option.path.replace('_', '-')}")}
     given: dict[str, Any] = {}
-    unknown: list[tuple[str, str | None]] = []
+    called: dict[str, str] = {}
+    none: list[tuple[str, str | None]] = []
     for name, value in values.items():
         typed = f"--{name.replace('_', '-')}"
-        option = names.get(command.also.get(typed, typed))
+        option = names.get(typed)
         if option is None:
-            unknown.append((typed, f"{value}"))
+            none.append((typed, f"{value}"))
         elif option.path in given:
             raise UsageError(f"{option.name}: is given twice, as {name} too; take one of them")
         else:
+            called[option.path] = option.name
             given[option.path] = type(value)(map(named, value)) if type(value) in (list, tuple) else named(value)
-    explain_unknown(unknown, options, command, kind if default is None else default, [])
-    require(options, given)
-    paths = {option.path: option for option in options}
-    cleared = {
-        rival: nothing for path, (rival, nothing) in RIVALS.items() if given.get(path) is not None and rival in paths
-    }
-    whole = {} if default is None else asdict(default)  # type: ignore[call-overload]
-    for path, value in {**cleared, **given}.items():
-        *groups, last = path.split(".")
-        place = whole
-        for group in groups:
-            place = place[group]
-        place[last] = value
-    config = files.from_dict(kind, whole)
-    together.refuse_unheeded(config, given, lambda path: paths[path].name)
-    beforehand.check_files(config)
-    return config
+    refuse(none, given, options, command, kind if default is None else default, [])
+    return made(kind, given, options, called, default)

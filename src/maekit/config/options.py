@@ -2,15 +2,16 @@
 
 import dataclasses
 import types
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from maekit import parts
 from maekit.config.files import group_of
-from maekit.config.schema import SIZE, WORDS, PartOf
+from maekit.config.schema import SIZE, WORDS, PartOf, size_of_text
+from maekit.errors import UsageError
 
 _SOURCES = ("digits:", "hf:")  # which look like a part's name
 Takes = Literal["nothing", "one", "size", "some"]
@@ -22,9 +23,9 @@ class Option:
 
     path: the field's, such as data.source. names: as typed, the short one first. takes: nothing (a flag), one word (or
     a fixed `count` of them), a size of one word or two, or some words, as many as fit. item: type of each word. alone:
-    words that stand in place of all `count`. choices: the words it may be, where those are few. part:
-    of what kind, where it may name one of the user's. words: whether words that follow no option belong here. owner,
-    field: where its help stands.
+    words that stand in place of all `count`. choices: the words it may be, where those are few. part: of what kind,
+    where it may name one of the user's. null: whether it may be None. words: whether words that follow no option belong
+    here. owner, field: where its help stands.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Option:
     alone: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     part: str = ""
+    null: bool = False
 
     @property
     def name(self) -> str:
@@ -61,17 +63,44 @@ class Option:
             return word in self.choices or own or word.partition(",")[0] in parts.offered(self.part)
         if self.choices:
             return word in self.choices
-        if self.item in (int, float):
-            return _is_number(word)
-        return True
+        return self.item not in (int, float) or _number(float, word) is not None
+
+    def value(self, typed: str, words: list[str]) -> Any:
+        """What these words say behind the name that was typed. Raises UsageError where they cannot be that."""
+        if self.takes == "nothing":
+            return typed not in self.negative
+        if self.takes == "size":
+            return size_of_text(words[0])
+        if self.takes == "one" and len(words) == 1:
+            return self._value(words[0])
+        return tuple(map(self._value, words))
+
+    def _value(self, word: str) -> Any:
+        if self.null and word == "None":
+            return None
+        value = _number(self.item, word) if self.item in (int, float) and word not in self.alone else word
+        if value is None or (self.choices and not self.part and word not in self.choices):
+            raise self.refusal("/".join(self.names), word)
+        return value
+
+    def refusal(self, called: str, word: str) -> UsageError:
+        """What is said of a word that is no number, or none of the choices."""
+        if self.choices:
+            others = ", or module:object" if self.part else ", 'None'" if self.null else ""
+            return UsageError(
+                f"{called}: no such choice {word!r}, there are {', '.join(map(repr, self.choices))}{others}"
+            )
+        wanted = "a whole number" if self.item is int and self.takes == "one" else "a number"
+        return UsageError(f"{called}: expects {wanted}, got {word!r}")
 
 
-def options_of(kind: type[Any], default: Any = None) -> list[Option]:
+def options_of(kind: type[Any], default: Any = None, also: Mapping[str, str] | None = None) -> list[Option]:
     """All options of a config class, in order.
 
-    default: a config whose groups that are None offer no options.
+    default: a config whose groups that are None offer no options. also: further names, each with the one it stands for.
     """
-    return list(_walk(kind, default, ""))
+    options, also = list(_walk(kind, default, "")), also or {}
+    return [replace(one, names=(*(name for name in also if also[name] in one.names), *one.names)) for one in options]
 
 
 def by_name(options: list[Option]) -> dict[str, Option]:
@@ -95,7 +124,7 @@ def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix
     own = next((marker.name for marker in settings if marker.name), field.name)
     aliases = [alias for marker in settings for alias in marker.aliases or ()]
     long = "--" + (prefix + own).replace("_", "-")
-    takes, count, item = _arity(field.type, value)
+    takes, count, item = _arity(field.type)
     bare = _bare(field.type)
     of_items = _markers(get_args(bare)[0]) if get_origin(bare) is tuple else []
     bound = next((marker for marker in [*markers, *of_items] if isinstance(marker, PartOf)), None)
@@ -112,15 +141,16 @@ def _option(kind: type[Any], field: "dataclasses.Field[Any]", value: Any, prefix
         alone=_alone(field.type),
         choices=tuple(map(str, bound.choices if bound else get_args(item) if get_origin(item) is Literal else ())),
         part=bound.kind if bound else "",
+        null=type(None) in get_args(_plain(field.type)),
     )
 
 
-def _arity(annotation: Any, value: Any) -> tuple[Takes, int, Any]:
+def _arity(annotation: Any) -> tuple[Takes, int, Any]:
     if SIZE in _markers(annotation):
         return "size", 1, int
     bare = _bare(annotation)
     if bare is bool:
-        return ("one" if value is dataclasses.MISSING else "nothing"), 1, bool
+        return "nothing", 1, bool
     if get_origin(bare) is tuple:
         items = get_args(bare)
         if items[-1] is Ellipsis:
@@ -129,17 +159,17 @@ def _arity(annotation: Any, value: Any) -> tuple[Takes, int, Any]:
     return "one", 1, bare
 
 
+def _plain(annotation: Any) -> Any:
+    """Without what annotates it."""
+    return get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+
+
 def _bare(annotation: Any) -> Any:
     """Without what annotates it, without None, and of a word or numbers in its place the numbers."""
-    while True:
-        if hasattr(annotation, "__metadata__"):
-            annotation = get_args(annotation)[0]
-            continue
-        members = _members(annotation)
-        others = [member for member in members if get_origin(member) is not Literal]
-        if len(others or members) != 1:
-            return annotation
-        annotation = (others or members)[0]
+    annotation = _plain(annotation)
+    members = _members(annotation)
+    members = [member for member in members if get_origin(member) is not Literal] or members
+    return _bare(members[0]) if len(members) == 1 else annotation
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -150,9 +180,7 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _alone(annotation: Any) -> tuple[str, ...]:
-    while hasattr(annotation, "__metadata__"):
-        annotation = get_args(annotation)[0]
-    members = _members(annotation)
+    members = _members(_plain(annotation))
     if not any(get_origin(_bare(member)) is tuple for member in members):
         return ()
     return tuple(word for member in members if get_origin(member) is Literal for word in get_args(member))
@@ -171,9 +199,9 @@ def _negated(name: str) -> str:
     return f"--{group}{dot}no-{leaf}"
 
 
-def _is_number(word: str) -> bool:
+def _number(kind: type[Any], word: str) -> Any:
+    """A word as a number of this kind; None where it is none."""
     try:
-        float(word)
+        return kind(word)
     except ValueError:
-        return False
-    return True
+        return None

@@ -56,7 +56,7 @@ class ProbeConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the encoder's pass. auto: bf16 on a GPU that has it, else fp16 on a GPU, else fp32."""
     micro_batch_size: Annotated[int, Field(ge=2)] = 256
-    """Most images per device and pass; BatchNorm, in trained probes, sees so many at a time."""
+    """Most images per pass, over all devices where a probe is trained, whose BatchNorm sees so many at a time."""
     workers: Annotated[int | None, Field(ge=0)] = None
     """Processes that decode images. None: one less than the cores, at most 16."""
     bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01

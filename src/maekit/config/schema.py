@@ -53,19 +53,18 @@ SIZE = _Marker()
 """Of an option that is one number or two."""
 
 
-def _size_of_text(words: list[str]) -> int | tuple[int, int] | None:
-    if words[0] == "None":
+def size_of_text(word: str) -> int | tuple[int, int] | None:
+    """`64`, `64x96`, `(64,96)` or `None` as a size."""
+    if word == "None":
         return None
-    sides = [int(side) for side in re.split(r"[x×,]", words[0].strip("()[]").lower())]
-    if len(sides) not in (1, 2):
-        raise ValueError(f"{words[0]!r} is neither one number nor height and width")
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+    first, *second = map(int, re.split(r"[x×,]", word.strip("()[]").lower()))
+    return (first, second[0]) if second else first
 
 
 _SIZE_TEXT = PrimitiveConstructorSpec(
     nargs=1,
     metavar="INT|INTxINT",
-    instance_from_str=_size_of_text,
+    instance_from_str=lambda words: size_of_text(words[0]),
     is_instance=lambda value: isinstance(value, int | None) or (isinstance(value, tuple) and len(value) == 2),
     str_from_instance=lambda value: ["x".join(map(str, value)) if isinstance(value, tuple) else str(value)],
 )
@@ -74,7 +73,7 @@ _SIZE_TEXT = PrimitiveConstructorSpec(
 def _size_or_text(value: Any) -> Any:
     """Height and width as they are typed, HxW, also in files."""
     if isinstance(value, str) and re.fullmatch(r"\d+\s*[x×,]\s*\d+", value):
-        return _size_of_text([value.replace(" ", "")])
+        return size_of_text(value.replace(" ", ""))
     return value
 
 

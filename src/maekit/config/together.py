@@ -1,6 +1,6 @@
 """Options that go unheeded beside others. What was typed is refused rather than ignored."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from maekit.config.options import Option
 from maekit.config.plan import PlanConfig
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import InspectOptions, ReconstructOptions, WeightsOptions
+from maekit.config.verbs import ColumnOptions, DataOptions, InspectOptions, ReconstructOptions, WeightsOptions
 from maekit.errors import UsageError
 
 
@@ -27,15 +27,15 @@ class Rule:
         return any(path == name or (name[-1] == "." and path.startswith(name)) for name in self.names.split())
 
 
-def refuse_unheeded(config: Any, given: Collection[str], name_of: Callable[[str], str]) -> None:
+def refuse_unheeded(config: Any, called: Mapping[str, str]) -> None:
     """Raises UsageError for a typed option that the others make vain.
 
-    given: paths of the options that were typed. name_of: an option's name by its path.
+    called: the names of those that were typed, by their paths.
     """
     for rule in _rules(config):
-        vain = [path for path in given if rule.covers(path)]
+        vain = [path for path in called if rule.covers(path)]
         if vain and not rule.heeded(config):
-            raise UsageError(f"{name_of(vain[0])}: {rule.why}")
+            raise UsageError(f"{called[vain[0]]}: {rule.why}")
 
 
 def offered(options: list[Option], config: Any) -> list[Option]:
@@ -54,6 +54,19 @@ def _rules(config: Any) -> list[Rule]:
     return [*(rule for one in kind.__mro__ for rule in _OF_KIND.get(one, ())), *of_scratch]
 
 
+_HERE = "is of files elsewhere, as in s3://bucket/shard-{000..099}.tar; these images are here"
+
+
+def _is_elsewhere(*sources: str) -> bool:
+    return any("://" in source for source in sources)
+
+
+def _sources(options: ColumnOptions) -> list[str]:
+    """Whatever names images there."""
+    named = (getattr(options, name, ()) for name in ("source", "data", "val", "images"))
+    return [source for one in named for source in ([one] if isinstance(one, str) else one)]
+
+
 def _trains_probe(options: ProbeOptions) -> bool:
     return "attentive" in options.kinds or ("linear" in options.kinds and options.linear == "paper")
 
@@ -61,6 +74,10 @@ def _trains_probe(options: ProbeOptions) -> bool:
 _TRAINING = (
     Rule("validation.split", lambda c: not c.validation.source, "--val names the images to judge by; take one of them"),
     Rule("data.mean data.std", lambda c: c.data.normalise == "given", "is used with --normalise given alone; add that"),
+    Rule("data.cache_limit", lambda c: c.data.shuffle or _is_elsewhere(c.data.source, c.validation.source),
+         "serves random order alone, which --data.no-shuffle gives up"),
+    Rule("data.window", lambda c: _is_elsewhere(c.data.source),
+         _HERE),
     Rule("augment.scale augment.ratio", lambda c: c.augment.crop == "random",
          "belongs to --augment.crop random; the crop is another"),
     Rule("augment.color_jitter_prob", lambda c: c.augment.color_jitter,
@@ -96,9 +113,17 @@ _SCRATCH = (
     Rule("classifier.window", _never, "belongs to finetune; in scratch --model.window is the model's own"),
 )  # fmt: skip
 _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
+    ColumnOptions: (
+        Rule("cache_limit", lambda c: _is_elsewhere(*_sources(c)), _HERE),
+    ),
     WeightsOptions: (
         Rule("resample_positions", lambda c: not c.resample_positions or c.image_size is not None,
              "to which size? give --image-size"),
+    ),
+    DataOptions: (
+        Rule("channels image_column range images picture rate workers", lambda c: c.source,
+             "of which images? give SOURCE"),
+        Rule("cache_limit", lambda c: _is_elsewhere(c.source), _HERE),
     ),
     ReconstructOptions: (
         Rule("mask_ratio", lambda c: not c.mask, "what is hidden is painted in --mask; take one of them"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from maekit.config.options import Option, by_name
-from maekit.config.other_names import COUNTS_DEVICES, COUNTS_NODES, OF_TORCHRUN, OTHER_NAMES
+from maekit.config.other_names import COUNTS_DEVICES, COUNTS_NODES, OF_TORCHRUN, OTHER_NAMES, Other
 
 _DISTRIBUTED = ("pretrain", "probe", "finetune", "scratch")
 _CHANGING = ("channels", "image-size")
@@ -42,17 +42,13 @@ def explain(unknown: list[tuple[str, str | None]], asked: Asked) -> str:
 
     unknown: as typed, with the word that follows where one does.
     """
-    told: list[str] = []
-    spread = False
-    for typed, value in unknown:
-        if _plain(typed) in OF_TORCHRUN:
-            if spread:
-                continue  # one command says it for all of them
-            spread = True
-        line = f"no option {typed}{_answer(typed, value, asked)}"
-        if line not in told:
-            told.append(line)
-    return " · ".join(told)
+    first = next((typed for typed, _ in unknown if _plain(typed) in OF_TORCHRUN), "")  # one command is told for all
+    told = [
+        f"no option {typed}{_answer(typed, value, asked)}"
+        for typed, value in unknown
+        if typed == first or _plain(typed) not in OF_TORCHRUN
+    ]
+    return " · ".join(dict.fromkeys(told))
 
 
 def _plain(typed: str) -> str:
@@ -67,25 +63,23 @@ def _answer(typed: str, value: str | None, asked: Asked) -> str:
         return ours
     if way := _by_conversion(name, value or "N", asked):
         return way
-    other = OTHER_NAMES.get(name)
-    if other is not None and other.otherwise:
+    other = OTHER_NAMES.get(name, Other())
+    if other.otherwise:
         return f": {other.otherwise}"
     near, likeness = _closest(name, asked.options)
     if near and likeness >= _SAME:
         return f"; did you mean {near}?"
-    if verbs := _elsewhere(name, other.ours if other else (), asked):
+    if verbs := _elsewhere(name, other.ours, asked):
         return f": that is of maekit {_listed(verbs)}, not of maekit {asked.verb}"
-    if near and other is None:
+    if near and name not in OTHER_NAMES:
         return f"; did you mean {near}?"
     return f"; maekit {asked.verb} --help-all lists all there are"
 
 
 def _ours(name: str, real: Mapping[str, Option]) -> str:
-    other = OTHER_NAMES.get(name)
-    if other is None:
-        return ""
-    found = next((ours for ours in other.ours if ours.split()[0] in real), None)
-    if found is None:
+    other = OTHER_NAMES.get(name, Other())
+    found = next((ours for ours in other.ours if ours.split()[0] in real), "")
+    if not found:
         return ""
     choices = real[found.split()[0]].choices
     if choices and " " not in found:
@@ -141,8 +135,7 @@ def _by_conversion(name: str, value: str, asked: Asked) -> str:
     if "weights" not in paths or "model.encoder" in paths or "encoder" in paths:
         return ""
     leaf = name.rpartition(".")[2]
-    other = OTHER_NAMES.get(leaf)
-    names = [leaf, *(ours.split()[0].lstrip("-") for ours in (other.ours if other else ()))]
+    names = [leaf, *(ours.split()[0].lstrip("-") for ours in OTHER_NAMES.get(leaf, Other()).ours)]
     given = {"gray": "1", "grey": "1", "grayscale": "1", "greyscale": "1"}.get(leaf, value)
     if "encoder" in names and re.search(r"[/:.]", given):
         plain = re.split(r"[/:]", given)[-1]
@@ -155,13 +148,10 @@ def _by_conversion(name: str, value: str, asked: Asked) -> str:
                 f": {asked.verb} keeps the model of its weights; {purpose} beforehand: maekit convert W --to maekit "
                 f"{option.name} {given} --out NEW"
             )
-    if name.startswith("model.") or leaf in {o.path.rpartition(".")[2].replace("_", "-") for o in _model(asked)}:
+    of_models = [option.path for option in asked.others().get("pretrain", []) if option.path.startswith("model.")]
+    if name.startswith("model.") or leaf in {path.rpartition(".")[2].replace("_", "-") for path in of_models}:
         return f": {asked.verb} keeps the model of its weights"
     return ""
-
-
-def _model(asked: Asked) -> Options:
-    return [option for option in asked.others().get("pretrain", []) if option.path.startswith("model.")]
 
 
 def _closest(name: str, options: Options) -> tuple[str | None, float]:

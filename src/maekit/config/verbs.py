@@ -5,6 +5,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
+from maekit.config.data import CACHE_LIMIT
 from maekit.config.objects import Images, PathText, SeveralImages, Weights, text
 from maekit.config.schema import (
     DEVICE,
@@ -19,21 +20,6 @@ from maekit.config.schema import (
     config,
     verb,
 )
-
-
-@verb
-class SuggestOptions:
-    """One pretraining command for these images and this machine, with the reasons."""
-
-    source: Annotated[Images, arg(name="data"), WORDS]
-    """SOURCE to pretrain on. The option's name may be left out."""
-    _: KW_ONLY
-    hours: Annotated[float, Field(gt=0)] = 8.0
-    """Hours that the run may take at most: the preset's own length, or what fits."""
-    device: Annotated[str, DEVICE] = "auto"
-    """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
-    image_column: str | None = None
-    """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
 
 
 @config
@@ -75,10 +61,12 @@ class WeightsOptions:
 
 @config
 class ColumnOptions:
-    """Where the images of a table are."""
+    """Where the images of a table are, and how much is kept of files elsewhere."""
 
     image_column: str | None = None
     """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
+    cache_limit: Annotated[float, Field(ge=0)] = CACHE_LIMIT
+    """GB that the cache folder may take: MAEKIT_CACHE, else ~/.cache/maekit. Files elsewhere are fetched to it."""
 
 
 @config
@@ -88,6 +76,19 @@ class SeenOptions(WeightsOptions, DeviceOptions, ColumnOptions):
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
     W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
+
+
+@verb
+class SuggestOptions(ColumnOptions):
+    """One pretraining command for these images and this machine, with the reasons."""
+
+    source: Annotated[Images, arg(name="data"), WORDS]
+    """SOURCE to pretrain on. The option's name may be left out."""
+    _: KW_ONLY
+    hours: Annotated[float, Field(gt=0)] = 8.0
+    """Hours that the run may take at most: the preset's own length, or what fits."""
+    device: Annotated[str, DEVICE] = "auto"
+    """auto (cuda, then cpu), cpu, cuda, cuda:N, mps."""
 
 
 @verb
@@ -116,7 +117,7 @@ class DemoOptions:
 class DataOptions:
     """Look at images before training on them."""
 
-    source: Annotated[Images, arg(name="data"), WORDS]
+    source: Annotated[Images, arg(name="data"), WORDS] = text("")
     """SOURCE to examine. The option's name may be left out."""
     _: KW_ONLY
     channels: Annotated[int, Field(ge=1)] = 3
@@ -124,6 +125,8 @@ class DataOptions:
     image_column: str | None = None
     """Column of parquet, or of the hub's datasets, that holds the images, where several do. None: the only one, or the
     one called image."""
+    cache_limit: Annotated[float, Field(ge=0)] = CACHE_LIMIT
+    """GB that the cache folder may take: MAEKIT_CACHE, else ~/.cache/maekit. Files elsewhere are fetched to it."""
     range: Annotated[Literal["measured"] | tuple[float, float] | None, WIDE] = None
     """The stored values that become black and white, as --data.range in training; measured: of this source."""
     images: Annotated[int | None, Field(ge=1)] = None
@@ -134,6 +137,9 @@ class DataOptions:
     """Images per second that training would want; the answer says how many workers feed it."""
     workers: Annotated[int | None, Field(ge=0)] = None
     """Processes that examine; None: one less than the cores."""
+    clear_cache: bool = False
+    """Remove what is in the cache folder: copies of images in parquet, and of files elsewhere. Without SOURCE, no more
+    is done."""
 
 
 @verb

@@ -5,7 +5,6 @@ An option takes no more words than fit it, so what follows may be a source or a 
 """
 
 import re
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -14,87 +13,72 @@ from maekit.errors import UsageError
 
 _TRUTHS = {"true", "false", "yes", "no", "on", "off", "0", "1"}
 _OPTION = re.compile(r"--?[A-Za-z]")
-_SIZE = re.compile(r"[(\[]?-?\d+([x×,]-?\d+)?[)\]]?|None", re.IGNORECASE)
+_SIZE = re.compile(r"[(\[]?-?\d+([xX×,]-?\d+)?[)\]]?|None")
 
 
-@dataclass
 class Words:
-    """values: each option's path with its name as typed and its words, the last where it was given twice. loose: words
-    that follow no option. unknown: options that are none, with the word that follows where one does."""
+    """Words by the options they belong to.
 
-    values: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
-    loose: list[str] = field(default_factory=list)
-    unknown: list[tuple[str, str | None]] = field(default_factory=list)
+    values: each option's path with its name as typed and its words, the last where it was given twice. unknown: options
+    that are none, with the word that follows where one does.
+    """
 
-    def for_tyro(self) -> list[str]:
-        """The same as tyro takes it, each option once."""
-        return [word for name, words in self.values.values() for word in _joined(name, words)]
-
-
-def _joined(name: str, words: list[str]) -> list[str]:
-    return [f"{name}={words[0]}"] if len(words) == 1 and words[0].startswith("-") else [name, *words]
-
-
-class Reader:
-    """Sorts words by the options they belong to."""
-
-    def __init__(self, words: list[str], options: list[Option], also: dict[str, str]) -> None:
-        """also: further names of options, by the name they stand for."""
+    def __init__(self, words: list[str], options: list[Option]) -> None:
+        """Raises UsageError for a value that is missing, or cannot be told from what follows, or a word too many."""
+        self.values: dict[str, tuple[str, list[str]]] = {}
+        self.unknown: list[tuple[str, str | None]] = []
+        self.loose: list[str] = []
         self.rest = list(words)
         self.names = by_name(options)
-        self.also = also
-        self.found = Words()
-        self.takes_words = any(option.words for option in options)
+        self.place = next((option for option in options if option.words), None)
+        self._sort()
+        if self.loose and not self.unknown:
+            self._place()
 
-    def read(self) -> Words:
-        """Raises UsageError for a value that is missing or cannot be told from what follows."""
+    def _sort(self) -> None:
         while self.rest:
             word = self.rest.pop(0)
             if word == "--":
-                self.found.loose += self.rest
+                self.loose += self.rest
                 break
             if not _OPTION.match(word):
-                self.found.loose.append(word)
+                self.loose.append(word)
                 continue
             typed, equals, value = word.partition("=")
             name = typed.replace("_", "-")
-            name = self.also.get(name, name)
             option = self.names.get(name)
             if option is None:
                 self._unknown(typed, value if equals else None)
                 continue
-            given = self._values(option, typed, [value] if equals else None)
-            if option.words and option.path in self.found.values and option.item is str and option.takes == "one":
-                raise UsageError(f"{typed}: is given twice, {self.found.values[option.path][1][0]!r} and {given[0]!r}")
-            self._keep(option, name, given)
-        return self._placed()
+            given = self._words_of(option, typed, [value] if equals else None)
+            if option.words and option.path in self.values and option.item is str and option.takes == "one":
+                raise UsageError(f"{typed}: is given twice, {self.values[option.path][1][0]!r} and {given[0]!r}")
+            earlier = self.values.pop(option.path, None)
+            if option.words and option.takes == "some" and earlier:
+                given = earlier[1] + given
+            self.values[option.path] = (name, given)
 
     def _unknown(self, typed: str, value: str | None) -> None:
         if value is None and self.rest and not _OPTION.match(self.rest[0]):
             value = self.rest.pop(0)  # for what is said of it; whether it is its value is not known
-        self.found.unknown.append((typed, value))
+        self.unknown.append((typed, value))
 
-    def _keep(self, option: Option, name: str, given: list[str]) -> None:
-        earlier = self.found.values.pop(option.path, None)
-        if option.words and option.takes == "some" and earlier:
-            given = earlier[1] + given
-        self.found.values[option.path] = (name, given)
-
-    def _values(self, option: Option, typed: str, joined: list[str] | None) -> list[str]:
+    def _words_of(self, option: Option, typed: str, joined: list[str] | None) -> list[str]:
         if option.takes == "nothing":
             stray = joined or ([self.rest[0]] if self.rest and self.rest[0].lower() in _TRUTHS else [])
             if stray:
                 raise UsageError(f"{typed} {stray[0]}: takes no value; write {option.name} or {option.negative[0]}")
             return []
-        if joined is None and option.takes == "some" and not self._value_follows():
+        if joined is None and (not self.rest or re.match(r"--[A-Za-z]", self.rest[0])):
+            if option.takes != "some":
+                raise UsageError(f"{typed}: its value is missing")
             return []
-        first = self._next(typed) if joined is None else joined[0]
+        first = self.rest.pop(0) if joined is None else joined[0]
         if option.takes == "size":
             return [self._size(typed, first)]
         given = self._parted(option, first) if option.takes == "some" or option.count > 1 else [first]
         if option.takes == "some":
-            self._check_choices(typed, option, given)
-            return [*given, *self._more(option)]
+            return self._some(option, typed, given)
         if first in option.alone:
             return [first]
         while len(given) < option.count:
@@ -110,58 +94,39 @@ class Reader:
         whole = option.item is str and not option.choices
         return [first] if whole or option.fits(first) or not first.strip(",") else first.split(",")
 
-    def _check_choices(self, typed: str, option: Option, given: list[str]) -> None:
-        wrong = [word for word in given if not option.fits(word)]
-        if wrong and option.choices:
-            choices = ", ".join(map(repr, option.choices)) + (", or module:object" if option.part else "")
-            raise UsageError(f"{typed}: no such choice {wrong[0]!r}, there are {choices}")
-        if wrong:
-            raise UsageError(f"{typed}: expects a number, got {wrong[0]!r}")
-
-    def _next(self, typed: str) -> str:
-        if not self._value_follows():
-            raise UsageError(f"{typed}: its value is missing")
-        return self.rest.pop(0)
-
-    def _value_follows(self) -> bool:
-        return bool(self.rest) and not re.match(r"--[A-Za-z]", self.rest[0])
-
     def _size(self, typed: str, first: str) -> str:
         """`64`, or `64x96` of `64 96`."""
         if not _SIZE.fullmatch(first):
             raise UsageError(f"{typed}: expects a size in pixels, one number or HxW, got {first!r}")
         if not (first.isdigit() and self.rest and self.rest[0].isdigit()):
             return first
-        if self.takes_words and Path(self.rest[0]).exists():
+        if self.place and Path(self.rest[0]).exists():
             raise UsageError(
                 f"{typed} {first} {self.rest[0]}: {self.rest[0]} may be a width or what lies here under that name; "
                 f"write {typed} {first}x{self.rest[0]}, or ./{self.rest[0]}"
             )
         return f"{first}x{self.rest.pop(0)}"
 
-    def _more(self, option: Option) -> list[str]:
-        more = []
+    def _some(self, option: Option, typed: str, given: list[str]) -> list[str]:
+        for word in given:
+            if not option.fits(word):
+                raise option.refusal(typed, word)
         while self.rest and not _OPTION.match(self.rest[0]) and (option.fits(self.rest[0]) or self._misspelt(option)):
-            more.append(self.rest.pop(0))
-        return more
+            given.append(self.rest.pop(0))
+        return given
 
     def _misspelt(self, option: Option) -> bool:
         """Whether the next word looks like one of an option's choices with a slip in it."""
         return bool(get_close_matches(self.rest[0], option.choices, n=1)) and not Path(self.rest[0]).exists()
 
-    def _placed(self) -> Words:
+    def _place(self) -> None:
         """Loose words where they belong. Raises UsageError where their place is taken or there is none."""
-        found, place = self.found, next((option for option in self.names.values() if option.words), None)
-        if not found.loose or found.unknown:
-            return found
-        first, *others = found.loose
+        place, (first, *others) = self.place, self.loose
         if place is None:
             raise UsageError(f"{first!r} stands where no value belongs; see --help")
-        if place.path in found.values:
-            typed, (given, *_) = found.values[place.path]
+        if place.path in self.values:
+            typed, (given, *_) = self.values[place.path]
             raise UsageError(f"{first!r} stands where no value belongs: {typed} {given} is given; take one of them")
         if others and place.takes != "some":
             raise UsageError(f"{others[0]!r} stands where no value belongs: {place.name} {first} is given already")
-        found.values[place.path] = (place.name, found.loose)
-        found.loose = []
-        return found
+        self.values[place.path] = (place.name, self.loose)

@@ -6,6 +6,7 @@ no pickle is written or read. Names in them are KIND/NAME, where whole tensors l
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -23,10 +24,12 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from maekit import storage
 from maekit.config import RunConfig
+from maekit.engine import optimizer as optimizers
 from maekit.engine.distributed import World, settle
+from maekit.engine.ema import Ema
 from maekit.engine.run_state import RunFolder
-from maekit.engine.sharding import copied
-from maekit.errors import StorageError
+from maekit.engine.sharding import as_divided, copied
+from maekit.errors import RunError, StorageError
 
 log = logging.getLogger("maekit")
 
@@ -39,7 +42,8 @@ class Checkpoints:
 
     def __init__(self, folder: RunFolder | None, config: RunConfig, world: World, *, divided: bool) -> None:
         self._folder, self._config, self._world = folder, config, world
-        self._root = Path(world.tell("" if folder is None else str(folder.checkpoints))) if divided else None
+        root = world.tell(None if folder is None else folder.checkpoints)
+        self._keeps, self._root = root is not None, root if divided else None
         self._group = world.another_group() if divided else None
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._under_way: tuple[threading.Thread, Future[None]] | None = None
@@ -51,6 +55,8 @@ class Checkpoints:
 
         Raises StorageError where it, or the one before it, cannot be written: the older ones stay.
         """
+        if not self._keeps:
+            return
         self.finish()
         beside = self._config.async_checkpoint
         if beside or self._root is not None:
@@ -142,6 +148,19 @@ def _reason(failed: CheckpointException) -> Exception:
     return error if isinstance(error, OSError) else StorageError(" ".join(str(error).split()) or type(error).__name__)
 
 
+def load_into(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> None:
+    """Give each its state in a checkpoint. Raises RunError where that is of another model; StorageError."""
+    own = model.state_dict()
+    kept = read(path, {"model": own, "optimizer": own} | ({} if ema is None else {"ema": ema.state_dict()}))
+    try:
+        model.load_state_dict({name: as_divided(value, own.get(name, value)) for name, value in kept["model"].items()})
+    except RuntimeError as error:
+        raise RunError(f"{path}: is of another model: {' '.join(str(error).split())[:300]}") from None
+    optimizers.restore(optimizer, kept["optimizer"])
+    if ema is not None:
+        ema.load(kept["ema"])
+
+
 def read(path: Path, like: Files) -> dict[str, dict[str, Tensor]]:
     """A checkpoint's tensors by kind and name, however many processes wrote it, and whether whole or divided.
 
@@ -159,7 +178,9 @@ def read(path: Path, like: Files) -> dict[str, dict[str, Tensor]]:
         same = own is not None and own.shape == size
         tensors[key] = torch.zeros_like(own, dtype=kept) if same else torch.zeros(size, dtype=kept)  # type: ignore[arg-type]
     try:
-        load(tensors, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it is to be: each reads its own
+            load(tensors, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
     except CheckpointException as error:
         raise StorageError(f"{path}: cannot be read ({_reason(error)})") from None
     found: dict[str, dict[str, Tensor]] = {kind: {} for kind in like}

@@ -3,24 +3,32 @@
 import datetime
 import inspect
 import os
+import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from maekit.errors import RunError
+from maekit.engine.peers import Peers
+from maekit.errors import MaekitError, OthersError, RunError, Stopped
 
 T = TypeVar("T")
 
 # What gloo and NCCL say of a process that waits for one that is gone.
 _OTHERS_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "Timed out waiting")
+_JOINING = datetime.timedelta(minutes=10)  # for all to come, whatever the hang timeout
+_LAST_WORDS = 10.0  # seconds from torchrun's wish that a process end to that end; it waits for thirty
 _BEAT = 0.5  # seconds between two signs of life of a process at work; well below any sensible hang timeout
 
 
@@ -95,7 +103,7 @@ class World:
 
         A collective would wait no longer than the hang timeout. Here a process at work gives a sign of life twice a
         second, so that only one that died, or stands still as a whole, ends the job. An error is raised where it
-        happened; the others then raise RunError.
+        happened; the others then raise OthersError.
         """
         if self.size == 1:
             return work()
@@ -110,7 +118,7 @@ class World:
             dist.all_reduce(states, group=self.hosts)
             finished = int(states[0])
             if states[1] and not failed:
-                raise RunError("another process of this job failed; its own line says why")
+                raise OthersError("another process of this job failed; its own line says why", told=True)
             if failed:
                 break
         return result.result()
@@ -139,6 +147,8 @@ def parallel(module: nn.Module) -> DistributedDataParallel:
 
     torch 2.13 renamed the switch of the buffers, and warns of the old name in every run.
     """
+    # of tokens of size [1, 1, D], whose first two strides mean nothing
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     settings: dict[str, Any] = {"gradient_as_bucket_view": True, switch: False}
@@ -146,10 +156,11 @@ def parallel(module: nn.Module) -> DistributedDataParallel:
 
 
 @contextmanager
-def join(device: str, timeout: float) -> Iterator[World]:
+def join(device: str, timeout: float = 600.0, patience: float | None = None) -> Iterator[World]:
     """Join the world that torchrun describes in the environment; leave it at the end.
 
-    device: auto, cpu, cuda, cuda:N, mps. timeout: seconds until a process that waits for others gives up.
+    device: auto, cpu, cuda, cuda:N, mps. timeout: seconds after which one that gives no sign of life is lost.
+    patience: seconds until a process that waits for others gives up; None: as many.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -159,17 +170,43 @@ def join(device: str, timeout: float) -> Iterator[World]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    patience = datetime.timedelta(seconds=timeout)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=patience)
-    hosts: Any = dist.new_group(backend="gloo", timeout=patience) if chosen.type == "cuda" else None
+    wait = datetime.timedelta(seconds=timeout if patience is None else patience)
+    store, rank, size = next(rendezvous("env://", timeout=_JOINING))
+    # torchrun's own store outlives its processes: what those before a restart left in it is not for these.
+    store = PrefixStore(f"maekit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}", store)
+    # Connections are made once all are here: imports may take a busy machine longer than a process waits for others.
+    store.set(f"here/{rank}", "1")
+    store.wait([f"here/{other}" for other in range(size)], _JOINING)
+    on_gpu, own = chosen.type == "cuda", PrefixStore("groups", store)
+    dist.init_process_group("nccl" if on_gpu else "gloo", store=own, rank=rank, world_size=size, timeout=wait)
+    hosts: Any = dist.new_group(backend="gloo", timeout=wait) if on_gpu else None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end_soon)
+    peers = Peers(store, rank, size, timeout)
+    ended_by: Exception | None = None
     try:
-        yield World(dist.get_rank(), size, local_rank, chosen, hosts, patience)
-    except RuntimeError as error:
+        yield World(rank, size, local_rank, chosen, hosts, wait)
+    except (Stopped, OthersError):
+        raise
+    except MaekitError as error:
+        ended_by, error.told = error, not peers.first_to_say(str(error))
+        raise
+    except Exception as error:
         if not any(words in str(error) for words in _OTHERS_GONE):
+            ended_by = error
             raise
-        raise RunError("another process of this job failed or stood still; its own line says why") from error
+        reason, told = peers.reason()
+        raise OthersError(reason, told=told or not peers.first_to_say(reason)) from error
     finally:
+        peers.leave(ended_by)
         dist.destroy_process_group()
+
+
+def _end_soon(number: int, _: FrameType | None) -> None:
+    """torchrun asks all to end as soon as one has: those that save, or say what happened, are given the time."""
+    ending = threading.Timer(_LAST_WORDS, os._exit, (128 + number,))
+    ending.daemon = True
+    ending.start()
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:

@@ -10,7 +10,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -33,7 +33,7 @@ from maekit.engine.run_state import RunFolder
 from maekit.engine.schedule import Plan
 from maekit.engine.signals import StopRequest, stop_requests
 from maekit.engine.task import Batches, Task
-from maekit.errors import RunError, Stopped, TrainingError
+from maekit.errors import Stopped, TrainingError
 from maekit.randomness import key
 
 log = logging.getLogger("maekit")
@@ -62,19 +62,22 @@ def train(
     facts: Mapping[str, Any],
     evaluate_every: int | None = None,
     best_by: str | None = None,
+    at_log_points: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train to the end of the plan, from the newest sound checkpoint where there is one.
 
     folder: where history and checkpoints go; None on all ranks but the first, and for runs that leave nothing.
     facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: the
     name in a validation whose highest value earns best.safetensors (of the averaged weights where there are any).
+    at_log_points: called then in every process, to raise what has to end all.
     Raises Stopped after a signal, the state saved; TrainingError after one where nothing is kept, and where a loss or
     gradient is not finite, before it reaches weights or a checkpoint.
     """
     loop = _Loop(task, plan, optimizer, config, world, folder, facts)
     start = loop.restore()
     if start >= plan.steps:
-        return loop.complete(start)
+        log.info("the run is complete: it is at step %d of %d", start, plan.steps)
+        return loop.outcome(start, {} if folder is None else metrics.last(folder.path / "metrics.jsonl"))
     with contextlib.ExitStack() as open_now:
         history = None
         if folder is not None:
@@ -96,6 +99,7 @@ def train(
             evaluates = evaluate_every is not None and (done % evaluate_every == 0 or last)
             shown.advance(done)
             if done % config.resolved_log_every(plan.steps) == 0 or last or evaluates or step == 0:
+                at_log_points()
                 record = loop.record(done)
                 if evaluates:
                     record |= loop.evaluate()
@@ -220,17 +224,15 @@ class _Loop:
         self.gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if self.optimizing.clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.optimizing.clip, self.gradient_norm)
-        sound = torch.isfinite(self.losses["loss"])
-        if not scaler.is_enabled():  # under fp16 an overflow is ordinary: the scaler skips the step and scales less
-            sound = sound & torch.isfinite(self.gradient_norm)
+        sound, finite = torch.isfinite(self.losses["loss"]), torch.isfinite(self.gradient_norm)
+        overflows = scaler.is_enabled()  # fp16, where it is ordinary: the step is left out, and the scale made smaller
+        if not overflows:
+            sound = sound & finite
         spoilt = (self.spoilt_step < 0) & ~sound
         self.spoilt_step = torch.where(spoilt, step, self.spoilt_step)
         optimizers.set_rate(self.optimizer, self.plan.learning_rate(step))
-        if scaler.is_enabled():
-            scaler.step(self.optimizer)
-            scaler.update()
-        else:
-            optimizers.step_unless(self.spoilt_step >= 0, self.optimizer)
+        optimizers.step_unless((self.spoilt_step >= 0) | ~finite, self.optimizer, moments=overflows)
+        scaler.update()
 
     def _check_finite(self) -> None:
         """Raises TrainingError on every rank where a step was not finite; its images are written down first."""
@@ -312,12 +314,6 @@ class _Loop:
             files["ema"], metadata["ema"] = self.ema.state_dict(), self.task.average_metadata()
         self.checkpoints.save(done, files, {**self.facts, "scaler": self.precision.state()}, metadata)
 
-    def complete(self, step: int) -> Outcome:
-        """What a run came to that was at its end before it began."""
-        log.info("the run is complete: it is at step %d of %d", step, self.plan.steps)
-        record = {} if self.folder is None else metrics.last(self.folder.path / "metrics.jsonl")
-        return self.outcome(step, record)
-
     def restore(self) -> int:
         """Load the newest sound checkpoint, or that to branch from; the step it stands at, the same on every rank."""
         found = self.world.patiently(lambda: branch.newest(self.folder, self.config, self.plan, self.facts))
@@ -328,18 +324,8 @@ class _Loop:
             return 0
         path, facts = told
         refuse_drift(facts, self.facts, allowed=self.config.allow_drift)
-        own = self.model.state_dict()
-        like = {"model": own, "optimizer": own} | ({} if self.ema is None else {"ema": self.ema.state_dict()})
-        kept = self.world.patiently(lambda: checkpoints.read(path, like))
-        try:
-            divided = {name: sharding.as_divided(value, own.get(name, value)) for name, value in kept["model"].items()}
-            self.model.load_state_dict(divided)
-        except RuntimeError as error:
-            raise RunError(f"{path}: is of another model: {' '.join(str(error).split())[:300]}") from None
-        optimizers.restore(self.optimizer, kept["optimizer"])
+        self.world.patiently(lambda: checkpoints.load_into(path, self.model, self.optimizer, self.ema))
         self.precision.restore(facts["scaler"])
-        if self.ema is not None:
-            self.ema.load(kept["ema"])
         self.saved = int(facts["step"])
         log.info("going on from step %d", facts["step"])
         return int(facts["step"])

@@ -20,11 +20,16 @@ class StopRequest:
         self._what = f"saves {after}, then ends" if saves else f"nothing is kept; it ends {after}"
 
     def _take(self, number: int, _: FrameType | None) -> None:
+        together = int(os.environ.get("WORLD_SIZE", "1")) > 1  # torchrun passes each signal on, and ends what is slow
+        if self.signal is not None and together and number != signal.SIGINT:
+            return
         if self.signal is not None:  # asked twice: at once, without saving
             if number == signal.SIGINT and hasattr(sys, "ps1"):  # at a prompt, or in a notebook, which lives on
                 raise KeyboardInterrupt
             os._exit(128 + number)
         self.signal = signal.Signals(number).name
+        if together:
+            return
         # write, not print or a log: those may be what the signal interrupted
         os.write(2, f"{self.signal}: {self._what}; once more ends at once\n".encode())
 

@@ -1,8 +1,7 @@
 """Weights in one layout, written in another; a graph is run beside the model before it is believed."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -16,7 +15,6 @@ from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
 from maekit.results import Converted
 from maekit.sections import Text
-from maekit.targets import Pixels
 from maekit.weights import export, native
 from maekit.weights.export import Graph
 from maekit.weights.facebook import FACEBOOK
@@ -56,10 +54,13 @@ def convert(options: ConvertOptions) -> Converted:
     if options.to in _GRAPHS:
         graph = export.graph_of(model)
         _GRAPHS[options.to](graph, path)
-        with _removed_on_error(path):
+        try:
             difference = _compare(graph, path, options.to)
+        except WeightsError:  # what is not the model stays out of reach, with the file of its larger tensors
+            for written in (path, path.with_name(f"{path.name}.data")):
+                written.unlink(missing_ok=True)
+            raise
     else:
-        _require_pixels(model, options.to)
         _WRITERS[options.to](model, path)
         _say_what_is_lost(model, options.to)
     pushed = push(path, options.push) if options.push else None
@@ -68,14 +69,6 @@ def convert(options: ConvertOptions) -> Converted:
     said += "" if pushed is None else f", pushed to {pushed}"
     told = {"out": str(path), "to": options.to, "part": _name(model)}
     return Converted(**told, difference=difference, pushed=pushed, sections=[Text(said)])
-
-
-def _require_pixels(model: Model, layout: str) -> None:
-    """Raises WeightsError where a layout takes for pixels what a decoder predicts, and it is none."""
-    if layout not in ("huggingface", "facebook") or not isinstance(model, MaskedAutoencoder):
-        return
-    if not isinstance(model.objective.target, Pixels):
-        raise WeightsError(f"--to {layout}: its decoders predict pixels, not {model.target.kind}; --part encoder")
 
 
 def _say_what_is_lost(model: Model, layout: str) -> None:
@@ -125,17 +118,6 @@ def _compare(graph: Graph, path: Path, layout: str) -> float:
     if not largest < _TOLERANCE:
         raise WeightsError(f"--to {layout}: the graph differs from the model by {largest:.3g}, so it is not kept")
     return largest
-
-
-@contextmanager
-def _removed_on_error(path: Path) -> Iterator[None]:
-    """A graph that is not the model stays out of reach, with the file of its larger tensors."""
-    try:
-        yield
-    except WeightsError:
-        for written in (path, path.with_name(f"{path.name}.data")):
-            written.unlink(missing_ok=True)
-        raise
 
 
 def _onnx_runner(path: Path) -> Callable[..., tuple[torch.Tensor, ...]]:

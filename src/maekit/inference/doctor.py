@@ -9,7 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -22,11 +22,15 @@ from PIL import Image
 
 from maekit.config import AugmentConfig
 from maekit.config.verbs import DataOptions
+from maekit.data import cache
 from maekit.data.decode import Range, decode, stored_mode, stored_values
 from maekit.data.ranges import LITTLE, resolved, use_of_range
-from maekit.data.sources import Source, find_source
+from maekit.data.sources import Source, Space, find_source
+from maekit.data.sources.elsewhere import some_of
+from maekit.data.sources.joined import JoinedSource
 from maekit.data.sources.passed_over import PassedOver
-from maekit.data.statistics import evenly_spread, mean_and_std, moments
+from maekit.data.sources.subset import labels_of
+from maekit.data.statistics import mean_and_std, moments
 from maekit.data.transforms import TrainTransform
 from maekit.data.workers import map_in_order, worker_count
 from maekit.engine.progress import counter
@@ -61,8 +65,16 @@ class _Finding:
 
 
 def run(options: DataOptions) -> Examined:
-    """`maekit data`: `examine`. Raises DataError, its `answer` filled, where no image can be read."""
+    """`maekit data`: `examine`, with the cache cleared before where that is asked for.
+
+    Raises DataError, its `answer` filled, where no image can be read.
+    """
+    freed = cache.clear() if options.clear_cache else None
+    said = [] if freed is None else [Text(f"{freed / 1e9:,.2f} GB are removed from {cache.folder()}")]
+    if not options.source:
+        return Examined(**_answer(JoinedSource([]), [], options.rate), range=None, freed=freed, sections=said)
     answer = examine(options)
+    answer = replace(answer, freed=freed, sections=[*said, *answer.sections])
     if len(answer.unreadable) == answer.examined:
         reason = answer.unreadable[0]["reason"]
         failure = DataError(f"{options.source}: none of its {answer.examined:,} images can be read: {reason}")
@@ -76,8 +88,8 @@ def examine(options: DataOptions) -> Examined:
     picture = Path(options.picture) if options.picture else None
     if picture is not None:
         check_writable(picture)
-    source = find_source(options.source, options.image_column)
-    indices = evenly_spread(len(source), options.images)
+    source = find_source(options.source, options.image_column, Space.within(options.cache_limit))
+    indices = some_of(source, options.images)
     value_range = resolved(options.range, source, options.channels, workers=options.workers)
     findings = list(_findings(source, indices, options, value_range))
     answer = _answer(source, findings, options.rate) | {"range": value_range}
@@ -158,8 +170,8 @@ def _classes(source: Source) -> dict[str, int] | None:
     """All images of each class, also where only some are examined: labels are at hand."""
     if source.classes is None:
         return None
-    labels = Counter(source.label(index) for index in range(len(source)))
-    return {printable(name): labels[label] for label, name in enumerate(source.classes)}
+    counts = np.bincount(labels_of(source) + 1, minlength=len(source.classes) + 1)[1:].tolist()
+    return dict(zip(map(printable, source.classes), counts, strict=True))
 
 
 def _sizes(sound: list[_Finding]) -> dict[str, Any] | None:

@@ -8,21 +8,22 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from maekit import storage
 from maekit.config.verbs import EmbedOptions
-from maekit.data.sources import Source, open_source
-from maekit.engine.distributed import choose_device
+from maekit.data.sources import Source, Space, open_source
+from maekit.engine.distributed import World
 from maekit.inference.features import Features, stream
-from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
+from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped, together
 from maekit.results import Embedded
 from maekit.sections import Text
 from maekit.weights.load import load
@@ -46,19 +47,52 @@ def embed(options: EmbedOptions) -> Embedded:
     out = Path(options.out)
     writing = {".npz": npz, ".parquet": parquet}[out.suffix.lower()]
     storage.check_writable(out)
-    source = open_source(options.data, options.image_column)
-    model = load(options.weights, options, decoder=False).to(choose_device(options.device))
-    bad = any_unreadable(source)
-    images = width = 0
-    with storage.replacing(out) as temporary, writing(temporary, source) as add:
-        batches = one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad)
-        for features in stream(model, batches, options.tokens, blocks=options.blocks):
-            require_finite(features.vectors, options.weights)
-            add(features)
-            images, width = images + len(features.labels), features.vectors.shape[-1]
+    model = load(options.weights, options, decoder=False)
+    with together(options.device) as world:
+        space = Space.within(options.cache_limit)
+        source = world.patiently(lambda: open_source(options.data, options.image_column, space))
+        bad = any_unreadable(source)
+        batches = one_pass(source, model.to(world.device), options, bad, world)
+        features = _finite(stream(model, batches, options.tokens, blocks=options.blocks), options.weights)
+        images = width = 0
+        with ExitStack() as open_now:
+            if world.is_first:
+                add = open_now.enter_context(writing(open_now.enter_context(storage.replacing(out)), source))
+            for part in _in_order(features, out, world):
+                add(part)
+                images, width = images + len(part.labels), part.vectors.shape[-1]
+            bad.share(world.gather)
+        images, width = world.tell((images, width))
     left_out = f", {len(bad)} unreadable left out" if len(bad) else ""
     said = Text(f"{out}: {options.tokens} features of {images} images, {width} wide{left_out}")
     return Embedded(out=str(out), images=images, width=width, skipped=skipped(bad), sections=[said])
+
+
+def _finite(parts: Iterator[Features], weights: str) -> Iterator[Features]:
+    for part in parts:
+        require_finite(part.vectors, weights)
+        yield part
+
+
+def _in_order(own: Iterator[Features], out: Path, world: World) -> Iterator[Features]:
+    """All processes' features in the source's order, for the first of them; theirs wait in files beside the target."""
+    waiting = [out.with_name(f".{out.name}.rank{rank}.part") for rank in range(world.size)]
+    try:
+        if world.is_first:
+            yield from own
+        else:
+            with waiting[world.rank].open("wb") as file:
+                for column in (column for part in own for column in part):
+                    np.save(file, column.numpy(), allow_pickle=False)
+        world.wait()
+    except BaseException:
+        waiting[world.rank].unlink(missing_ok=True)
+        raise
+    for path in waiting[1:] if world.is_first else ():
+        with path.open("rb") as file:
+            path.unlink()
+            while file.peek(1):
+                yield Features(*(torch.from_numpy(np.load(file, allow_pickle=False)) for _ in Features._fields))
 
 
 @contextmanager

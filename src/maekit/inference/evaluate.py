@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from maekit import storage
 from maekit.config.verbs import EvaluateOptions
-from maekit.data.loader import Batch
-from maekit.data.sources import Source, open_source
+from maekit.data.loader import BadImages, Batch
+from maekit.data.sources import Source, Space, open_source
 from maekit.data.sources.labelled import is_numbered, matching_classes, say_matching, used_labels
-from maekit.engine.distributed import World, choose_device
+from maekit.engine.distributed import World
 from maekit.errors import DataError, UsageError
-from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped
+from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped, together
 from maekit.models.classifier import Classifier
 from maekit.results import Evaluated
 from maekit.sections import Section, Table, Text
@@ -107,21 +107,19 @@ def judge(model: Classifier, batches: Iterable[Batch], world: World | None = Non
     Raises DataError where no image has a label.
     """
     best = min(_GUESSES, len(model.classes))
-    guesses, labels = [torch.empty(0, best, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
-    losses = [torch.empty(0)]
+    judged = [(torch.empty(0, best, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))]
     for batch in batches:
         with torch.autocast(model.device.type, enabled=False):
             logits = model(model.standardise(batch.images.to(model.device, non_blocking=True)))
         logits = logits.float().cpu()
-        guesses.append(logits.argsort(dim=1, descending=True, stable=True)[:, :best])
-        labels.append(batch.labels.cpu())
-        losses.append(F.cross_entropy(logits, labels[-1], ignore_index=-1, reduction="none"))
-    parts = torch.cat(guesses), torch.cat(labels), torch.cat(losses)
-    every_guess, every_label, every_loss = parts if world is None else world.gather_rows(*parts)
-    known = every_label >= 0
+        guesses, labels = logits.argsort(dim=1, descending=True, stable=True)[:, :best], batch.labels.cpu()
+        judged.append((guesses, labels, F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")))
+    parts = tuple(map(torch.cat, zip(*judged, strict=True)))
+    guesses, labels, losses = parts if world is None else world.gather_rows(*parts)
+    known = labels >= 0
     if not known.any():
         raise DataError("no image has a label, so nothing can be judged")
-    return Evaluation(every_guess[known], every_label[known], every_loss[known], model.classes)
+    return Evaluation(guesses[known], labels[known], losses[known], model.classes)
 
 
 def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
@@ -133,17 +131,25 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
     known = len(model.classes)
     if picture is not None and known > DRAWN_CLASSES:
         raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows {known}")
-    source = open_source(options.data, options.image_column)
-    numbers = class_numbers(source, model.classes, options.weights)
-    model.to(choose_device(options.device))
-    bad = any_unreadable(source)
-    batches = one_pass(source, model, crop_share=options.crop_share, options=options, bad=bad)
-    evaluation = judge(model, _renumbered(batches, numbers))
-    require_finite(evaluation.losses, options.weights)
+    with together(options.device) as world:
+        space = Space.within(options.cache_limit)
+        source = world.patiently(lambda: open_source(options.data, options.image_column, space))
+        numbers = class_numbers(source, model.classes, options.weights)
+        bad = any_unreadable(source)
+        batches = one_pass(source, model.to(world.device), options, bad, world)
+        evaluation = judge(model, _renumbered(batches, numbers), world)
+        bad.share(world.gather)
+        require_finite(evaluation.losses, options.weights)
+        return _written(evaluation, len(source), bad, picture if world.is_first else None, heat)
+
+
+def _written(evaluation: Evaluation, images: int, bad: BadImages, picture: Path | None, heat: Heat) -> Evaluated:
     table = evaluation.table()
-    said = _told(evaluation, table, unlabelled=len(source) - len(bad) - evaluation.images, unreadable=len(bad))
+    said = _told(evaluation, table, unlabelled=images - len(bad) - evaluation.images, unreadable=len(bad))
     if picture is not None:
-        storage.write_text(picture, heat(evaluation.confusion().numpy(), [printable(name) for name in model.classes]))
+        storage.write_text(
+            picture, heat(evaluation.confusion().numpy(), [printable(name) for name in evaluation.classes])
+        )
         said.append(Text(f"confusion: {picture}"))
     return Evaluated(
         top1=evaluation.top1, top5=evaluation.top5, loss=evaluation.loss, images=evaluation.images, classes=table,

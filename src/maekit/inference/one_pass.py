@@ -1,21 +1,26 @@
 """Every image of a source once, as evaluation sees it: resized, in order, with a bar, unreadable ones left out."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.config.data import crop_share_for
-from maekit.config.verbs import DeviceOptions
+from maekit.config.verbs import SeenOptions
 from maekit.data.loader import BadImages, Batch, eval_batches
 from maekit.data.ranges import say_little_use
 from maekit.data.sources import Source
 from maekit.data.sources.passed_over import printable as printable
-from maekit.engine.distributed import World
+from maekit.data.sources.source import is_image_name
+from maekit.engine.distributed import World, join
 from maekit.engine.progress import counter
 from maekit.errors import WeightsError
 from maekit.models.encoder import ImageEncoder
+
+_A_DAY = 86_400.0  # seconds
 
 
 def crop_share_of(model: ImageEncoder, asked: float | None) -> float:
@@ -23,19 +28,28 @@ def crop_share_of(model: ImageEncoder, asked: float | None) -> float:
     return asked or model.crop_share or crop_share_for(model.config.image_hw)
 
 
-def one_pass(
-    source: Source, model: ImageEncoder, *, crop_share: float | None, options: DeviceOptions, bad: BadImages
-) -> Iterator[Batch]:
-    """Batches of all images at the model's size. Raises DataError where more are unreadable than `bad` tolerates.
+def together(device: str) -> AbstractContextManager[World]:
+    """The processes that share a pass. One may be done long before another: none is waited for but if it is lost."""
+    return join(device, patience=_A_DAY)
 
-    crop_share: of the centre crop, as `crop_share_of` understands it.
+
+def one_pass(
+    source: Source, model: ImageEncoder, options: SeenOptions, bad: BadImages, world: World | None = None
+) -> Iterator[Batch]:
+    """Batches of all images, or of this process's part of them, at the model's size.
+
+    Raises DataError where more are unreadable than `bad` tolerates.
     """
+    world = world or World()
     if model.value_range is None:
         say_little_use(source, model.config.channels, "these weights know no other range; train with --data.range")
     few = options.workers is None and len(source) <= options.batch_size  # a process would take longer to start
     workers = 0 if few else options.workers
-    batches = seen_by(model, source, bad=bad, batch_size=options.batch_size, workers=workers, crop_share=crop_share)
-    yield from counted(batches, len(source))
+    batches = seen_by(
+        model, source, bad=bad, batch_size=options.batch_size, workers=workers, crop_share=options.crop_share,
+        world=world,
+    )  # fmt: skip
+    yield from counted(batches, -(-len(source) // world.size))
 
 
 def counted(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
@@ -68,6 +82,12 @@ def seen_by(
         crop_share=crop_share_of(model, crop_share), value_range=model.value_range,
         batch_size=batch_size, workers=workers, rank=rank, world_size=world_size,
     )  # fmt: skip
+
+
+def is_image_file(word: str) -> bool:
+    """Whether a word that names images names one file of them."""
+    path = Path(word).expanduser()
+    return is_image_name(path.name) and not path.is_dir() and not word.startswith("hf:")
 
 
 def any_unreadable(source: Source) -> BadImages:

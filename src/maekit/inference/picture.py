@@ -6,7 +6,7 @@ Legend: H W pixels, C channels. One channel is shown as grey, two as their mean,
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ Pixels = NDArray[np.uint8]
 HIDDEN_GREY = 128
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _MASK_PIXELS = 1 << 24
-_DARK = 0.5  # of the range; pictures that use less are stretched
 
 _PANEL = 160
 _MARGIN = 24
@@ -74,23 +73,6 @@ def grid(
     return canvas
 
 
-def display_range(images: Sequence[NDArray[Any]]) -> tuple[float, float] | None:
-    """What to show as black and white where images [.., ..] in [0, 1] use less than half of it; None where they do not.
-
-    A thousandth of the values at either end may lie beyond.
-    """
-    values = np.concatenate([np.ravel(image)[:: max(1, image.size // 100_000)] for image in images])
-    low, high = (float(value) for value in np.percentile(values, (0.1, 99.9)))
-    return (low, high) if 0 < high - low < _DARK else None
-
-
-def stretched_note(shown: tuple[float, float] | None) -> str:
-    """What a picture must say of values that were stretched for display; empty where they were not."""
-    if shown is None:
-        return ""
-    return f"Stretched for display: {shown[0]:.3g} to {shown[1]:.3g} of 1 are shown as black to white."
-
-
 def masked_panel(image: Pixels, masked: NDArray[np.bool_]) -> Pixels:
     """The image with its hidden patches in a neutral grey.
 
@@ -114,10 +96,9 @@ def read_mask(path: Path, grid: tuple[int, int]) -> NDArray[np.bool_]:
     """
     try:
         painted = decode(path.read_bytes(), 1, max_pixels=_MASK_PIXELS)
-    except OSError as error:
-        raise DataError(f"{path}: the mask cannot be read ({error.strerror})") from None
-    except ImageError as error:
-        raise DataError(f"{path}: the mask cannot be read ({error})") from None
+    except (OSError, ImageError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: the mask cannot be read ({reason})") from None
     brightness = painted[0].numpy().astype(np.float32)
     white = 1.0 if painted.is_floating_point() else 255.0
     rows, columns = grid
@@ -168,18 +149,12 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: 
     """Lines no wider than `width` pixels, broken between words, and within a word that is wider than a line."""
     lines: list[str] = []
     for paragraph in text.splitlines():
-        line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}".strip()
-            if font.getlength(longer) <= width:
-                line = longer
-                continue
-            if line:
-                lines.append(line)
-            while font.getlength(word) > width and len(word) > 1:
-                fitting = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
-                lines.append(word[:fitting])
-                word = word[fitting:]
-            line = word
-        lines.append(line)
+        rest = " ".join(paragraph.split())
+        while font.getlength(rest) > width and len(rest) > 1:
+            fitting = next(n for n in range(len(rest) - 1, 0, -1) if n == 1 or font.getlength(rest[:n]) <= width)
+            between = rest.rfind(" ", 0, fitting + 1)
+            end = fitting if between < 0 else between
+            lines.append(rest[:end])
+            rest = rest[end:].lstrip()
+        lines.append(rest)
     return lines

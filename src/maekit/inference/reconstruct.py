@@ -3,7 +3,6 @@
 Legend: N images, C channels, H W pixels, L patches, V visible, Q hidden, P values of a patch.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from maekit import masking, patches
 from maekit.config.verbs import ReconstructOptions
 from maekit.data.decode import decode
 from maekit.data.loader import stack
-from maekit.data.sources import open_images, open_source
-from maekit.data.sources.source import is_image_name
-from maekit.data.statistics import evenly_spread
+from maekit.data.sources import Space, open_images, open_source
+from maekit.data.sources.elsewhere import some_of
 from maekit.data.transforms import EvalTransform
 from maekit.engine.distributed import choose_device
 from maekit.errors import DataError, ImageError, ModelError, UsageError
 from maekit.inference import picture
+from maekit.inference.one_pass import is_image_file
 from maekit.models.mae import MaskedAutoencoder
 from maekit.randomness import keys_tensor
 from maekit.results import Reconstructed
@@ -31,6 +30,7 @@ from maekit.targets import Statistics
 from maekit.weights.load import reconstructor
 
 _ROWS = 6
+_DARK = 0.5  # of the range; pictures that use less are stretched
 
 _CAPTIONS = {
     "own": "Hidden patches as the target paints what was predicted, visible ones as they are.",
@@ -53,33 +53,21 @@ def reconstruct(
     "visible", its visible neighbours by inverse squared distance; "original", the hidden pixels themselves, a leak.
     Returns [N, C, H, W] float in [0, 1]. Raises ModelError where shapes or the mask do not fit the model.
     """
-    model.check_images(images)
-    expected = (len(images), model.grid[0] * model.grid[1])
-    if tuple(masked.shape) != expected:
-        raise ModelError(f"mask: must be [{expected[0]}, {expected[1]}] for these images, not {list(masked.shape)}")
+    model.check(images, masked)
+    paint = getattr(model.objective.target, "paint", None)
+    if paint is None:
+        raise ModelError(
+            f"this model predicts {model.target.kind}, which has no method `paint`: what it predicts cannot be shown"
+        )
     images = images.to(model.device)
     standardised = model.geometry.seen(model.standardise(images))
     masked = masked.to(model.device)
     prediction = model(standardised.reshape(images.shape), masked)
     fine = patches.refine(masked, model.grid, model.parts)
-    painted = _paint(model)(prediction.patches.float(), standardised, fine, prediction.index, statistics)
+    painted = paint(prediction.patches.float(), standardised, fine, prediction.index, statistics)
     whole = patches.patchify(standardised, model.patch)
     whole = whole.scatter(1, prediction.index[:, :, None].expand_as(painted), painted)
     return model.standardise.inverse(patches.unpatchify(whole, model.patch, model.patch_grid).reshape(images.shape))
-
-
-def can_paint(model: MaskedAutoencoder) -> bool:
-    """Whether what the model predicts can be looked at."""
-    return hasattr(model.objective.target, "paint")
-
-
-def _paint(model: MaskedAutoencoder) -> Callable[..., Tensor]:
-    if not can_paint(model):
-        raise ModelError(
-            f"this model predicts {model.target.kind}, which has no method `paint`: what it predicts cannot be shown"
-        )
-    paint: Callable[..., Tensor] = model.objective.target.paint  # type: ignore[attr-defined]
-    return paint
 
 
 def rows(
@@ -103,13 +91,22 @@ def rows(
 def caption(model: MaskedAutoencoder, statistics: Statistics, images: Tensor | None = None) -> str:
     """What a picture of reconstructions must say about itself. images: those in it, as `rows` was given them."""
     said = _CAPTIONS.get(statistics if model.target.kind == "normalised" else model.target.kind, _CAPTIONS["own"])
-    note = "" if images is None else picture.stretched_note(_display_range(images))
-    return f"{said} {note}".strip()
+    shown = None if images is None else _display_range(images)
+    if shown is None:
+        return said
+    return f"{said} Stretched for display: {shown[0]:.3g} to {shown[1]:.3g} of 1 are shown as black to white."
 
 
 def _display_range(images: Tensor) -> tuple[float, float] | None:
-    """Bytes are shown as they are."""
-    return picture.display_range([images.cpu().numpy()]) if images.is_floating_point() else None
+    """What to show as black and white where images in [0, 1] use less than half of it; None where they do not.
+
+    A thousandth of the values at either end may lie beyond. Bytes are shown as they are.
+    """
+    if not images.is_floating_point():
+        return None
+    values = images.cpu().numpy().ravel()
+    low, high = map(float, np.percentile(values[:: max(1, len(values) // 100_000)], (0.1, 99.9)))
+    return (low, high) if 0 < high - low < _DARK else None
 
 
 def _bytes(images: Tensor, shown: tuple[float, float] | None) -> list[NDArray[np.uint8]]:
@@ -122,7 +119,7 @@ def _bytes(images: Tensor, shown: tuple[float, float] | None) -> list[NDArray[np
 def reconstruct_files(options: ReconstructOptions) -> Reconstructed:
     """`maekit reconstruct`: write one picture with a row for each image file."""
     out = Path(options.out)
-    if options.rows is not None and all(map(_is_image, options.images)):
+    if options.rows is not None and all(map(is_image_file, options.images)):
         raise UsageError("--rows: image files are all shown; it belongs to a SOURCE")
     picture.check_writable(out)
     model = reconstructor(options.weights, options).to(choose_device(options.device))
@@ -138,16 +135,14 @@ def reconstruct_files(options: ReconstructOptions) -> Reconstructed:
     return Reconstructed(out=str(out), images=len(images), masked=share, sections=[Text(said), Picture(shown, "")])
 
 
-def _is_image(text: str) -> bool:
-    return is_image_name(text) and not Path(text).is_dir()
-
-
 def _read(text: str, model: MaskedAutoencoder, options: ReconstructOptions) -> list[Tensor]:
     """An image file, or some images of a source, as the model takes them: resized, the centre taken."""
-    source = open_images([Path(text)]) if _is_image(text) else open_source(text, options.image_column)
+    space = Space.within(options.cache_limit)
+    is_one = is_image_file(text)
+    source = open_images([Path(text).expanduser()]) if is_one else open_source(text, options.image_column, space)
     transform = EvalTransform(model.config.image_hw, 1.0)
     images = []
-    for index in evenly_spread(len(source), options.rows or _ROWS).tolist():
+    for index in some_of(source, options.rows or _ROWS).tolist():
         try:
             images.append(transform(decode(source.read(index), model.config.channels, value_range=model.value_range)))
         except ImageError as error:

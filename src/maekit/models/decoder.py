@@ -4,33 +4,23 @@ Legend: N images, L patches, V visible, Q predicted (all hidden ones, or a share
 D decoder width, P values of a patch.
 """
 
-from collections.abc import Callable
-from functools import partial
 from math import prod
-from typing import Protocol
 
 import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from maekit.config import DecoderConfig
 from maekit.errors import ModelError
 from maekit.models import positions
-from maekit.models.family import Latents
+from maekit.models.family import Latents, run_block
 from maekit.models.vit import initialise
 from maekit.patches import take
 from maekit.targets import Geometry
 
 _OF_BLOCKS = ("positions", "head", "predicted_share", "feature_maps")  # what a linear decoder has not
 _FLYEGLE_EPS = 1e-12  # of the norm over predicted values, whatever the blocks have
-
-
-class Decoder(Protocol):
-    """latents, predicted [N, Q] int64 → [N, Q, P]."""
-
-    def __call__(self, latents: Latents, predicted: Tensor) -> Tensor: ...
 
 
 def build(
@@ -54,18 +44,17 @@ def build(
         return LinearDecoder(encoder_width, predicts)
     if config.width % config.heads:
         raise ModelError(f"model.decoder.heads: {config.heads} do not divide the decoder's width {config.width}")
-    head = partial(_head, config, geometry, predicts)
     if config.kind == "self":
         if config.predicted_share != 1 or config.feature_maps:
             raise ModelError("model.decoder: predicted_share and feature_maps belong to kind cross")
-        decoder: nn.Module = SelfDecoder(config, encoder_width, prefix, geometry, head)
+        decoder: nn.Module = SelfDecoder(config, encoder_width, prefix, geometry, predicts)
     else:
         if config.feature_maps > encoder_depth + 1:
             raise ModelError(
                 f"model.decoder.feature_maps: {config.feature_maps} of an encoder of {encoder_depth} blocks; at most "
                 f"{encoder_depth + 1}, their outputs and what goes into the first"
             )
-        decoder = CrossDecoder(config, encoder_width, encoder_depth, prefix, geometry, head)
+        decoder = CrossDecoder(config, encoder_width, encoder_depth, prefix, geometry, predicts)
     initialise(decoder)
     if isinstance(decoder, CrossDecoder) and decoder.mix is not None:
         nn.init.normal_(decoder.mix, std=config.feature_maps**-0.5)
@@ -80,19 +69,14 @@ class SelfDecoder(nn.Module):
     """
 
     def __init__(
-        self,
-        config: DecoderConfig,
-        encoder_width: int,
-        prefix: int,
-        geometry: Geometry,
-        head: Callable[[], nn.Module],
+        self, config: DecoderConfig, encoder_width: int, prefix: int, geometry: Geometry, predicts: int
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(encoder_width, config.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.positions = _positions(config, geometry, prefix)
         self.blocks = nn.ModuleList(SelfBlock(config.width, config.heads, config.norm_eps) for _ in range(config.depth))
-        self.head = head()
+        self.head = _head(config, geometry, predicts)
         self.grad_checkpointing = False
         self._prefix = prefix
 
@@ -105,8 +89,8 @@ class SelfDecoder(nn.Module):
         asked = self.mask_token + take(places, predicted)
         tokens = torch.cat([tokens + seen, asked], dim=1)
         for block in self.blocks[:-1]:
-            tokens = _run(block, self.grad_checkpointing, tokens)
-        tokens = _run(self.blocks[-1], self.grad_checkpointing, tokens, predicted.shape[1])
+            tokens = run_block(block, self.grad_checkpointing, tokens)
+        tokens = run_block(self.blocks[-1], self.grad_checkpointing, tokens, predicted.shape[1])
         return self.head(tokens)
 
 
@@ -125,7 +109,7 @@ class CrossDecoder(nn.Module):
         encoder_depth: int,
         prefix: int,
         geometry: Geometry,
-        head: Callable[[], nn.Module],
+        predicts: int,
     ) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
@@ -135,7 +119,7 @@ class CrossDecoder(nn.Module):
         )
         self.maps = _evenly(config.feature_maps, encoder_depth)
         self.mix = nn.Parameter(torch.zeros(config.depth, config.feature_maps)) if config.feature_maps else None
-        self.head = head()
+        self.head = _head(config, geometry, predicts)
         self.grad_checkpointing = False
         self._prefix = prefix
 
@@ -147,7 +131,7 @@ class CrossDecoder(nn.Module):
         else:
             contexts = list(torch.einsum("bm,mnvd->bnvd", self.mix, torch.stack(latents.maps)))
         for block, context in zip(self.blocks, contexts, strict=True):
-            queries = _run(block, self.grad_checkpointing, queries, context)
+            queries = run_block(block, self.grad_checkpointing, queries, context)
         return self.head(queries)
 
 
@@ -264,12 +248,6 @@ def _positions(config: DecoderConfig, geometry: Geometry, prefix: int) -> nn.Par
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     query, key, value = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-
-
-def _run(block: nn.Module, recompute: bool, *inputs: Tensor | int) -> Tensor:
-    if recompute and torch.is_grad_enabled():
-        return checkpoint(block, *inputs, use_reentrant=False)
-    return block(*inputs)
 
 
 def _evenly(count: int, depth: int) -> tuple[int, ...]:

@@ -21,7 +21,9 @@ from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 import timm
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from maekit import parts
 from maekit.config import ModelConfig
@@ -214,6 +216,13 @@ def _family(name: str) -> Family:
     return family
 
 
+def run_block(block: Any, recompute: bool, *inputs: Any) -> Tensor:
+    """A block's output. recompute: what it needs in the backward pass is computed again there, not kept."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
+
+
 def grid_of(family: Family, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
     """(rows, columns) of mask units in an image of the config's size, as the encoder sees it."""
     (_, height, width), (unit_height, unit_width) = config.seen, family.unit(encoder, config)
@@ -242,11 +251,9 @@ def call(module: nn.Module, forward: Callable[..., Tensor], *inputs: Any) -> Ten
 def features(
     encoder: nn.Module, images: Tensor, kind: Features = "pooled", *, blocks: int = 1, family: Family | None = None
 ) -> Tensor:
-    """Features of whole images for probes and embeddings.
+    """Features of whole images, as `ImageEncoder.features` has them, of images [N, C, H, W] that are standardised.
 
-    images: [N, C, H, W] standardised → pooled [N, D], the mean of the patch tokens after the final norm; class [N, D],
-    the class token after it; patches [N, T, D]. blocks: mean over the outputs of so many last blocks. family: the
-    encoder's, if not one of maekit's own. Raises ModelError where a class token is asked of an encoder without.
+    family: the encoder's, if not one of maekit's own. Raises ModelError where a class token is asked of one without.
     """
     latents = (family or family_of(encoder)).encode(encoder, images, blocks=blocks)
     if kind == "class":

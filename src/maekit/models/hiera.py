@@ -19,11 +19,10 @@ import torch
 from timm.models.hiera import Hiera, HieraBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
-from maekit.models.family import Family, Latents, Shown, call
+from maekit.models.family import Family, Latents, Shown, call, run_block
 from maekit.models.vit import initialise
 from maekit.patches import check_divides
 
@@ -95,10 +94,7 @@ class _Hiera(Family):
         parts, last_pool = adapter.parts, int(encoder.stage_ends[-2]) + 1
         for number, block in enumerate(encoder.blocks):
             run = partial(call, block, _unpooled) if parts > 1 and number == last_pool else block
-            if encoder.grad_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(run, tokens, use_reentrant=False)
-            else:
-                tokens = run(tokens)
+            tokens = run_block(run, encoder.grad_checkpointing, tokens)
             if number in encoder.stage_ends:
                 order = min(number, last_pool - 1) if parts > 1 else number  # unpooled, as the stage before
                 stages.append(encoder.reroll(tokens, order, mask=visible))

@@ -104,7 +104,7 @@ class MaskedAutoencoder(ImageEncoder):
         known (else it is counted, which waits for the device). keys: int64 [N], as in training: a cross decoder then
         predicts its share of the hidden patches, a Swin draws its secondary mask; None predicts all, draws nothing.
         """
-        self._check(images, masked)
+        self.check(images, masked)
         return self.predict(images, masked, self.draw(masked, hidden=hidden, keys=keys))
 
     def draw(self, masked: Tensor, *, hidden: int | None = None, keys: Tensor | None = None) -> Draws:
@@ -123,7 +123,7 @@ class MaskedAutoencoder(ImageEncoder):
 
     def predict(self, images: Tensor, masked: Tensor, draws: Draws) -> Prediction:
         """`forward` where all is drawn: a function of its arguments alone, which compilers can take whole."""
-        self._check(images, masked)
+        self.check(images, masked)
         shown = Shown(images, masked, draws.visible, getattr(self.decoder, "maps", ()), draws.replaced)
         latents = self.family.encode_visible(self.encoder, self.adapter, shown)
         return Prediction(self.decoder(latents, draws.predicted), draws.predicted)
@@ -152,7 +152,8 @@ class MaskedAutoencoder(ImageEncoder):
         """The model for images of this size: itself, or one of `others`."""
         return self.others.get((images.shape[2], images.shape[3]), self)
 
-    def _check(self, images: Tensor, masked: Tensor) -> None:
+    def check(self, images: Tensor, masked: Tensor) -> None:
+        """Raises ModelError where images or mask have not the model's shapes."""
         self.check_images(images)
         units = self.grid[0] * self.grid[1]
         if tuple(masked.shape) != (len(images), units):
@@ -175,7 +176,6 @@ class MaskedAutoencoder(ImageEncoder):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def recompute_activations(self, enabled: bool = True) -> None:
-        """Trade time for memory: activations of blocks are computed again in the backward pass."""
         super().recompute_activations(enabled)
         for other in self.others.values():
             other.recompute_activations(enabled)

@@ -9,6 +9,7 @@ Legend: N images, h w rows and columns of the packed grid, B windows of all imag
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -16,9 +17,8 @@ from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, 
 from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Block
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from maekit.models.family import call
+from maekit.models.family import call, run_block
 
 _MERGED_STEPS = 8  # a mean of four whole places, of a grid half as fine, lies on eighths
 
@@ -38,10 +38,7 @@ def stages(encoder: Swin, tokens: Tensor, places: Tensor) -> Tensor:
         for block in stage.blocks:
             if block.shift_size not in biases:
                 biases[block.shift_size] = pair_biases(block, places, unit, steps)
-            if stage.grad_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(call, block, _block, tokens, biases[block.shift_size], use_reentrant=False)
-            else:
-                tokens = call(block, _block, tokens, biases[block.shift_size])
+            tokens = run_block(partial(call, block, _block), stage.grad_checkpointing, tokens, biases[block.shift_size])
     return tokens
 
 

@@ -3,6 +3,8 @@
 Legend: N images, T patch tokens, D feature width, Y classes.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,12 +13,37 @@ _HEAD_WIDTH = 64  # of an attention head, as in ViTs
 _HEAD_STD = 0.01  # of a probe's initial weights in arXiv 2111.06377's released code
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Over what no gradient is for, without affine parameters; of several processes, over the images of all."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, affine=False, eps=1e-6)
+        self.sum_over_all: Callable[[Tensor], Tensor] | None = None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: [N, D] → [N, D]."""
+        if not self.training or self.sum_over_all is None:
+            return super().forward(features)
+        exact = features.double()  # so that the number of processes leaves no trace in float32
+        count = self.sum_over_all(torch.tensor(float(len(features)), device=features.device))
+        mean = self.sum_over_all(exact.sum(dim=0)) / count
+        variance = self.sum_over_all((exact - mean).square().sum(dim=0)) / count
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean.float(), self.momentum)
+        self.running_var.lerp_((variance * count / (count - 1)).float(), self.momentum)
+        return ((exact - mean) * (variance + self.eps).rsqrt()).to(features.dtype)
+
+
 class LinearProbe(nn.Module):
     """BatchNorm without affine parameters, then a linear layer (arXiv 2111.06377, appendix A.1)."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
+        self.norm = BatchNorm(width)
         self.linear = _linear(width, classes)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -34,7 +61,7 @@ class AttentiveProbe(nn.Module):
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.heads = max(heads for heads in range(1, max(1, width // _HEAD_WIDTH) + 1) if width % heads == 0)
-        self.norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
+        self.norm = BatchNorm(width)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)

@@ -84,7 +84,10 @@ class _Swin(Family):
     def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> Swin:
         """See `Family.build`. Initialised as arXiv 2103.14030's released code does, which is timm's default."""
         encoder: Swin = self.create(config, drop_path_rate=drop_path)
-        _refuse_options(config)
+        if self.dense(config) and config.changed("secondary_ratio"):
+            raise ModelError("model.secondary_ratio: swin_method dense has no secondary masking; leave it out")
+        if config.decoder.feature_maps:
+            raise ModelError("model.decoder.feature_maps: a Swin's blocks have no common width; leave it at 0")
         for stage in encoder.layers:
             heads = stage.blocks[0].attn.num_heads
             if stage.blocks[0].dim % heads:
@@ -164,13 +167,6 @@ class _Swin(Family):
 
 
 SWIN = _Swin()
-
-
-def _refuse_options(config: ModelConfig) -> None:
-    if config.swin_method == "dense" and config.changed("secondary_ratio"):
-        raise ModelError("model.secondary_ratio: swin_method dense has no secondary masking; leave it out")
-    if config.decoder.feature_maps:
-        raise ModelError("model.decoder.feature_maps: a Swin's blocks have no common width; leave it at 0")
 
 
 def _unit(encoder: Swin, *, dense: bool) -> tuple[int, int]:

@@ -15,12 +15,11 @@ from timm.layers import LayerNorm, PatchEmbed
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from maekit.config import ModelConfig
 from maekit.errors import ModelError
 from maekit.models import positions
-from maekit.models.family import Family, Latents, Shown
+from maekit.models.family import Family, Latents, Shown, run_block
 from maekit.patches import check_divides, take, take_patches
 
 _ROTARY: dict[str, Any] = {
@@ -100,7 +99,6 @@ class _ViT(Family):
         return Latents(encoder.norm(tokens), prefix=encoder.num_prefix_tokens, index=shown.visible, maps=maps)
 
     def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
-        """See `Family.encode`."""
         assert isinstance(encoder, VisionTransformer | Eva)
         depth, prefix = len(encoder.blocks), encoder.num_prefix_tokens
         if blocks == 1:
@@ -226,10 +224,7 @@ def _blocks(encoder: VisionTransformer | Eva, tokens: Tensor, shown: Shown) -> t
     outputs = [tokens] if -1 in shown.maps else []
     for number, block in enumerate(encoder.blocks):
         run = block if angles is None else partial(block, rope=angles)
-        if encoder.grad_checkpointing and torch.is_grad_enabled():
-            tokens = checkpoint(run, tokens, use_reentrant=False)
-        else:
-            tokens = run(tokens)
+        tokens = run_block(run, encoder.grad_checkpointing, tokens)
         if number in shown.maps:
             outputs.append(tokens)
     return outputs, tokens

@@ -16,8 +16,8 @@ from maekit.config import (
 from maekit.presets.pretrain import by_name
 
 
-def _official(
-    name: str, *, base_lr: float, epochs: float, layer_decay: float, drop_path: float, micro_batch_limit: int
+def mae_recipe(
+    name: str, *, base_lr: float, epochs: float, layer_decay: float | None, drop_path: float, micro_batch_limit: int
 ) -> ClassifyConfig:
     """The recipe of the paper's repository (arXiv 2111.06377, appendix A.1, table 9), which differs by size in few."""
     return ClassifyConfig(
@@ -44,7 +44,7 @@ def vit_tiny() -> ClassifyConfig:
     smoothing, no erasing, no drop path. Expected: 78.0 on ImageNet-1k after 400 epochs of MAE, 75.8 from scratch, as
     published for its ViT-Ti, which has 12 heads where ours has 3. Measured: not on ImageNet.
     """
-    official = _official("vit-tiny", base_lr=1e-3, epochs=300, layer_decay=0.85, drop_path=0.0, micro_batch_limit=256)
+    official = mae_recipe("vit-tiny", base_lr=1e-3, epochs=300, layer_decay=0.85, drop_path=0.0, micro_batch_limit=256)
     return replace(
         official,
         mix=MixConfig(mixup=0.2),
@@ -58,7 +58,7 @@ def vit_small() -> ClassifyConfig:
     Source: the paper gives no recipe at this size; layer decay is ours, between ViT-B's and MAE-Lite's. Expected:
     nothing published in this recipe. Measured: not on ImageNet.
     """
-    return _official("vit-small", base_lr=5e-4, epochs=100, layer_decay=0.75, drop_path=0.1, micro_batch_limit=256)
+    return mae_recipe("vit-small", base_lr=5e-4, epochs=100, layer_decay=0.75, drop_path=0.1, micro_batch_limit=256)
 
 
 def vit_small_crossmae() -> ClassifyConfig:
@@ -67,7 +67,7 @@ def vit_small_crossmae() -> ClassifyConfig:
     Source: arXiv 2401.14391 and its released command. Expected: 79.32 on ImageNet-1k after `pretrain
     vit-small-crossmae`. Measured: not on ImageNet.
     """
-    return _official(
+    return mae_recipe(
         "vit-small-crossmae", base_lr=5e-4, epochs=100, layer_decay=0.65, drop_path=0.1, micro_batch_limit=256
     )
 
@@ -78,7 +78,7 @@ def vit_base() -> ClassifyConfig:
     Source: the paper's repository. Cost: published as 7 h 11 min on 32 V100. Expected: 83.6 on ImageNet-1k
     after 1,600 epochs of `pretrain vit-base`. Measured: not on ImageNet.
     """
-    return _official("vit-base", base_lr=5e-4, epochs=100, layer_decay=0.65, drop_path=0.1, micro_batch_limit=128)
+    return mae_recipe("vit-base", base_lr=5e-4, epochs=100, layer_decay=0.65, drop_path=0.1, micro_batch_limit=128)
 
 
 def vit_large() -> ClassifyConfig:
@@ -87,7 +87,7 @@ def vit_large() -> ClassifyConfig:
     Source: the paper's repository. Cost: published as 8 h 52 min on 32 V100. Expected: 85.9 on ImageNet-1k
     after 1,600 epochs of `pretrain vit-large`. Measured: not on ImageNet.
     """
-    return _official("vit-large", base_lr=1e-3, epochs=50, layer_decay=0.75, drop_path=0.2, micro_batch_limit=64)
+    return mae_recipe("vit-large", base_lr=1e-3, epochs=50, layer_decay=0.75, drop_path=0.2, micro_batch_limit=64)
 
 
 def vit_huge() -> ClassifyConfig:
@@ -96,7 +96,7 @@ def vit_huge() -> ClassifyConfig:
     Source: the paper's repository. Expected: 86.9 on ImageNet-1k after 1,600 epochs of `pretrain
     vit-huge`. Measured: not on ImageNet.
     """
-    return _official("vit-huge", base_lr=1e-3, epochs=50, layer_decay=0.75, drop_path=0.3, micro_batch_limit=32)
+    return mae_recipe("vit-huge", base_lr=1e-3, epochs=50, layer_decay=0.75, drop_path=0.3, micro_batch_limit=32)
 
 
 def swin_tiny() -> ClassifyConfig:
@@ -106,7 +106,7 @@ def swin_tiny() -> ClassifyConfig:
     Expected: 82.04 on ImageNet-1k after uniform masking by `pretrain swin-tiny`, as published for its own network.
     Measured: not on ImageNet.
     """
-    return _official("swin-tiny", base_lr=5e-4, epochs=100, layer_decay=0.85, drop_path=0.1, micro_batch_limit=128)
+    return mae_recipe("swin-tiny", base_lr=5e-4, epochs=100, layer_decay=0.85, drop_path=0.1, micro_batch_limit=128)
 
 
 def swin_base() -> ClassifyConfig:
@@ -115,12 +115,12 @@ def swin_base() -> ClassifyConfig:
     Source: ours: UM-MAE's recipe with SimMIM's layer decay for Swin-B. Expected: nothing published. After SimMIM's
     pretraining take `swin-base-simmim`. Measured: not on ImageNet.
     """
-    return _official("swin-base", base_lr=5e-4, epochs=100, layer_decay=0.9, drop_path=0.1, micro_batch_limit=64)
+    return mae_recipe("swin-base", base_lr=5e-4, epochs=100, layer_decay=0.9, drop_path=0.1, micro_batch_limit=64)
 
 
 def _simmim(name: str, layer_decay: float) -> ClassifyConfig:
     """SimMIM's fine-tuning of Swin-B (arXiv 2111.09886, section 4.1, and its released configs)."""
-    official = _official(
+    official = mae_recipe(
         name, base_lr=6.25e-4, epochs=100, layer_decay=layer_decay, drop_path=0.1, micro_batch_limit=64
     )
     return replace(
@@ -156,7 +156,7 @@ def hiera_tiny() -> ClassifyConfig:
     Source: ours, after MAE's recipe. Expected: arXiv 2306.00989 reports 82.8 on ImageNet-1k in its own. Measured: not
     on ImageNet.
     """
-    return _official("hiera-tiny", base_lr=5e-4, epochs=300, layer_decay=0.75, drop_path=0.1, micro_batch_limit=128)
+    return mae_recipe("hiera-tiny", base_lr=5e-4, epochs=300, layer_decay=0.75, drop_path=0.1, micro_batch_limit=128)
 
 
 def hiera_base() -> ClassifyConfig:
@@ -165,7 +165,7 @@ def hiera_base() -> ClassifyConfig:
     Source: ours, after MAE's recipe. Expected: arXiv 2306.00989 reports 84.5 on ImageNet-1k in its own. Measured: not
     on ImageNet.
     """
-    return _official("hiera-base", base_lr=5e-4, epochs=100, layer_decay=0.75, drop_path=0.1, micro_batch_limit=64)
+    return mae_recipe("hiera-base", base_lr=5e-4, epochs=100, layer_decay=0.75, drop_path=0.1, micro_batch_limit=64)
 
 
 def cifar() -> ClassifyConfig:
@@ -174,7 +174,7 @@ def cifar() -> ClassifyConfig:
     Source: the schedule of IcarusWizard/MAE (100 epochs, blr 1e-3), which reports 89.77 after 2,000 epochs of MAE; the
     augmentation is ours. Measured: see docs/results.md.
     """
-    official = _official("cifar", base_lr=1e-3, epochs=100, layer_decay=0.75, drop_path=0.1, micro_batch_limit=256)
+    official = mae_recipe("cifar", base_lr=1e-3, epochs=100, layer_decay=0.75, drop_path=0.1, micro_batch_limit=256)
     return replace(
         official,
         augment=AugmentConfig(crop="pad", flip=0.5, randaugment="rand-m9-mstd0.5-inc1", erase=0.0),
@@ -190,18 +190,17 @@ def vit_tiny_small_data() -> ClassifyConfig:
     2026-11-25: ten classes of Tiny ImageNet, twenty labels each, one draw: fine-tuned .480, from scratch .356; after a
     pretraining of 700 steps no gain.
     """
-    return ClassifyConfig(
-        name="vit-tiny-small-data",
-        classifier=ClassifierConfig(pooling="mean", drop_path=0.1),
+    tuned = mae_recipe(
+        "vit-tiny-small-data", base_lr=4e-3, epochs=100, layer_decay=0.75, drop_path=0.1, micro_batch_limit=64
+    )
+    return replace(
+        tuned,
         mix=MixConfig(smoothing=0.1),
-        data=DataConfig(),
         augment=AugmentConfig(crop="random", scale=(0.35, 1.0), flip=0.5),
         validation=ValidationConfig(crop_share=0.875),
-        optimizer=OptimizerConfig(base_lr=4e-3, betas=(0.9, 0.999), weight_decay=0.05, layer_decay=0.75),
-        schedule=ScheduleConfig(
-            epochs=100, steps=400, recipe_batch_size=64, recipe_images=1000, warmup_epochs=10, micro_batch_limit=64
+        schedule=replace(
+            tuned.schedule, steps=400, recipe_batch_size=64, recipe_images=1000, warmup_epochs=10, min_lr=0.0
         ),
-        run=RunConfig(),
     )
 
 

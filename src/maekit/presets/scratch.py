@@ -2,18 +2,7 @@
 
 from dataclasses import replace
 
-from maekit.config import (
-    AugmentConfig,
-    ClassifierConfig,
-    ClassifyConfig,
-    DataConfig,
-    MixConfig,
-    ModelConfig,
-    OptimizerConfig,
-    RunConfig,
-    ScheduleConfig,
-    ValidationConfig,
-)
+from maekit.config import ClassifyConfig, ModelConfig, RunConfig
 from maekit.presets import finetune, hierarchical, pretrain
 from maekit.presets.pretrain import by_name
 
@@ -22,20 +11,18 @@ def _appendix(
     name: str, model: ModelConfig, *, epochs: float, drop_path: float, micro_batch_limit: int
 ) -> ClassifyConfig:
     """The paper's recipe for ViT from scratch (arXiv 2111.06377, appendix A.2, table 11): EMA, strong decay."""
-    return ClassifyConfig(
-        name=name,
+    tuned = finetune.mae_recipe(
+        name, base_lr=1e-4, epochs=epochs, layer_decay=None, drop_path=drop_path, micro_batch_limit=micro_batch_limit
+    )
+    return replace(
+        tuned,
         model=replace(model, positions="sincos"),
-        classifier=ClassifierConfig(pooling="mean", drop_path=drop_path, train_positions=False),
-        mix=MixConfig(mixup=0.8, cutmix=1.0, smoothing=0.1),
-        data=DataConfig(),
-        augment=AugmentConfig(crop="random", scale=(0.08, 1.0), flip=0.5, randaugment="rand-m9-mstd0.5-inc1"),
-        validation=ValidationConfig(),
-        optimizer=OptimizerConfig(base_lr=1e-4, betas=(0.9, 0.95), weight_decay=0.3),
-        schedule=ScheduleConfig(
-            epochs=epochs, recipe_batch_size=4096, warmup_epochs=20, micro_batch_limit=micro_batch_limit
-        ),
+        classifier=replace(tuned.classifier, train_positions=False),
+        augment=replace(tuned.augment, erase=0.0),
+        optimizer=replace(tuned.optimizer, betas=(0.9, 0.95), weight_decay=0.3),
+        schedule=replace(tuned.schedule, recipe_batch_size=4096, warmup_epochs=20, min_lr=0.0),
         run=RunConfig(ema=0.9999),
-    )  # fmt: skip
+    )
 
 
 def vit_tiny() -> ClassifyConfig:

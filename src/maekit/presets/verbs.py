@@ -39,7 +39,7 @@ ALSO = {
     "finetune": {"--image-size": "--classifier.image-size"},  # scratch has it in its model
     "probe": {"--probe": "--kinds"},
 }
-"""Further names of options, by the name they stand for."""
+"""Further names of options, by which they are spoken of, and the name they stand for."""
 
 
 def options_by_verb() -> dict[str, list[Option]]:

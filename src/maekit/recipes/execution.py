@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from maekit.data.sources import Source
 from maekit.engine.distributed import World, join
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
+from maekit.errors import UsageError
 
 log = logging.getLogger("maekit")
 
@@ -96,13 +98,24 @@ def warnings(plan: Plan, schedule: ScheduleConfig, *, from_nothing: bool) -> Ite
         )
 
 
+def restarted(run: RunConfig) -> RunConfig:
+    """How a run goes on that torchrun has started again (--max-restarts): from its newest sound checkpoint.
+
+    Raises UsageError where it would not find its folder again.
+    """
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+        return replace(run, resume=True, overwrite=False)
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and not run.out:
+        raise UsageError("--out is missing: where a run goes on that torchrun starts again (--max-restarts)")
+    return run
+
+
 def count_unreadable(bad: BadImages, world: World) -> int:
     """How many images any process could not read; all processes ask together. Since the start, or the resuming."""
-    (indices,) = world.gather_rows(torch.tensor(bad.indices(), dtype=torch.int64))
-    count = len(indices.unique())
-    if count:
-        log.warning("%d images of %s could not be read; log.txt names them", count, bad.source.text)
-    return count
+    bad.share(world.gather)
+    if bad:
+        log.warning("%d images of %s could not be read; log.txt names them", len(bad), bad.source.text)
+    return len(bad)
 
 
 def _hardware(world: World) -> dict[str, Any]:

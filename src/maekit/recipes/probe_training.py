@@ -27,8 +27,9 @@ from maekit.inference.features import Features, extract
 from maekit.inference.one_pass import seen_by
 from maekit.models.encoder import ImageEncoder
 from maekit.models.family import Features as Kind
-from maekit.models.probe_heads import AttentiveProbe, LinearProbe
+from maekit.models.probe_heads import AttentiveProbe, BatchNorm, LinearProbe
 from maekit.randomness import key, numpy_generator
+from maekit.sending import send
 
 log = logging.getLogger("maekit")
 
@@ -97,6 +98,9 @@ class ProbeTask:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
                 self.model[name] = head(trial.model.width, trial.classes)
+        for norm in self.model.modules():
+            if isinstance(norm, BatchNorm) and trial.world.size > 1:
+                norm.sum_over_all = trial.world.sum
 
     def prepare(self, batch: "Batch | _TokenBatch") -> tuple[dict[str, Tensor], Tensor]:
         """Each head's features, with no way back into the encoder, and the labels."""
@@ -113,9 +117,6 @@ class ProbeTask:
     def evaluate(self) -> dict[str, float]:
         """val_NAME: top-1 of the head of that name."""
         trial = self._trial
-        for statistic in self.model.buffers():
-            if statistic.is_floating_point():  # BatchNorm's, which every rank has gathered by itself
-                statistic.copy_(trial.world.mean(statistic))
         right = torch.zeros(len(self.model), dtype=torch.int64, device=trial.world.device)
         images = 0
         for batch in trial.batches(trial.val, trial.world):
@@ -191,7 +192,7 @@ class _TokenBatch:
         return len(self.tokens)
 
     def to(self, device: torch.device) -> "_TokenBatch":
-        return _TokenBatch(self.tokens.to(device), self.labels.to(device), self.indices)
+        return _TokenBatch(send(self.tokens, device), send(self.labels, device), self.indices)
 
 
 def train_attentive(trial: Trial, blocks: int) -> float:
@@ -223,10 +224,10 @@ def train_attentive(trial: Trial, blocks: int) -> float:
 
 
 def _plan(trial: Trial, optimizer: OptimizerConfig, schedule: ScheduleConfig, images: int) -> Plan:
-    """The plan with a batch no larger than the source, in whole passes of equal size."""
+    """The plan with a batch no larger than the source, in whole passes of equal size, however many ranks share them."""
     ranks = trial.world.size
     wanted = max(ranks, min(schedule.images_a_step, images))
-    micro = min(trial.config.micro_batch_size, wanted // ranks)
+    micro = max(1, min(trial.config.micro_batch_size, wanted) // ranks)
     passes = wanted // (ranks * micro)
     sized = replace(schedule, batch_size=passes * ranks * micro, micro_batch_size=micro)
     return Plan.of(optimizer, sized, images, ranks)
@@ -237,7 +238,7 @@ def _order(images: int, plan: Plan, seed: int, rank: int) -> NDArray[np.int64]:
     total = plan.steps * plan.batch_size
     epochs = -(-total // images)
     order = np.concatenate([numpy_generator(_ORDER, seed, epoch).permutation(images) for epoch in range(epochs)])
-    return order[:total].reshape(plan.steps, plan.world_size, -1)[:, rank].ravel()
+    return order[:total].reshape(-1, plan.world_size, plan.micro_batch)[:, rank].ravel()
 
 
 def _cached_tokens(trial: Trial, choice: Choice) -> Features | None:

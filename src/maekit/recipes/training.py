@@ -4,6 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -14,8 +15,9 @@ from maekit.config import ClassifyConfig, DataConfig, PretrainConfig, files
 from maekit.config.data import crop_share_for
 from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.ranges import known_range, resolved, say_little_use
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source, Space, in_any_order, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
+from maekit.data.sources.source import full_fingerprint
 from maekit.data.transforms import TrainTransform
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
@@ -103,7 +105,9 @@ class Training(ABC, Generic[Recipe, Model]):
             execution.hold_folder(config.run, config.name, world) as folder,
             memory.explained(plan, config.run, self.model.config.image_hw, world.device),
         ):
-            fingerprint, settings = world.patiently(source.fingerprint), files.to_dict(config)
+            known = partial(full_fingerprint, source) if config.data.fingerprint == "full" else source.fingerprint
+            fingerprint = world.tell(world.patiently(lambda: known() if world.is_first else ""))
+            settings = files.to_dict(config)
             if folder is not None:
                 folder.write_config(execution.record(settings, source, fingerprint, plan, world))
                 self._say_header(folder.path)
@@ -118,6 +122,7 @@ class Training(ABC, Generic[Recipe, Model]):
                 facts={"identity": identity(settings, fingerprint)},
                 evaluate_every=self.steps_between(),
                 best_by=self.best_by,
+                at_log_points=lambda: self.bad.share(world.gather),
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
@@ -147,10 +152,13 @@ class Training(ABC, Generic[Recipe, Model]):
         data, validation = self.config.data, self.config.validation
         if validation.source and validation.split is not None:
             raise UsageError("validation.split: validation.source names the images to judge by; take one of them")
-        train = open_source(data.source, data.image_column)
+        space = Space(data.cache_limit, data.window)
+        train = open_source(data.source, data.image_column, space)
+        if data.shuffle:
+            in_any_order(train, data.cache_limit * 1e9)
         if validation.split is not None:
             return hold_out(train, validation.split, self.config.run.seed)
-        return train, open_source(validation.source, data.image_column) if validation.source else None
+        return train, open_source(validation.source, data.image_column, space) if validation.source else None
 
     def _with_range(self) -> DataConfig:
         """The data's options with the range of stored values as numbers, so that a run and its resumption see the same.
@@ -244,5 +252,6 @@ class Training(ABC, Generic[Recipe, Model]):
 
 def run(kind: type[Training[Recipe, Any]], config: Recipe) -> dict[str, Any]:
     """Train as a config says, in as many processes as there are; see `Training.run`."""
+    config = replace(config, run=execution.restarted(config.run))
     with execution.join_world(config.run) as world:
         return kind(config, world).run()

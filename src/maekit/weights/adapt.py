@@ -4,7 +4,7 @@ Legend: L positions, D width, C channels, P values of a patch (height x width x 
 """
 
 from dataclasses import replace
-from math import isqrt
+from math import isqrt, prod
 
 import torch
 from timm.layers import resample_abs_pos_embed
@@ -14,6 +14,7 @@ from maekit.config.schema import size
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights.blueprint import Blueprint
+from maekit.weights.vit_sizes import as_size
 from maekit.weights.windows import px, rewindow
 
 _EMBEDDING = "encoder.patch_embed.proj.weight"
@@ -48,27 +49,20 @@ def _resize(
         )
     patch = (tensors[_EMBEDDING].shape[2], tensors[_EMBEDDING].shape[3])
     planes = blueprint.model.planes
-    resampled = {name: _resample_each(tensors[name], own, wanted, patch, planes) for name in tables}
-    return blueprint.resized(wanted), {**tensors, **resampled}
+    resampled = {name: _resample(tensors[name], own, wanted, patch, planes) for name in tables}
+    model = replace(blueprint.model, image_size=as_size(wanted))
+    return replace(blueprint, model=model), {**tensors, **resampled}
 
 
-def _resample_each(
+def _resample(
     table: Tensor, own: tuple[int, int], wanted: tuple[int, int], patch: tuple[int, int], planes: int
 ) -> Tensor:
-    """`_resample`, channel by channel where `planes` of them have positions of their own."""
-    if planes == 1:
-        return _resample(table, own, wanted, patch)
-    count = planes * (own[0] // patch[0]) * (own[1] // patch[1])
-    prefix, places = table[:, :-count], table[:, -count:]
-    return torch.cat([prefix, *(_resample(plane, own, wanted, patch) for plane in places.chunk(planes, dim=1))], dim=1)
-
-
-def _resample(table: Tensor, own: tuple[int, int], wanted: tuple[int, int], patch: tuple[int, int]) -> Tensor:
-    """[1, L, D] → [1, L of the wanted size, D], bicubic; prefix tokens' positions stay."""
+    """[1, L, D] → [1, L of the wanted size, D], bicubic, each of the planes apart; prefix tokens' positions stay."""
     step = _step(table.shape[1], own, patch)
     before, after = ([side // s for side, s in zip(sides, step, strict=True)] for sides in (own, wanted))
-    prefix = table.shape[1] - before[0] * before[1]
-    return resample_abs_pos_embed(table, after, before, num_prefix_tokens=prefix)
+    prefix = table.shape[1] - planes * prod(before)
+    places = (resample_abs_pos_embed(p, after, before, num_prefix_tokens=0) for p in table[:, prefix:].chunk(planes, 1))
+    return torch.cat([table[:, :prefix], *places], dim=1)
 
 
 def _step(count: int, image_hw: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from maekit.config import DecoderConfig, MaskConfig, ModelConfig, TargetConfig, files
@@ -18,6 +18,7 @@ NO_DECODER = DecoderConfig(kind="self")
 """Stands in the config of models without one; nothing is built of it."""
 
 _LAYOUT = 1
+_OF_KIND = {"masked_autoencoder": ("target", "mask"), "classifier": ("pooling", "classes"), "encoder": ()}
 
 
 @dataclass(frozen=True)
@@ -44,30 +45,11 @@ class Blueprint:
     assumed: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
 
-    def resized(self, image_size: tuple[int, int]) -> "Blueprint":
-        """The same model for images of another size."""
-        height, width = image_size
-        size = height if height == width else image_size
-        return replace(self, model=replace(self.model, image_size=size))
-
     def dumped(self) -> str:
         """As JSON, the entry `maekit` of a file's metadata."""
-        facts: dict[str, Any] = {
-            "layout": _LAYOUT,
-            "kind": self.kind,
-            "model": files.to_dict(self.model),
-            "mean": self.mean,
-            "std": self.std,
-        }
-        if self.kind == "masked_autoencoder":
-            facts |= {"target": files.to_dict(self.target), "mask": files.to_dict(self.mask)}
-        elif self.kind == "classifier":
-            facts |= {"pooling": self.pooling, "classes": self.classes}
-        if self.crop_share is not None:
-            facts["crop_share"] = self.crop_share
-        if self.value_range is not None:
-            facts["value_range"] = self.value_range
-        return json.dumps(facts)
+        facts = files.to_dict(self)
+        names = ("kind", "model", "mean", "std", *_OF_KIND[self.kind], "crop_share", "value_range")
+        return json.dumps({"layout": _LAYOUT, **{name: facts[name] for name in names if facts[name] is not None}})
 
 
 def mask_of(ratio: Any) -> MaskConfig:
@@ -95,9 +77,10 @@ def range_of(value: Any) -> tuple[float, float] | None:
 
 
 def standardisation(
-    channels: int, mean: Sequence[float] = _IMAGENET_MEAN, std: Sequence[float] = _IMAGENET_STD
+    channels: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) for images of so many channels: those given, else ImageNet's, else 0.5 where neither has as many."""
+    mean, std = mean or _IMAGENET_MEAN, std or _IMAGENET_STD
     if len(mean) != channels or len(std) != channels:
         return (0.5,) * channels, (0.5,) * channels
     return tuple(map(float, mean)), tuple(map(float, std))
@@ -116,26 +99,11 @@ def loaded(text: str, origin: str) -> Blueprint:
 
 
 def _parse(facts: dict[str, Any], origin: str) -> Blueprint:
-    kind: Kind = facts["kind"]
-    model = facts["model"]
+    kind, model = facts["kind"], facts["model"]
     if kind == "masked_autoencoder" and model["encoder"].startswith("hiera"):
         model = {"pool_units": True, **model}  # files from before there was a choice
-    plain = Blueprint(
-        kind=kind,
-        model=files.from_dict(ModelConfig, model, origin),
-        mean=tuple(map(float, facts["mean"])),
-        std=tuple(map(float, facts["std"])),
-        crop_share=share_of(facts.get("crop_share")),
-        value_range=range_of(facts.get("value_range")),
-    )
-    if kind == "encoder":
-        return plain
-    if kind == "classifier":
-        classes, pooling = tuple(map(str, facts["classes"])), facts["pooling"]
-        if pooling not in ("mean", "class"):
-            raise ValueError
-        return replace(plain, classes=classes, pooling=pooling)
-    if kind != "masked_autoencoder":
+    needed = {name: facts[name] for name in ("kind", "mean", "std", *_OF_KIND[kind])} | {"model": model}
+    if None in needed.values():
         raise ValueError
-    target = files.from_dict(TargetConfig, facts["target"], origin)
-    return replace(plain, target=target, mask=files.from_dict(MaskConfig, facts["mask"], origin))
+    seen = {"crop_share": share_of(facts.get("crop_share")), "value_range": range_of(facts.get("value_range"))}
+    return files.from_dict(Blueprint, needed | seen, origin)

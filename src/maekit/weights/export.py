@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maekit.errors import StorageError, WeightsError
+from maekit import storage
+from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.decoder import SelfDecoder
 from maekit.models.family import Shown
@@ -218,11 +219,9 @@ def _plain_attention(graph: Graph) -> Iterator[None]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A path of the same name in a folder of its own, whose files take their places when the block ends well."""
-    try:
+    with storage.explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             yield Path(folder) / path.name
             for written in Path(folder).iterdir():
                 written.replace(path.parent / written.name)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from maekit.config import TargetConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.weights import vit_sizes
-from maekit.weights.blueprint import NO_DECODER, Blueprint, Pooling, mask_of, standardisation
-from maekit.weights.layout import Prefixes, check_is_papers, renamed, to_theirs
+from maekit.weights.blueprint import Blueprint, Pooling, mask_of
+from maekit.weights.layout import Prefixes, papers_tensors, renamed, to_theirs
 from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import Told
 
@@ -45,16 +45,12 @@ class _Facebook:
         return plain and ("decoder_embed.weight" in stored.shapes or stored.container == "model")
 
     def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
-        shapes, needed, decoder = stored.shapes, list[str](), NO_DECODER
+        shapes = stored.shapes
         masked = "decoder_embed.weight" in shapes
         classifier = "head.weight" in shapes and not masked
-        told = Told(positions="learned" if classifier else "sincos")
-        if masked:
-            depth = vit_sizes.blocks(shapes, "decoder_blocks.")
-            decoder = vit_sizes.describe_decoder(shapes["decoder_embed.weight"][0], depth, options, told, needed)
-        found = vit_sizes.describe(shapes, options, told, decoder)
-        needed = [*found.needed, *needed]
-        plain = Blueprint("encoder", found.model, *standardisation(found.model.channels), needed=tuple(needed))
+        decoder = vit_sizes.decoder_of(shapes, "decoder_embed.weight", "decoder_blocks.") if masked else None
+        told = Told(positions="learned" if classifier else "sincos", decoder=decoder)
+        plain = vit_sizes.describe(shapes, options, told)
         if masked:
             pixels, assumed = target_pixels(stored, options)
             target, mask = TargetConfig(kind=pixels), mask_of(stored.arguments.get("mask_ratio"))
@@ -75,8 +71,7 @@ class _Facebook:
         from maekit import storage
         from maekit.weights import native
 
-        tensors = model.state_dict()
-        check_is_papers(tensors, model.config, self.name)
+        tensors = papers_tensors(model, self.name)
         named = {to_theirs(name, _NAMES): tensor for name, tensor in tensors.items()}
         with storage.replacing(path) as temporary:
             torch.save({"model": named, **native.metadata(model)}, temporary)

@@ -44,7 +44,7 @@ def _in_folder(folder: Path, weights: str | Path) -> Path:
         return max(checkpoints, key=lambda p: int(p.parent.name[5:]))
     if any(folder.glob("shard-*.safetensors")) or any(folder.glob("checkpoints/step-*/shard-*.safetensors")):
         raise WeightsError(
-            f"{weights}: holds checkpoints divided between processes (--run.parallel fsdp); --resume goes on with their "
+            f"{weights}: holds checkpoints divided between processes (--run.parallel fsdp); --resume goes on with the "
             "run, at whose end model.safetensors is one file"
         )
     if (folder / ".metadata").is_file():

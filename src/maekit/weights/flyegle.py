@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from maekit.config import MaskConfig, TargetConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.weights import vit_sizes
-from maekit.weights.blueprint import NO_DECODER, Blueprint, standardisation
+from maekit.weights.blueprint import Blueprint, standardisation
 from maekit.weights.layout import Prefixes, renamed
 from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import Told
@@ -50,23 +50,15 @@ class _FlyEgle:
         return f"{_GREY}.weight" in stored.shapes or "model.class_head.weight" in stored.shapes
 
     def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
-        shapes, needed, decoder = stored.shapes, list[str](), NO_DECODER
+        shapes, decoder = stored.shapes, None
         classifier = "model.class_head.weight" in shapes
-        told = Told(norm_eps=1e-5, positions="sincos1d")
         if not classifier:
-            width, depth = shapes["proj.weight"][0], vit_sizes.blocks(shapes, "Decoder.blocks.")
             particular = {"positions": "sincos1d", "head": "norm_conv_transpose"}
-            decoder = vit_sizes.describe_decoder(width, depth, options, told, needed, **particular)
+            decoder = vit_sizes.decoder_of(shapes, "proj.weight", "Decoder.blocks.") | particular
         prefix = "model." if classifier else "Encoder."
         encoder = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-        found = vit_sizes.describe(encoder, options, told, decoder)
-        plain = Blueprint(
-            "encoder",
-            found.model,
-            *standardisation(found.model.channels),
-            assumed=_assumed(options),
-            needed=(*found.needed, *needed),
-        )
+        told = Told(norm_eps=1e-5, positions="sincos1d", decoder=decoder)
+        plain = replace(vit_sizes.describe(encoder, options, told), assumed=_assumed(options))
         if classifier:
             classes = vit_sizes.numbered(shapes["model.class_head.weight"][0])
             return replace(plain, kind="classifier", pooling="class", classes=classes)

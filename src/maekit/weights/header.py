@@ -5,6 +5,7 @@ believed, and no tensor is read.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,12 +14,6 @@ from typing import Any
 from maekit.errors import WeightsError
 
 _LARGEST = 100 << 20  # the format's own limit
-_BITS = {
-    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
-    **dict.fromkeys(("F32", "I32", "U32"), 32),
-    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
-    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
-}
 
 
 @dataclass(frozen=True)
@@ -39,10 +34,9 @@ def read(path: Path) -> Header:
             if size < 8 or not 2 <= length <= min(_LARGEST, size - 8):
                 raise WeightsError(f"{path}: is no .safetensors file, or only the beginning of one")
             text = file.read(length)
+        return _parse(json.loads(text), size - 8 - length)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        return _parse(json.loads(text), size - 8 - length)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise WeightsError(f"{path}: the header of this .safetensors file is damaged") from None
     except EOFError:
@@ -59,7 +53,8 @@ def _parse(values: dict[str, Any], data: int) -> Header:
         if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
             raise ValueError
         dtype = str(entry["dtype"])
-        if dtype in _BITS and (end - begin) * 8 != prod(shape) * _BITS[dtype]:
+        bits = re.search(r"\d+", dtype)  # F32, BF16, F8_E4M3; BOOL takes a byte
+        if (end - begin) * 8 != prod(shape) * int(bits[0] if bits else 8):
             raise ValueError
         if end > data:
             raise EOFError

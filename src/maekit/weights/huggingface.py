@@ -16,8 +16,8 @@ from maekit.config import TargetConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights import vit_sizes
-from maekit.weights.blueprint import NO_DECODER, Blueprint, mask_of, standardisation
-from maekit.weights.layout import Prefixes, check_is_papers, to_ours, to_theirs
+from maekit.weights.blueprint import Blueprint, mask_of, standardisation
+from maekit.weights.layout import Prefixes, papers_tensors, to_ours, to_theirs
 from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import Told
 
@@ -68,23 +68,19 @@ class _HuggingFace:
         ignored = tuple(name for name in stored.shapes if name.startswith(("pooler.", "vit.pooler.")))
         shapes = _ours({name: shape for name, shape in stored.shapes.items() if name not in ignored}, _joined_shape)
         encoder = {name.removeprefix("encoder."): shape for name, shape in shapes.items()}
-        masked, needed = "decoder.embed.weight" in shapes, list[str]()
+        masked = "decoder.embed.weight" in shapes
         told = Told(
             heads=config.get("num_attention_heads"),
             decoder_heads=config.get("decoder_num_attention_heads"),
             image_size=_size(config.get("image_size")),
             norm_eps=config.get("layer_norm_eps"),
             positions="sincos" if config.get("model_type", "vit_mae") == "vit_mae" else "learned",
+            decoder=vit_sizes.decoder_of(shapes, "decoder.embed.weight", "decoder.blocks.") if masked else None,
         )
-        decoder = NO_DECODER
-        if masked:
-            depth = vit_sizes.blocks(shapes, "decoder.blocks.")
-            decoder = vit_sizes.describe_decoder(shapes["decoder.embed.weight"][0], depth, options, told, needed)
-        found = vit_sizes.describe(encoder, options, told, decoder)
-        stated = {name: stored.preprocessing.get(f"image_{name}") for name in ("mean", "std")}
-        known = {name: values for name, values in stated.items() if values}
-        mean, std = standardisation(found.model.channels, **known)
-        plain = Blueprint("encoder", found.model, mean, std, ignored=ignored, needed=(*found.needed, *needed))
+        plain = vit_sizes.describe(encoder, options, told)
+        stated = (stored.preprocessing.get(f"image_{name}") for name in ("mean", "std"))
+        mean, std = standardisation(plain.model.channels, *stated)
+        plain = replace(plain, mean=mean, std=std, ignored=ignored)
         if masked:
             pixels = options.target or ("normalised" if config.get("norm_pix_loss") else "raw")
             target, mask = TargetConfig(kind=pixels), mask_of(config.get("mask_ratio"))
@@ -109,8 +105,7 @@ class _HuggingFace:
         from maekit import storage  # brings torch
         from maekit.weights import native
 
-        tensors = model.state_dict()
-        check_is_papers(tensors, model.config, self.name)
+        tensors = papers_tensors(model, self.name)
         config, preprocessing = _configs(model)
         bare = config["architectures"] == ["ViTModel"]
         named = {theirs: part for name, tensor in tensors.items() for theirs, part in _theirs(name, tensor).items()}

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from maekit.config import ModelConfig
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights.blueprint import Blueprint
@@ -15,6 +14,8 @@ from maekit.weights.stored import Stored
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from maekit.weights.native import Model
 
 T = TypeVar("T")
 
@@ -60,17 +61,26 @@ def renamed(named: Mapping[str, T], prefixes: Prefixes, *, ignored: Iterable[str
     return {to_ours(name, prefixes): value for name, value in named.items() if name not in left_out}
 
 
-def check_is_papers(tensors: Iterable[str], config: ModelConfig, layout: str) -> None:
-    """Raises WeightsError where names (maekit's own) are not those of the paper's ViT, class token and decoder."""
-    names = list(tensors)
-    if config.channel_tokens:
+def papers_tensors(model: "Model", layout: str) -> "dict[str, Tensor]":
+    """A model's tensors, under maekit's own names.
+
+    Raises WeightsError where they are not those of the paper's ViT, class token and decoder, which predicts pixels.
+    """
+    from maekit.models.mae import MaskedAutoencoder  # bring torch
+    from maekit.targets import Pixels
+
+    if isinstance(model, MaskedAutoencoder) and not isinstance(model.objective.target, Pixels):
+        raise WeightsError(f"--to {layout}: its decoders predict pixels, not {model.target.kind}; --part encoder")
+    tensors: dict[str, Tensor] = model.state_dict()
+    if model.config.channel_tokens:
         raise WeightsError(f"--to {layout}: its models cut all channels into one patch; take --to maekit, or --to timm")
-    foreign = next((name for name in names if not _PAPER.fullmatch(name)), None)
+    foreign = next((name for name in tensors if not _PAPER.fullmatch(name)), None)
     if foreign is not None:
         other = " or --part encoder" if foreign.startswith("decoder.") else ""
         raise WeightsError(
             f"--to {layout}: this model has {foreign}, for which that layout has no place; take --to maekit{other}"
         )
     for name, what in (("cls_token", "a class token"), ("pos_embed", "a table of positions")):
-        if f"encoder.{name}" not in names:
+        if f"encoder.{name}" not in tensors:
             raise WeightsError(f"--to {layout}: its models have {what}, this one has none; take --to maekit")
+    return tensors

@@ -20,7 +20,7 @@ from maekit.weights import vit_sizes
 from maekit.weights.blueprint import NO_DECODER, Blueprint, Pooling, share_of, standardisation
 from maekit.weights.layout import Prefixes, renamed, to_theirs
 from maekit.weights.stored import Stored
-from maekit.weights.vit_sizes import Described, Told
+from maekit.weights.vit_sizes import Told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _VIT: Prefixes = (("fc_norm.", "norm."), ("head.", "head."), ("", "encoder."))
 _SWIN: Prefixes = (("head.fc.", "head."), ("", "encoder."))
 _HIERA: Prefixes = (("head.norm.", "norm."), ("head.fc.", "head."), ("", "encoder."))
-_HIERA_ENCODER: Prefixes = (("", "encoder."),)
 
 _SWINS: dict[tuple[int, ...], dict[int, str]] = {
     (2, 2, 6, 2): {96: "tiny"},
@@ -51,14 +50,10 @@ class _Timm:
         kind, card = _family(stored), _Card(stored, options)
         describe = {"vit": _describe_vit, "swin": _describe_swin, "hiera": _describe_hiera}[kind]
         found = describe(stored, options, card)
+        pixels = (card.pretrained.get(name) for name in ("mean", "std"))
+        mean, std = standardisation(found.model.channels, *pixels)
+        plain = replace(found, mean=mean, std=std, crop_share=share_of(card.pretrained.get("crop_pct")))
         head = "head.weight" if kind == "vit" else "head.fc.weight"
-        plain = Blueprint(
-            "encoder",
-            found.model,
-            *card.standardisation(found.model.channels),
-            crop_share=share_of(card.pretrained.get("crop_pct")),
-            needed=tuple(found.needed),
-        )
         if head not in stored.shapes:
             if "fc_norm.weight" in stored.shapes:
                 raise WeightsError(
@@ -115,10 +110,6 @@ class _Card:
         self.pretrained = _mapping(card.get("pretrained_cfg"))
         self.labels = card.get("label_names") or self.pretrained.get("label_names")
 
-    def standardisation(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        known = {name: self.pretrained[name] for name in ("mean", "std") if name in self.pretrained}
-        return standardisation(channels, **known)
-
     def classes(self, count: int) -> tuple[str, ...]:
         if isinstance(self.labels, list) and len(self.labels) == count:
             return tuple(map(str, self.labels))
@@ -161,16 +152,16 @@ def _card(model: "Model", head: str) -> dict[str, Any]:
     }
 
 
-def _describe_vit(stored: Stored, options: WeightsOptions, card: _Card) -> Described:
+def _describe_vit(stored: Stored, options: WeightsOptions, card: _Card) -> Blueprint:
     rotary = "pos_embed" not in stored.shapes
     positions: EncoderPositions = "rotary" if rotary else "learned"
     told = Told(heads=card.overrides().get("heads"), image_size=card.image_size(), positions=positions)
     # rotary ViTs have names of their own in timm, and in maekit those of the same sizes without
     named = replace(options, encoder=options.encoder if rotary else card.architecture)
-    return vit_sizes.describe(stored.shapes, named, told, NO_DECODER)
+    return vit_sizes.describe(stored.shapes, named, told)
 
 
-def _describe_swin(stored: Stored, options: WeightsOptions, card: _Card) -> Described:
+def _describe_swin(stored: Stored, options: WeightsOptions, card: _Card) -> Blueprint:
     shapes = stored.shapes
     width, channels, *_ = shapes["patch_embed.proj.weight"]
     stages = vit_sizes.blocks(shapes, "layers.")
@@ -188,11 +179,12 @@ def _describe_swin(stored: Stored, options: WeightsOptions, card: _Card) -> Desc
         fields["width"] = width
     found = _described(name, fields, card.image_size() or options.image_size or (256 if second else 224))
     if second and not card.architecture and not found.needed:
-        found.needed.append(f"--encoder (the tensors of a Swin V2 do not tell its window: a timm name, such as {name})")
+        needed = f"--encoder (the tensors of a Swin V2 do not tell its window: a timm name, such as {name})"
+        return replace(found, needed=(needed,))
     return found
 
 
-def _describe_hiera(stored: Stored, options: WeightsOptions, card: _Card) -> Described:
+def _describe_hiera(stored: Stored, options: WeightsOptions, card: _Card) -> Blueprint:
     shapes = stored.shapes
     width, channels, *_ = shapes["patch_embed.proj.weight"]
     sizes = _HIERAS.get(vit_sizes.blocks(shapes, "blocks."), {})
@@ -207,10 +199,10 @@ def _describe_hiera(stored: Stored, options: WeightsOptions, card: _Card) -> Des
     return _described(name, fields, image_size or 224)
 
 
-def _described(name: str, fields: dict[str, Any], image_size: Any) -> Described:
-    needed = [] if name else ["--encoder (no published size has these depths: name the timm model)"]
-    fields = {**fields, "image_size": image_size}
-    return Described(ModelConfig(encoder=name, decoder=NO_DECODER, **fields), needed)
+def _described(name: str, fields: dict[str, Any], image_size: Any) -> Blueprint:
+    needed = () if name else ("--encoder (no published size has these depths: name the timm model)",)
+    model = ModelConfig(encoder=name, decoder=NO_DECODER, **{**fields, "image_size": image_size})
+    return Blueprint("encoder", model, *standardisation(model.channels), needed=needed)
 
 
 def _family(stored: Stored) -> str:
@@ -222,7 +214,7 @@ def _family(stored: Stored) -> str:
 
 def _names(family: str, *, classifier: bool) -> Prefixes:
     if family == "hiera" and not classifier:
-        return _HIERA_ENCODER
+        return (("", "encoder."),)
     return {"swin": _SWIN, "hiera": _HIERA}.get(family, _VIT)
 
 

@@ -5,7 +5,7 @@ Attention heads leave no trace in a state dict: those of the published sizes are
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
@@ -14,6 +14,7 @@ from maekit.config.model import EncoderPositions
 from maekit.config.schema import Size, size
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
+from maekit.weights.blueprint import NO_DECODER, Blueprint, standardisation
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -49,25 +50,18 @@ def heads_of(name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Told:
-    """What a layout tells beside the shapes. None: nothing."""
+    """What a layout tells beside the encoder's shapes. None: nothing. decoder: as from `decoder_of`."""
 
     heads: int | None = None
     decoder_heads: int | None = None
     image_size: Size | None = None
     norm_eps: float | None = None
     positions: EncoderPositions = "learned"
+    decoder: dict[str, Any] | None = None
 
 
-@dataclass
-class Described:
-    """The config, and the options that must be given before it can be built."""
-
-    model: ModelConfig
-    needed: list[str] = field(default_factory=list)
-
-
-def describe(encoder: Shapes, options: WeightsOptions, told: Told, decoder: DecoderConfig) -> Described:
-    """The config of a ViT whose tensors are named as in timm. decoder: as it stands, heads included."""
+def describe(encoder: Shapes, options: WeightsOptions, told: Told) -> Blueprint:
+    """The encoder of a ViT whose tensors are named as in timm, standardised as ImageNet, its decoder in the config."""
     width, channels, height, breadth = encoder["patch_embed.proj.weight"]
     depth, patch = blocks(encoder, "blocks."), (height, breadth)
     heads, known = options.heads or told.heads, _HEADS.get(width)
@@ -77,14 +71,18 @@ def describe(encoder: Shapes, options: WeightsOptions, told: Told, decoder: Deco
     sizes: dict[str, Any] = {}
     if name != published:
         given = heads if options.encoder else heads or known  # a name has heads of its own
-        sizes = {"width": width, "depth": depth, "heads": given, "patch_size": _size(patch)}
+        sizes = {"width": width, "depth": depth, "heads": given, "patch_size": as_size(patch)}
     image_size = own_image_size(encoder, patch, options, told)
     needed = [] if options.encoder or heads or known else [NEEDS_HEADS]
     if image_size is None or not (options.encoder or _all_have_positions(encoder, patch, image_size)):
         needed.append(NEEDS_SIZE)
+    decoder = NO_DECODER
+    if told.decoder is not None:
+        decoder, lacking = _decoder(told.decoder, options, told)
+        needed += lacking
     model = ModelConfig(
         encoder=name,
-        image_size=image_size or _size(patch),
+        image_size=image_size or as_size(patch),
         channels=channels,
         class_token="cls_token" in encoder,
         register_tokens=encoder.get("reg_token", (1, 0))[1],
@@ -94,21 +92,25 @@ def describe(encoder: Shapes, options: WeightsOptions, told: Told, decoder: Deco
         decoder=decoder,
         **sizes,
     )
-    return Described(model, needed)
+    return Blueprint("encoder", model, *standardisation(channels), needed=tuple(needed))
 
 
-def describe_decoder(
-    width: int, depth: int, options: WeightsOptions, told: Told, needed: list[str], **rest: Any
-) -> DecoderConfig:
-    """The config of a decoder; what it lacks is added to `needed`."""
-    known = options.decoder_heads or told.decoder_heads or _DECODER_HEADS.get(width)
-    _check_heads("--decoder-heads", known, width)
-    if known is None:
-        needed.append(NEEDS_DECODER_HEADS)
-    heads = known or 1  # a stand-in: nothing is built while they are needed
-    eps = {} if told.norm_eps is None else {"norm_eps": told.norm_eps}
-    positions = "sincos" if width % 4 == 0 else "learned"
-    return DecoderConfig(kind="self", width=width, depth=depth, heads=heads, **{"positions": positions, **eps, **rest})
+def decoder_of(shapes: Shapes, embedding: str, blocks_prefix: str) -> dict[str, Any]:
+    """Options of a decoder that its shapes tell."""
+    return {"width": shapes[embedding][0], "depth": blocks(shapes, blocks_prefix)}
+
+
+def _decoder(known: dict[str, Any], options: WeightsOptions, told: Told) -> tuple[DecoderConfig, list[str]]:
+    """The config of a decoder, and what it lacks."""
+    width = known["width"]
+    heads = options.decoder_heads or told.decoder_heads or _DECODER_HEADS.get(width)
+    _check_heads("--decoder-heads", heads, width)
+    usual: dict[str, Any] = {"positions": "sincos" if width % 4 == 0 else "learned"}
+    if told.norm_eps is not None:
+        usual["norm_eps"] = told.norm_eps
+    # one head is a stand-in: nothing is built while they are needed
+    config = DecoderConfig(kind="self", heads=heads or 1, **usual | known)
+    return config, [] if heads else [NEEDS_DECODER_HEADS]
 
 
 def _check_heads(option: str, heads: int | None, width: int) -> None:
@@ -128,7 +130,7 @@ def own_image_size(encoder: Shapes, patch: tuple[int, int], options: WeightsOpti
     for prefix in prefixes:
         side = isqrt(max(stored - prefix, 0))
         if side and side * side == stored - prefix:
-            return _size((side * patch[0], side * patch[1]))
+            return as_size((side * patch[0], side * patch[1]))
     return None
 
 
@@ -167,5 +169,6 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def _size(sides: tuple[int, int]) -> Size:
+def as_size(sides: tuple[int, int]) -> Size:
+    """One number where it is enough."""
     return sides[0] if sides[0] == sides[1] else sides

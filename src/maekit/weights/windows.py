@@ -4,6 +4,7 @@ A stage's window is the model's, or its whole grid where that is smaller. So ano
 """
 
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from math import isqrt
 
@@ -38,11 +39,14 @@ def rewindow(
         raise WeightsError(f"{what}: {_option()} belongs to Swin; {own.encoder} has no windows; leave it out")
     changed = wanted if window is None else replace(wanted, window=window)
     after = {name: new for name, new in _windows_or_refuse(changed, window, what).items() if name in tensors}
-    before = _own_windows(own)
+    before: dict[str, Window] = {}
+    with suppress(ModelError):  # its own size was not told, and the one it is taken to have does not fit
+        before = _windows(own)
     resampled = {}
     for name, new in after.items():
         old = before.get(name) or _square(tensors[name])
-        if old == new or len(tensors[name]) != _entries(old):  # what fits no window is told with all that does not fit
+        entries = (2 * old[0] - 1) * (2 * old[1] - 1)
+        if old == new or len(tensors[name]) != entries:  # what fits no window is told with all that does not fit
             continue
         if window is None:
             raise WeightsError(
@@ -69,13 +73,6 @@ def _windows_or_refuse(config: ModelConfig, window: int | None, what: str) -> di
         ) from None
 
 
-def _own_windows(config: ModelConfig) -> dict[str, Window]:
-    try:
-        return _windows(config)
-    except ModelError:  # its own size was not told, and the one it is taken to have does not fit
-        return {}
-
-
 def _windows(config: ModelConfig) -> dict[str, Window]:
     """The windows of all bias tables, by the tables' names. Raises ModelError where they do not fit the images."""
     with torch.device("meta"):
@@ -85,10 +82,6 @@ def _windows(config: ModelConfig) -> dict[str, Window]:
         for name, module in encoder.named_modules()
         if isinstance(getattr(module, _TABLE, None), nn.Parameter)
     }
-
-
-def _entries(window: Window) -> int:
-    return (2 * window[0] - 1) * (2 * window[1] - 1)
 
 
 def _square(table: Tensor) -> Window:

@@ -24,7 +24,7 @@ _LITTER = {
 }  # fmt: skip
 """Folders that systems, not people, make, in lower case: thumbnails, waste baskets, snapshots."""
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db")
-_OUR_INDEX = ".maekit-index.json"  # written beside tar shards
+_OUR_INDEX = (".maekit-index.npz", ".maekit-index.json")  # written beside tar shards, now and by earlier versions
 
 
 @dataclass

@@ -1,31 +1,47 @@
 """A folder of class folders, or of unlabelled images at any depth."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from maekit.data.shared import shared
 from maekit.data.sources.contents import Contents, Parts
-from maekit.data.sources.labels import Classes, LabelledImages, Labels, composed
+from maekit.data.sources.labels import Classes, LabelledImages, Labels, composed, no_labels
 from maekit.data.sources.metadata import read_metadata
 from maekit.data.sources.passed_over import PassedOver
-from maekit.data.sources.source import Names, file_size, fingerprint, read_file
+from maekit.data.sources.source import Names, evenly_spread, file_size, fingerprint, read_file
 from maekit.data.sources.splits import says_split
 
 _NAMED = 5  # folders that a sentence names
+_SIZED = 1000  # files whose sizes are in the fingerprint
 
 
 class FilesSource(LabelledImages):
     """Images that are files, by their paths from a folder on, with the labels they are given."""
 
     def __init__(
-        self, text: str, root: Path, names: Iterable[str], labels: Labels, classes: Classes, passed_over: PassedOver
+        self,
+        text: str,
+        root: Path,
+        names: Names | Iterable[str],
+        labels: Labels,
+        classes: Classes,
+        passed_over: PassedOver,
     ) -> None:
         self.text, self.classes, self.passed_over = text, classes, passed_over
-        self._root, self._names, self._labels = root, Names(names), labels
+        self._names = names if isinstance(names, Names) else Names.of(names)
+        self._root, self._labels = root, shared(labels)
 
     def path(self, index: int) -> str:
         return str(self._root / self._names[index])
+
+    def places(self, paths: Collection[str]) -> list[int]:
+        """Numbers of the images that have one of these paths."""
+        above = f"{self._root}/".removeprefix("./")
+        names = [path.removeprefix(above) for path in paths]
+        found = self._names.places([*names, *(f"./{name}" for name in names), *paths])
+        return [index for index in found.tolist() if self.path(index) in paths]
 
     def read(self, index: int) -> bytes:
         return read_file(self._root / self._names[index])
@@ -34,7 +50,8 @@ class FilesSource(LabelledImages):
         return file_size(self._root / self._names[index])
 
     def fingerprint(self) -> str:
-        sizes = (file_size(self._root / name) for name in self._names)
+        """Of more than a thousand files, the sizes of a thousand, evenly spread."""
+        sizes = (self.size(index) for index in evenly_spread(len(self), _SIZED).tolist())
         return fingerprint(self.classes, self._names, self._labels, sizes)
 
 
@@ -52,7 +69,9 @@ def open_folder(
     images = contents.images if places is None else [contents.images[place] for place in places]
     within = _without_splits(images, level)
     labels, classes = _of_tops(within)
-    told, notes = read_metadata(text, contents.metadata, [contents.root.joinpath(*parts) for parts in images])
+    told, notes = None, list[str]()
+    if contents.metadata:
+        told, notes = read_metadata(text, contents.metadata, [contents.root.joinpath(*parts) for parts in images])
     if told is not None:
         if classes is not None:
             notes.append(f"labels are the metadata's, not the folders' ({_few(classes)})")
@@ -74,11 +93,12 @@ def _without_splits(images: Sequence[Parts], level: int | None) -> list[Parts]:
 
 
 def _of_tops(images: Sequence[Parts]) -> tuple[Labels, Classes]:
-    classes = sorted({composed(parts[0]) for parts in images if len(parts) > 1})
+    tops = {top: composed(top) for top in {parts[0] for parts in images if len(parts) > 1}}
+    classes = sorted(set(tops.values()))
     if len(classes) < 2 or any(len(parts) == 1 for parts in images):
-        return np.full(len(images), -1, dtype=np.int64), None
+        return no_labels(len(images))
     number = {name: label for label, name in enumerate(classes)}
-    return np.array([number[composed(parts[0])] for parts in images], dtype=np.int64), tuple(classes)
+    return np.array([number[tops[parts[0]]] for parts in images], dtype=np.int64), tuple(classes)
 
 
 def _on_tops(text: str, images: Sequence[Parts], classes: Classes) -> Iterator[str]:

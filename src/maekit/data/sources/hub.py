@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from maekit.data.sources.image_column import choose_column
-from maekit.data.sources.labels import Classes, LabelledImages, Labels, found_labels
+from maekit.data.sources.labels import Classes, LabelledImages, Labels, found_labels, no_labels
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import fingerprint, read_file, sampled
 from maekit.errors import DataError, ImageError
@@ -75,5 +73,5 @@ def _column(features: Any, kind: str, names: tuple[str, ...]) -> str | None:
 
 def _labels(text: str, rows: Any, column: str | None) -> tuple[Labels, Classes]:
     if column is None:
-        return np.full(len(rows), -1), None
+        return no_labels(len(rows))
     return found_labels(text, list(rows[column]), getattr(rows.features[column], "names", None))

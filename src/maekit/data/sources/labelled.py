@@ -112,4 +112,4 @@ class RelabelledSource(SubsetSource):
         return None if label is None else as_label(self._numbers[label])
 
     def fingerprint(self) -> str:
-        return self._source.fingerprint()
+        return self.source.fingerprint()

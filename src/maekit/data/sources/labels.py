@@ -7,12 +7,18 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from maekit.data.shared import shared
 from maekit.errors import DataError
 
 MOST_CLASSES = 1_000_000  # a larger number is no class; and each class below it would need a name
 
 Labels = NDArray[np.int64]
 Classes = tuple[str, ...] | None
+
+
+def no_labels(count: int) -> tuple[Labels, Classes]:
+    """Of a source that has none."""
+    return shared(np.full(count, -1, dtype=np.int64)), None
 
 
 def as_label(value: int) -> int | None:
@@ -32,6 +38,10 @@ class LabelledImages:
     def label(self, index: int) -> int | None:
         return as_label(self._labels[index])
 
+    def all_labels(self) -> Labels:
+        """All of them, -1 for none."""
+        return self._labels
+
     def size(self, index: int) -> int:  # noqa: ARG002 - the protocol's
         return -1  # to know it, it would have to be read
 
@@ -43,6 +53,18 @@ def found_labels(text: str, values: Sequence[Any], names: Sequence[str] | None =
     return integer_labels(text, [-1 if value is None else value for value in values], names)
 
 
+def labels_of_codes(
+    text: str, values: Sequence[int | str | None], codes: NDArray[np.integer[Any]]
+) -> tuple[Labels, Classes]:
+    """The same of `values[code]` for each code, where many images have few different labels."""
+    if any(isinstance(value, str) for value in values):
+        labels, classes = string_labels([None if value is None else str(value) for value in values])
+        return shared(labels[codes]), classes
+    numbers = [value if isinstance(value, int) else -1 for value in values]
+    labels = shared(np.maximum(_integers(text, numbers), -1)[codes])
+    return labels, _numbered(text, labels)
+
+
 def integer_labels(
     text: str, numbers: Sequence[int] | Labels, names: Sequence[str] | None = None
 ) -> tuple[Labels, Classes]:
@@ -51,14 +73,18 @@ def integer_labels(
     Raises DataError, naming the source by its text, for what is no integer, and for a label beyond the names, or
     beyond reason.
     """
-    labels = np.maximum(_integers(text, numbers), -1)
+    labels = shared(np.maximum(_integers(text, numbers), -1))
+    return labels, _numbered(text, labels, names)
+
+
+def _numbered(text: str, labels: Labels, names: Sequence[str] | None = None) -> Classes:
     largest = int(labels.max(initial=-1))
     if largest >= (MOST_CLASSES if names is None else len(names)):
         known = f"{len(names)} classes are named" if names is not None else f"{MOST_CLASSES - 1:,} is the largest"
         raise DataError(f"{text}: image {int(labels.argmax())} has label {largest}, but {known}")
     if largest < 0:
-        return labels, None
-    return labels, tuple(map(composed, names if names is not None else map(str, range(largest + 1))))
+        return None
+    return tuple(map(composed, names if names is not None else map(str, range(largest + 1))))
 
 
 def _integers(text: str, numbers: Sequence[int] | Labels) -> Labels:
@@ -83,7 +109,7 @@ def string_labels(words: Sequence[str | None]) -> tuple[Labels, Classes]:
     classes = sorted(set(names.values()))
     number = {name: label for label, name in enumerate(classes)}
     labels = (-1 if word is None else number[names[word]] for word in words)
-    return np.fromiter(labels, dtype=np.int64, count=len(words)), tuple(classes) or None
+    return shared(np.fromiter(labels, dtype=np.int64, count=len(words))), tuple(classes) or None
 
 
 def composed(name: str) -> str:

@@ -34,7 +34,6 @@ SPLIT_COLUMN = "split"
 NUMBER = re.compile(r"([+-]?\d{1,18})(?:\.0*)?")
 """A label that is a whole number, as spreadsheets write them too."""
 
-_ENDS = re.compile(r"\r\n|\r|\n")
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in IMAGE_SUFFIXES)
 _IMAGE_FIRST = re.compile(rf"(.*(?:{_SUFFIXES}))(?:\s*([,;\t])\s*|\s+|$)(.*)", re.IGNORECASE | re.DOTALL)
 _LABEL_LAST = re.compile(r"(.*?)\s*[,;\t]\s*([+-]?\d{1,18})", re.DOTALL)
@@ -61,24 +60,27 @@ class Header(NamedTuple):
     split: int | None
     left_out: tuple[str, ...]
 
+    @property
+    def is_loose(self) -> bool:
+        """Whether a line with an image's ending is read as in a list without column names: its path may hold the
+        delimiter, and its label be missing."""
+        return self.columns == 2 and self.path == 0
 
-def read_lines(text: str, content: str) -> tuple[list[Line], Header | None]:
-    """The images of a list, and its column names if it has them. text: the source, for errors.
 
-    Raises DataError at the first line of a table that has another number of cells than its header, or no path.
+def said(raw: str) -> str | None:
+    """What a line says, without its ending; None where it is to be passed over."""
+    return raw.strip(" \v\f") if raw.strip() and not raw.startswith("#") else None
+
+
+def read_line(text: str, header: Header | None, number: int, line: str) -> Line:
+    """A line of a list, as `said` gives it. text: the source, for errors.
+
+    Raises DataError for a line of a table that has another number of cells than its header, or no path.
     """
-    numbered = [
-        (number, line.strip(" \v\f"))
-        for number, line in enumerate(_ENDS.split(content), 1)
-        if line.strip() and not line.startswith("#")
-    ]
-    header = _header(numbered[0][1]) if numbered else None
-    if header is None:
-        return [_free(number, line.strip()) for number, line in numbered], None
-    return [_row(text, header, number, line) for number, line in numbered[1:]], header
+    return _free(number, line.strip()) if header is None else _row(text, header, number, line)
 
 
-def _header(line: str) -> Header | None:
+def header_of(line: str) -> Header | None:
     """The column names in a first line, where a path's is among them and no cell names an image."""
     for delimiter in ("\t", ";", ",", " "):
         names = [name.strip().lower() for name in _cells(line, delimiter)]
@@ -106,7 +108,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
 def _row(text: str, header: Header, number: int, line: str) -> Line:
     if header.columns == 1:  # nothing but a path, which may hold any delimiter
         return Line(number, _cells(line, "\0")[0].strip())
-    if header.columns == 2 and header.path == 0 and '"' not in line and _IMAGE_FIRST.fullmatch(line):
+    if header.is_loose and '"' not in line and _IMAGE_FIRST.fullmatch(line):
         return _free(number, line)  # a path may hold the delimiter, and a line lack its label
     cells = [cell.strip() for cell in _cells(line, header.delimiter)]
     if len(cells) > header.columns == 2 and '"' not in line:  # a path that holds the delimiter

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maekit.data.sources.image_column import choose_column
-from maekit.data.sources.labels import Classes, LabelledImages, Labels, integer_labels, string_labels
+from maekit.data.sources.image_copy import ImageCopies, copied
+from maekit.data.sources.labels import Classes, LabelledImages, Labels, integer_labels, no_labels, string_labels
 from maekit.data.sources.list_lines import PATH_COLUMNS
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import file_size, fingerprint, home_path, read_file
@@ -26,8 +27,8 @@ class ParquetSource(LabelledImages):
     """The rows of one or several files, in the order given.
 
     Class names come from the hub's metadata in the schema, from the strings in the label column, or are the labels'
-    numbers. Rows are read a row group at a time, and a process keeps the last groups up to 256 MiB. Shuffling a source
-    larger than that decodes a whole group for most images: a folder or tar shards are faster then.
+    numbers. Rows are read a row group at a time, and a process keeps the last groups up to 256 MiB. In any other order
+    than theirs that is a whole group for most images: the images of larger sources are copied for it.
     """
 
     def __init__(self, text: str, files: Sequence[Path], image_column: str | None = None) -> None:
@@ -36,16 +37,18 @@ class ParquetSource(LabelledImages):
         schema, groups, rows = self._read_footers()
         features = _hub_features(schema)
         self._image, said = _image_column(text, schema, features, image_column)
+        self._holds_bytes = _holds_bytes(schema.field(self._image).type)
         self._groups = groups
         self._group_starts = np.cumsum([0, *rows], dtype=np.int64)
         starts = zip(groups, self._group_starts.tolist(), strict=False)
         self._file_starts = {file: start for (file, group), start in starts if group == 0}
-        label = _find(schema, features, "ClassLabel", _LABEL_NAMES)
+        label = label_column(schema)
         self._labels, self.classes = self._read_labels(label, features)
         if len(self._labels) != len(self):
             raise DataError(f"{text}: is damaged: {len(self):,} rows are announced, there are {len(self._labels):,}")
         self.passed_over = PassedOver(notes=(said,) if said else ())
         self._cache: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
+        self._copies: ImageCopies | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": OrderedDict()}
@@ -57,8 +60,18 @@ class ParquetSource(LabelledImages):
         file, _ = self._groups[self._group(index)]
         return f"{self._files[file]}:{index - self._file_starts[file]}"
 
+    def copy_images(self, limit: float) -> None:
+        """Make them readable in any order, by copies in the cache folder, which may take `limit` bytes in all."""
+        if not self._holds_bytes:
+            return
+        with _readable(self.text):
+            self._copies = copied(self.text, self._files, self._image, limit, least=_CACHE_BYTES)
+
     def read(self, index: int) -> bytes:
         group = self._group(index)
+        copy = self._copies.read(self._groups[group][0], index) if self._copies is not None else None
+        if copy is not None:
+            return copy
         try:
             row = self._rows(group)[index - int(self._group_starts[group])].as_py()
         except (IndexError, UnicodeDecodeError):
@@ -113,7 +126,7 @@ class ParquetSource(LabelledImages):
 
     def _read_labels(self, column: str | None, features: dict[str, dict[str, Any]]) -> tuple[Labels, Classes]:
         if column is None:
-            return np.full(len(self), -1), None
+            return no_labels(len(self))
         chunks, names = [], features.get(column, {}).get("names")
         for path in self._files:
             with _opened(path) as file:
@@ -133,6 +146,11 @@ class ParquetSource(LabelledImages):
         if not pa.types.is_integer(values.type):
             raise DataError(f"{self.text}: column {column} holds {values.type}; labels are integers or strings")
         return integer_labels(self.text, values.fill_null(-1).to_numpy(), names)
+
+
+def label_column(schema: pa.Schema) -> str | None:
+    """The column of labels."""
+    return _find(schema, _hub_features(schema), "ClassLabel", _LABEL_NAMES)
 
 
 def _plain(chunk: pa.Array) -> pa.Array:
@@ -155,6 +173,10 @@ def _can_be_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return bool({"bytes", "path"} & {kind.field(number).name for number in range(kind.num_fields)})
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    return kind.get_field_index("bytes") >= 0 if pa.types.is_struct(kind) else _can_be_images(kind)
 
 
 def _image_column(
@@ -191,9 +213,14 @@ def _find(schema: pa.Schema, features: dict[str, dict[str, Any]], kind: str, nam
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     """The file, so that whatever is wrong with it inside the block becomes a DataError."""
+    with _readable(path), pq.ParquetFile(path) as file:
+        yield file
+
+
+@contextmanager
+def _readable(name: Path | str) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path) as file:
-            yield file
+        yield
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).split("\n", 1)[0]
-        raise DataError(f"{path}: not a readable parquet file ({reason})") from None
+        raise DataError(f"{name}: not a readable parquet file ({reason})") from None

@@ -79,14 +79,19 @@ def is_beside(what: str) -> bool:
     return what in _BESIDE or what.lower() in BESIDE_NAMES
 
 
-def suffix_of(names: Iterable[str]) -> Counter[str]:
-    """How many of these file names have which suffix, in lower case; `without suffix` where they have none.
+def suffix(name: str) -> str:
+    """A file name's, in lower case; `without suffix` where it has none.
 
     What follows the last dot of `scan.0001` or `Notes on no. 5` is no suffix: that has eight letters or digits at most,
     a letter among them.
     """
-    found = (_SUFFIX.search(name) for name in names)
-    return Counter("without suffix" if suffix is None else suffix[0].lower() for suffix in found)
+    found = _SUFFIX.search(name)
+    return "without suffix" if found is None else found[0].lower()
+
+
+def suffix_of(names: Iterable[str]) -> Counter[str]:
+    """How many of these file names have which suffix."""
+    return Counter(map(suffix, names))
 
 
 def _listed(counts: Counter[str]) -> str:

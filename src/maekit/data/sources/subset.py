@@ -5,6 +5,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from maekit.data.shared import shared
+from maekit.data.sources.elsewhere import files_of
+from maekit.data.sources.labels import LabelledImages
 from maekit.data.sources.source import Source
 from maekit.errors import DataError
 from maekit.randomness import numpy_generator
@@ -16,30 +19,36 @@ class SubsetSource:
     """The images of another source at some indices, under their own names."""
 
     def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
-        self._source, self._indices = source, indices
+        self.source, self.indices = source, shared(indices)
         self.text, self.classes, self.passed_over = source.text, source.classes, source.passed_over
+        files = files_of(source)
+        self.files = None if files is None else files.of(self.indices)
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def path(self, index: int) -> str:
-        return self._source.path(int(self._indices[index]))
+        return self.source.path(int(self.indices[index]))
 
     def label(self, index: int) -> int | None:
-        return self._source.label(int(self._indices[index]))
+        return self.source.label(int(self.indices[index]))
 
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
-        return self._source.read(int(self._indices[index]))
+        return self.source.read(int(self.indices[index]))
 
     def size(self, index: int) -> int:
-        return self._source.size(int(self._indices[index]))
+        return self.source.size(int(self.indices[index]))
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(self._source.fingerprint().encode() + self._indices.tobytes()).hexdigest()
+        return hashlib.sha256(self.source.fingerprint().encode() + self.indices.tobytes()).hexdigest()
 
 
 def labels_of(source: Source) -> NDArray[np.int64]:
     """All labels of a source, -1 where there is none."""
+    if isinstance(source, LabelledImages):
+        return source.all_labels()
+    if type(source) is SubsetSource:
+        return labels_of(source.source)[source.indices]
     labels = (source.label(index) for index in range(len(source)))
     return np.array([-1 if label is None else label for label in labels], dtype=np.int64)
 
