@@ -53,10 +53,11 @@ def counted(config, images, *, held=False, optimizer=OPTIMIZER, recomputes=False
     return footprint.whole(make, batch_of(config, images), optimizer=optimizer, run=run, held=held)
 
 
-def divided(config, images, processes, optimizer=OPTIMIZER, **run):
+def divided(config, images, processes, optimizer=OPTIMIZER, held=True, **run):
     make = partial(task_of, config, "meta")
     run = replace(RUN, **run)
-    return footprint.divided(make, batch_of(config, images), optimizer=optimizer, run=run, processes=processes)
+    batch = batch_of(config, images)
+    return footprint.divided(make, batch, optimizer=optimizer, run=run, processes=processes, held=held)
 
 
 def allocated(config, images, held, recomputes):
@@ -166,6 +167,8 @@ def test_more_processes_hold_less_each_and_whole_blocks_beside():
     assert kept.gathered > whole > two.gathered
     assert divided(config, 4, 2, precision="bf16").gathered < two.gathered
     assert divided(config, 4, 2, ema=0.9).weights > two.weights
+    once = divided(config, 4, 2, held=False)
+    assert two.total - two.gradients <= once.total < two.total  # gradients come as activations go
     assert divided(config, 4, 2, optimizer=MUON).moments < two.moments
 
 

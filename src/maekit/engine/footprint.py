@@ -51,7 +51,8 @@ def whole(make: Callable[[], Task], batch: Any, *, optimizer: OptimizerConfig, r
     """Of a process that has all weights.
 
     make: the task over a model on the meta device. batch: real images of one pass. run: its precision, which is not
-    auto, and its average count. held: whether gradients stay from pass to pass, as DDP keeps them, and accumulation.
+    auto, and its average count. held: whether gradients stay from pass to pass, as DDP and
+    accumulation keep them; else they come while activations go.
     """
     task = make()
     prepared, precision = task.prepare(batch), Precision(run.precision, _CPU)
@@ -79,7 +80,7 @@ def whole(make: Callable[[], Task], batch: Any, *, optimizer: OptimizerConfig, r
 
 
 def divided(
-    make: Callable[[], Task], batch: Any, *, optimizer: OptimizerConfig, run: RunConfig, processes: int
+    make: Callable[[], Task], batch: Any, *, optimizer: OptimizerConfig, run: RunConfig, processes: int, held: bool
 ) -> Footprint:
     """Of the first of so many processes that divide the weights by FSDP2; the others have no more.
 
@@ -103,13 +104,22 @@ def divided(
             weights += sum(_share(p, processes) for name, p in trained if name.startswith(task.averaged))
         moments = {"adamw": 2 * share, "muon": 2 * share - matrices}.get(optimizer.name, share)
         gathered = _gathered(step, sent, all_blocks=not run.reshard_after_forward)
+        parts: list[Tensor] = []
+
+        def keep_part(parameter: Tensor) -> None:
+            """Of a gradient, which goes to those who keep the others."""
+            parameter.grad = None
+            if not held:
+                parts.append(torch.empty(_share(parameter, processes) // parameter.element_size()))
+
         for parameter in model.parameters():
             parameter.data = parameter.data.to(sent)
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(_let_go)
+                parameter.register_post_accumulate_grad_hook(keep_part)
         before = live.peak = live.now
         _pass(task, prepared, precision)
-        return Footprint(weights, share, moments, live.peak - before, gathered)
+        beside = live.peak - before - (0 if held else share)
+        return Footprint(weights, share, moments, beside, gathered)
 
 
 @contextmanager
@@ -128,11 +138,6 @@ def _pass(task: Task, prepared: Any, precision: Precision) -> None:
     loss.backward()
 
 
-def _let_go(parameter: Tensor) -> None:
-    """A gradient that was sent to the process that keeps it."""
-    parameter.grad = None
-
-
 def _share(tensor: Tensor, processes: int) -> int:
     """Bytes of the first process's part."""
     rows = tensor.shape[0] if tensor.ndim else 1
@@ -140,7 +145,7 @@ def _share(tensor: Tensor, processes: int) -> int:
 
 
 def _gathered(step: nn.Module, sent: torch.dtype, *, all_blocks: bool) -> int:
-    """Bytes of whole weights, and of gradients before they are divided, at the most."""
+    """Bytes of whole weights, and of gradients that are not yet divided, at the most: as if they met the other peak."""
     blocks = [_elements(block.parameters()) for block in units(step)]
     largest, rest = max(blocks, default=0), _elements(step.parameters()) - sum(blocks)
     at_once = sum(blocks) + 2 * largest if all_blocks else min(sum(blocks), _AT_A_TIME * largest)

@@ -57,7 +57,9 @@ class _Way:
     @property
     def footprint(self) -> Footprint:
         """With the plan's images a pass."""
-        return _counted(self, self.plan.micro_batch, held=self.plan.world_size * self.plan.accumulation > 1)
+        plan = self.plan
+        held = plan.accumulation > 1 or (self.parallel == "ddp" and plan.world_size > 1)
+        return _counted(self, plan.micro_batch, held=held)
 
     def most_images(self, room: float) -> int | None:
         """The most images a pass that fit into so many GB and divide the GPU's share of a step; None: not even one.
@@ -82,11 +84,12 @@ class _Way:
 def _counted(way: _Way, images: int, *, held: bool) -> Footprint:
     """With so many images a pass. held: as `footprint.whole` has it."""
     config, batch = way.config, _batch(way.config, images)
-    how: dict[str, Any] = {"optimizer": config.optimizer, "run": replace(config.run, precision=_precision(config))}
+    run = replace(config.run, precision=_precision(config))
+    how: dict[str, Any] = {"optimizer": config.optimizer, "run": run, "held": held}
     try:
         if way.parallel == "fsdp":
             return footprint.divided(way.task, batch, processes=config.gpus, **how)
-        return footprint.whole(way.task, batch, held=held, **how)
+        return footprint.whole(way.task, batch, **how)
     except MaekitError:
         raise
     except Exception as error:
