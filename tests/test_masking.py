@@ -12,7 +12,7 @@ from PIL import Image
 
 from maekit.config import MaskConfig
 from maekit.errors import ModelError
-from maekit.masking import build, choose, draw
+from maekit.masking import build, choose, draw, draw_on
 from maekit.randomness import keys_tensor
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -132,3 +132,12 @@ def test_choosing_some_of_the_hidden_keeps_their_order_and_treats_all_alike():
     assert (chosen[:, 1:] > chosen[:, :-1]).all()
     share = torch.bincount(chosen.flatten(), minlength=20)[10:] / 4000
     assert (share - 0.4).abs().max() < 0.04
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("planes", [1, 3])
+def test_masks_for_a_device_are_those_of_their_keys(kind, planes):
+    mask = build(MaskConfig(kind=kind), (12, 4), planes)
+    masked, sent = draw_on(torch.device("cpu"), mask, keys(5))
+    assert torch.equal(masked, mask.draw(keys(5)))
+    assert torch.equal(sent, keys(5))

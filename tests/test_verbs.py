@@ -25,7 +25,7 @@ from torch.utils.data import Dataset, Subset
 import maekit
 from maekit import cli, errors, presets, results, verbs
 from maekit.config import PretrainConfig
-from maekit.config.keywords import Common
+from maekit.config.keywords import Common, Planning
 from maekit.config.options import options_of
 from maekit.presets.verbs import VERBS
 
@@ -89,13 +89,17 @@ def test_a_function_has_the_verbs_options_and_describes_them(verb):
 
 def test_keywords_of_trainings_are_the_short_names():
     short = {
-        option.name.removeprefix("--").replace("-", "_")
-        for kind, table in VERBS.values()
+        verb: {
+            option.name.removeprefix("--").replace("-", "_")
+            for option in options_of(kind, next(iter(table.values()))())
+            if "." not in option.name
+        }
+        for verb, (kind, table) in VERBS.items()
         if table
-        for option in options_of(kind, next(iter(table.values()))())
-        if "." not in option.name
     }
-    assert set(Common.__annotations__) == short
+    planning = short.pop("plan")
+    assert set(Common.__annotations__) == set().union(*short.values())
+    assert set(Planning.__annotations__) == set(Common.__annotations__) | planning
 
 
 def test_the_package_of_images_is_the_verb_as_well():
@@ -124,6 +128,7 @@ def test_the_example_of_a_docstring_runs(verb):
 
 ANSWERS = {
     "data": "data digits:train --images 20 --channels 1 --workers 0",
+    "plan": "plan digits --gpus 2 --memory 8 --rate 100",
     "probe": "probe digits:train --weights runs/digits --val digits:test --kinds knn --workers 0",
     "evaluate": "evaluate digits:test --weights runs/tuned --confusion c.svg",
     "classify": "classify digits:test --weights runs/tuned --top 2",
@@ -134,6 +139,7 @@ ANSWERS = {
 }
 CALLS = {
     "data": lambda: maekit.data("digits:train", images=20, channels=1, workers=0),
+    "plan": lambda: maekit.plan("digits", gpus=2, memory=8, rate=100.0),
     "probe": lambda: maekit.probe("runs/digits", "digits:train", val="digits:test", kinds=["knn"], workers=0),
     "evaluate": lambda: maekit.evaluate("runs/tuned", "digits:test", confusion=Path("c.svg")),
     "classify": lambda: maekit.classify("runs/tuned", "digits:test", top=2),
@@ -146,6 +152,10 @@ CLOCKS = {"images_per_second", "workers_for_rate"}
 KEYS = {  # what programs that read --json rely on
     "data": {"images", "passed_over", "examined", "classes", "unreadable", "mean", "std", "sizes", "values", "modes",
              "duplicates", "range", *CLOCKS},
+    "plan": {"preset", "estimate", "images", "steps", "epochs", "warmup_steps", "gpus", "batch_size",
+             "micro_batch_size", "accumulation", "lr", "base_lr", "parameters", "encoder_parameters", "gflop",
+             "exaflop", "precision", "checkpoint_gb", "memory", "fits", "advice", "images_per_second", "hours",
+             "gpu_hours"},
     "probe": {"knn", "rows", "rankme", "train_images", "val_images", "crop_share"},
     "evaluate": {"top1", "top5", "loss", "images", "classes", "skipped"},
     "classify": {"images", "skipped"},
@@ -246,6 +256,11 @@ WRONG = {
     "no judge": (
         "scratch vit-tiny --data d", lambda: maekit.scratch("vit-tiny", data="d")),
     "a preset misspelt": ("pretrain vit-tny --data d", lambda: maekit.pretrain("vit-tny", data="d")),
+    "images and their number": (
+        "plan vit-tiny --data d --images 3", lambda: maekit.plan("vit-tiny", data="d", images=3)),
+    "no images to plan for": ("plan vit-tiny", lambda: maekit.plan("vit-tiny")),
+    "a batch that GPUs do not divide": (
+        "plan vit-tiny --images 99999999 --gpus 3", lambda: maekit.plan("vit-tiny", images=99999999, gpus=3)),
     "no step": (
         "pretrain vit-tiny --data d --steps 0", lambda: maekit.pretrain("vit-tiny", data="d", steps=0)),
     "no file to write": ("embed d --weights w", lambda: maekit.embed("w", "d")),

@@ -18,28 +18,29 @@ if TYPE_CHECKING:
     from maekit import presets
     from maekit.config import ClassifyConfig, PretrainConfig
     from maekit.errors import (
-        DataError, ImageError, MaekitError, ModelError, RunError, Stopped, StorageError, TrainingError, UsageError,
-        WeightsError,
+        DataError, ImageError, MaekitError, ModelError, OthersError, RunError, Stopped, StorageError, TrainingError,
+        UsageError, WeightsError,
     )
     from maekit.models.classifier import Classifier
     from maekit.models.encoder import ImageEncoder
     from maekit.models.mae import MaskedAutoencoder
     from maekit.results import (
-        Classified, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Probed, Reconstructed, Result, Run,
-        Suggested,
+        Classified, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Planned, Probed, Reconstructed, Result,
+        Run, Suggested,
     )
     from maekit.verbs import (
-        classify, convert, data, demo, embed, evaluate, finetune, inspect, pretrain, probe, reconstruct, scratch,
+        classify, convert, data, demo, embed, evaluate, finetune, inspect, plan, pretrain, probe, reconstruct, scratch,
         suggest,
     )
     from maekit.weights.load import load
 
 __all__ = [
     "Classified", "Classifier", "ClassifyConfig", "Converted", "DataError", "Demo", "Embedded", "Evaluated", "Examined",
-    "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "PretrainConfig",
-    "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped", "StorageError", "Suggested", "TrainingError",
-    "UsageError", "WeightsError", "classify", "convert", "data", "demo", "embed", "evaluate", "finetune", "inspect",
-    "load", "presets", "pretrain", "probe", "reconstruct", "scratch", "suggest",
+    "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "OthersError",
+    "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped", "StorageError",
+    "Suggested",
+    "TrainingError", "UsageError", "WeightsError", "classify", "convert", "data", "demo", "embed", "evaluate",
+    "finetune", "inspect", "load", "plan", "presets", "pretrain", "probe", "reconstruct", "scratch", "suggest",
 ]
 
 _HOMES = {

@@ -16,6 +16,7 @@ from maekit import parts
 from maekit.config import MaskConfig
 from maekit.errors import ModelError, UsageError
 from maekit.randomness import keys_tensor, numpy_generator, uniform_scores
+from maekit.sending import send
 
 _SMALLEST_BLOCK = 4  # patches in one rectangle, at the least
 _BLOCK_ASPECT = (0.3, 1 / 0.3)  # its height over width; both as in arXiv 2106.08254, algorithm 1
@@ -29,7 +30,10 @@ class Mask(Protocol):
         """Patches that are hidden in each image."""
 
     def draw(self, keys: Tensor) -> Tensor:
-        """One mask an image: keys [N] int64 → masked [N, L] bool on the keys' device; equal keys, equal masks."""
+        """One mask an image: keys [N] int64 → masked [N, L] bool on the keys' device; equal keys, equal masks.
+
+        One that reads its keys says `on_host = True`: it is then given them in the host's memory, else on the device.
+        """
 
 
 def build(config: MaskConfig, grid: tuple[int, int], planes: int = 1) -> Mask:
@@ -53,11 +57,21 @@ def draw(config: MaskConfig, grid: tuple[int, int], keys: Tensor, planes: int = 
     return build(config, grid, planes).draw(keys)
 
 
+def draw_on(device: torch.device, mask: Mask, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks [N, L] and their keys on a device that is not waited for, of keys [N] int64 in the host's memory."""
+    sent = send(keys, device)
+    return (send(mask.draw(keys), device) if getattr(mask, "on_host", False) else mask.draw(sent)), sent
+
+
 @dataclass(frozen=True)
 class _Drawn:
     config: MaskConfig
     grid: tuple[int, int]
     hidden: int
+
+    @property
+    def on_host(self) -> bool:
+        return self.config.kind == "block"
 
     def draw(self, keys: Tensor) -> Tensor:
         return _DRAWS[self.config.kind](self, keys)
@@ -71,6 +85,10 @@ class _EachPlane:
     @property
     def hidden(self) -> int:
         return self.one.hidden * self.planes
+
+    @property
+    def on_host(self) -> bool:
+        return getattr(self.one, "on_host", False)
 
     def draw(self, keys: Tensor) -> Tensor:
         planes = torch.arange(self.planes, device=keys.device).repeat(len(keys))
@@ -158,9 +176,9 @@ def _check_ratio(config: MaskConfig, nearest: float) -> None:
 def _grid(mask: _Drawn, keys: Tensor) -> Tensor:
     """Every n-th patch of every n-th row stays visible, the same in every image (arXiv 2111.06377, figure 6)."""
     step = _grid_step(mask.config)
-    masked = torch.ones(mask.grid, dtype=torch.bool)
+    masked = torch.ones(mask.grid, dtype=torch.bool, device=keys.device)
     masked[::step, ::step] = False
-    return masked.flatten().to(keys.device).expand(len(keys), -1)
+    return masked.flatten().expand(len(keys), -1)
 
 
 def _block(mask: _Drawn, keys: Tensor) -> Tensor:

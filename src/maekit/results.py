@@ -195,6 +195,45 @@ class Suggested(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Planned(Result):
+    """What a pretraining would take. estimate: on what each part rests; none is measured but the rate, where asked for.
+
+    encoder_parameters: those of `parameters` that stay. gflop: of one image in training. exaflop: of the whole run. lr:
+    at its peak; base_lr: per 256 images. checkpoint_gb: of one, on disk."""
+
+    preset: str
+    estimate: Mapping[str, str]
+    images: int
+    steps: int
+    epochs: float
+    warmup_steps: int
+    gpus: int
+    batch_size: int
+    micro_batch_size: int
+    accumulation: int
+    lr: float
+    base_lr: float
+    parameters: int
+    encoder_parameters: int
+    gflop: float
+    exaflop: float
+    precision: str
+    checkpoint_gb: float
+    memory: Sequence[Mapping[str, Any]]
+    """GB that a GPU holds at the peak of a step, by way: {parallel, checkpoint_activations, asked, weights, gradients,
+    moments, activations, gathered, total}; with --memory also fits, and largest_micro_batch_size, None where not one
+    image fits."""
+    fits: bool | None = None
+    """Whether the run as it was asked for fits into --memory."""
+    advice: Sequence[str] = ()
+    """What makes it fit that does not: options, each line enough by itself, the cheapest first."""
+    images_per_second: float | None = None
+    """Of one GPU, stated or measured."""
+    hours: float | None = None
+    gpu_hours: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Examined(Result):
     """What a source holds: images, how many were examined, images by class (None where unlabelled); mean and std per
     channel in [0, 1]; sizes in px. What no readable image can tell is None."""

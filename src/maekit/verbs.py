@@ -13,8 +13,8 @@ from typing import Any, Unpack
 
 from maekit import presets, results
 from maekit.calling import command_of, or_of_tensors, takes, to_terminal
-from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, beforehand, objects, verbs
-from maekit.config.keywords import Common, configured
+from maekit.config import ClassifyConfig, PlanConfig, PretrainConfig, ProbeOptions, beforehand, objects, verbs
+from maekit.config.keywords import Common, Planning, configured
 from maekit.errors import Stopped, UsageError
 from maekit.presets.verbs import VERBS
 from maekit.sections import Picture, Text
@@ -67,14 +67,41 @@ def suggest(options: verbs.SuggestOptions) -> results.Suggested:
 
     Example:
         >>> said = maekit.suggest("digits:train", hours=0.01, device="cpu")
-        >>> said.command.split()[:3], said.seconds < 60
-        (['maekit', 'pretrain', 'digits'], True)
+        >>> said.command.split()[:3]
+        ['maekit', 'pretrain', 'digits']
         >>> maekit.pretrain(said.preset, options={**said.options, "steps": 2, "out": "runs/suggested"}).steps
         2
     """
     from maekit.recipes import suggest as recipe
 
     return recipe.run(options)
+
+
+def plan(
+    preset: objects.Path | PretrainConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Planning]
+) -> results.Planned:
+    """What a pretraining on many GPUs would take, before anything is bought: an estimate, nothing is trained.
+
+    preset: as of `pretrain`, whose options it takes too: the plan is of what that would run. images, in place of data,
+    is their number alone. UsageError for options that fit nothing, RunError for a batch that does not divide over the
+    GPUs, DataError, ModelError for sizes that do not fit.
+
+    Example:
+        >>> said = maekit.plan("digits", images=1_000_000, gpus=4, memory=16, rate=5000.0)
+        >>> said.gpus * said.micro_batch_size * said.accumulation == said.batch_size, said.fits, said.hours < 3
+        (True, True, True)
+        >>> [(way["parallel"], way["checkpoint_activations"]) for way in said.memory][:2]
+        [('ddp', False), ('ddp', True)]
+    """
+    given = PlanConfig.of(preset) if type(preset) is PretrainConfig else preset
+    config = _config("plan", given, common, options)
+    _need(config.data.source or config.images, "--data", "the images to plan for; or their number: --images N")
+    beforehand.check_training(config, config.gpus)
+
+    from maekit.recipes import plan as recipe
+
+    with to_terminal():
+        return recipe.run(config)
 
 
 def pretrain(
@@ -252,14 +279,20 @@ def convert(options: verbs.ConvertOptions) -> results.Converted:
     return convert(options)
 
 
-def _train(verb: str, preset: Any, common: Mapping[str, Any], options: Mapping[str, Any] | None) -> results.Run:
-    """A training by the preset, with what is given in its place, which is checked as far as it can be beforehand."""
+def _config(verb: str, preset: Any, common: Mapping[str, Any], options: Mapping[str, Any] | None) -> Any:
+    """A verb's config: the preset's, with what is given in its place."""
     kind, table = VERBS[verb]
     if not isinstance(preset, kind | str | os.PathLike):
         raise UsageError(f"{verb}: takes a preset's name, a path or a {kind.__name__}, not {type(preset).__name__}")
     config: Any = preset if isinstance(preset, kind) else presets.find(table or {}, kind, os.fspath(preset))
     if given := {**common, **(options or {})}:
         config = configured(kind, given, command_of(verb, config.name), config)
+    return config
+
+
+def _train(verb: str, preset: Any, common: Mapping[str, Any], options: Mapping[str, Any] | None) -> results.Run:
+    """A training by the preset, which is checked as far as it can be beforehand."""
+    config = _config(verb, preset, common, options)
     if verb == "finetune":
         _need(config.weights, "--weights", "the pretrained encoder")
     _need(config.data.source, "--data", "the images to pretrain on" if verb == "pretrain" else _LEARNED_FROM)

@@ -11,7 +11,7 @@ from maekit import cli
 from maekit.config.help import COMMON, EXAMPLES
 from maekit.presets.verbs import options_by_verb
 
-OF_PRESETS = ("pretrain", "finetune", "scratch")
+OF_PRESETS = ("plan", "pretrain", "finetune", "scratch")
 EVERY = options_by_verb()
 
 
@@ -73,6 +73,7 @@ ENCODER = re.sub(r"--model.decoder.* (?=--device)", "", shlex.join(tiny.SIZES))
 SMALL = {
     "data": "--workers 0",
     "suggest": "--device cpu",
+    "plan": shlex.join(tiny.SIZES).replace("--device cpu ", ""),
     "pretrain": f"{shlex.join(tiny.SIZES)} --batch-size 4 --lr 1e-3 --steps 2 --workers 0",
     "probe": "--device cpu --workers 0 --kinds knn --neighbours 2",
     "finetune": "--device cpu --batch-size 4 --lr 1e-3 --steps 2 --workers 0",

@@ -4,6 +4,7 @@ import pytest
 
 BASES = {
     "pretrain": "pretrain vit-tiny photos",
+    "plan": "plan vit-tiny",
     "finetune": "finetune vit-tiny photos --weights w --val v",
     "scratch": "scratch vit-tiny photos --val v",
     "probe": "probe photos --weights w --val v",
@@ -37,6 +38,7 @@ BASES = {
         ("pretrain", "--optimizer.eps 1e-6", "--optimizer.name lars", "--optimizer.name adamw"),
         ("pretrain", "--optimizer.eps 1e-6", "--optimizer.name sgd", "--optimizer.name muon"),
         ("pretrain", "--optimizer.muon-momentum 0.9", "", "--optimizer.name muon"),
+        ("pretrain", "--run.no-reshard-after-forward", "", "--run.parallel fsdp"),
         ("pretrain", "--optimizer.trust-coefficient 0.02", "", "--optimizer.name lars"),
         ("pretrain", "--schedule.micro-batch-limit 8", "--micro-batch-size 8", ""),
         ("pretrain", "--schedule.min-lr 1e-6", "--schedule.course constant", ""),
@@ -48,6 +50,11 @@ BASES = {
         ("pretrain", "--allow-drift", "--out r", "--resume --out r"),
         ("pretrain", "--val-every 3", "", "--val v"),
         ("pretrain", "--validation.images 3", "", "--val v"),
+        ("plan", "--images 9", "--data photos", ""),
+        ("plan", "--measure", "--images 9", "--data photos"),
+        ("plan", "--rate 9", "--data photos --measure", "--data photos"),
+        ("plan", "--augment.flip 0", "--images 9", "--data photos --measure"),
+        ("plan", "--device cpu", "--images 9", "--data photos --measure"),
         ("finetune", "--mix.prob 0.5", "--mix.mixup 0 --mix.cutmix 0", "--mix.mixup 0.8"),
         ("finetune", "--mix.switch-prob 0.5", "--mix.cutmix 0", "--mix.mixup 0.8 --mix.cutmix 1"),
         ("embed", "--resample-positions", "", "--image-size 64"),
@@ -67,6 +74,7 @@ def test_what_another_option_makes_vain_is_refused(typed, verb, vain, beside, in
     ("verb", "words", "leads"),
     [
         ("pretrain", "--optimizer.layer-decay 0.5", "finetune and scratch"),
+        ("plan", "--out r", "pretrain"),
         ("finetune", "--validation.images 3", "pretrain"),
         ("finetune", "--branch r", "pretrain"),
         ("finetune", "--schedule.resolutions 32 0.5", "pretrain"),

@@ -58,7 +58,7 @@ def test_no_name_of_another_tool_leads_to_an_option_that_the_verb_has_not(verb):
         ("scratch --decoder-dim 64", "that is of maekit pretrain, not"),
         ("scratch --norm_pix_loss", "that is of maekit pretrain, not"),
         ("probe --decoder_embed_dim 64", "that is of maekit pretrain, not"),
-        ("inspect --images 3", "that is of maekit data, not"),
+        ("inspect --images 3", "that is of maekit data and plan, not"),
         ("evaluate --top 3", "that is of maekit classify, not"),
         ("pretrain --rows 3", "that is of maekit reconstruct, not"),
         ("pretrain --mixup 0.8", "that is of maekit finetune and scratch, not"),

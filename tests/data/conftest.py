@@ -1,17 +1,28 @@
 """The same dozen pictures in every form a source can have."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from file_server import serving
 from source_forms import MAKERS
 
 
 @pytest.fixture(scope="session")
-def in_every_form(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def in_every_form(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """SOURCE strings by form, all of the same images in the same order."""
     import datasets
 
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")  # type: ignore[attr-defined]
     files = sorted(photos.rglob("*.*"))
-    made = {form: make(files, tmp_path_factory.mktemp(form)) for form, make in MAKERS.items()}
-    return {"folder": str(photos), **made}
+    folders = {form: tmp_path_factory.mktemp(form) for form in MAKERS}
+    made = {form: make(files, folders[form]) for form, make in MAKERS.items()}
+    with serving() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAEKIT_CACHE", os.fspath(tmp_path_factory.mktemp("elsewhere")))
+        for form in ("parquet", "shards"):
+            for file in folders[form].iterdir():
+                server.put(file.name, file.read_bytes())
+        made["shards elsewhere"] = f"{server.url}/shard-{{000..001}}.tar"
+        made["parquet elsewhere"] = f"{server.url}/train-{{00000,00001}}-of-00002.parquet"
+        yield {"folder": str(photos), **made}

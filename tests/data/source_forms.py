@@ -106,4 +106,4 @@ MAKERS = {
     "pairs": as_pairs,
     "pictures": as_pictures,
 }
-FORMS = ("folder", *MAKERS)
+FORMS = ("folder", *MAKERS, "shards elsewhere", "parquet elsewhere")

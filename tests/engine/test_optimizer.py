@@ -1,5 +1,6 @@
 """Optimizers: who decays, whose rate is scaled, and a state that survives the disk bit by bit."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -204,3 +205,19 @@ def test_a_state_of_other_parameters_is_refused_by_name():
         optimizers.restore(optimizer, {"b/exp_avg": torch.ones(2)})
     with pytest.raises(StorageError, match=r"optimizer state of a: is \[3\], not \[2\]"):
         optimizers.restore(optimizer, {"a/exp_avg": torch.ones(3)})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("overflows", [0, 2])
+def test_a_step_that_overflows_leaves_no_trace(name, overflows):
+    def trained(gradients):
+        parameters = [("blocks.0", nn.Parameter(torch.ones(3, 2))), ("blocks.1", nn.Parameter(torch.ones(2)))]
+        optimizer = optimizers.build(config(name), parameters, 0.1)
+        for gradient in gradients:
+            for _, parameter in parameters:
+                parameter.grad = torch.full_like(parameter, gradient)
+            optimizers.step_unless(torch.tensor(math.isinf(gradient)), optimizer, moments=True)
+        return [parameter for _, parameter in parameters] + list(optimizers.state_tensors(optimizer).values())
+
+    steps = [0.3, -0.2, 0.5]
+    assert all(map(torch.equal, trained([*steps[:overflows], math.inf, *steps[overflows:]]), trained(steps)))

@@ -144,7 +144,12 @@ def test_the_micro_batch_is_the_largest_divisor_that_fits(batch, limit, world):
     [
         (ScheduleConfig(steps=0), 1, UsageError, "no optimizer step"),
         (ScheduleConfig(), 1, UsageError, "neither --epochs nor --steps"),
-        (ScheduleConfig(steps=1, batch_size=9), 2, RunError, "9 images do not divide over 2 devices; take a multiple"),
+        (
+            ScheduleConfig(steps=1, batch_size=9),
+            2,
+            RunError,
+            "9 images do not divide over 2 devices; take a multiple of 2, such as 8 or 10",
+        ),
         (ScheduleConfig(steps=1, batch_size=8, micro_batch_size=3), 1, RunError, "not a multiple of 3; take a divisor"),
     ],
 )

@@ -248,3 +248,11 @@ def test_by_command_with_validation_an_average_and_the_best_kept(photos, maekit_
         for key, value in whole.items():
             torch.testing.assert_close(divided[key], value, atol=1e-4, rtol=1e-3)
     assert (tmp_path / "two" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("words", ["--optimizer.name muon", "--optimizer.name lars", "--schedule.resolutions 128 0.5"])
+def test_what_cannot_be_divided_is_refused(maekit_here, photos, words):
+    done = maekit_here("pretrain", "vit-tiny", "--data", photos, "--run.parallel", "fsdp", *words.split())
+    assert done.returncode == 2
+    assert "run.parallel fsdp: " in done.stderr
+    assert "take ddp" in done.stderr

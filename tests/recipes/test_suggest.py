@@ -29,7 +29,7 @@ def timed(monkeypatch):
         asked.append((config, micro, count))
         return RATE, 0.0
 
-    monkeypatch.setattr(suggest, "_passes", passes)
+    monkeypatch.setattr(suggest, "timed_passes", passes)
     return asked
 
 
@@ -93,7 +93,7 @@ def test_looks_at_held_out_images_count_by_how_many_there_will_be(monkeypatch):
     monkeypatch.setattr(suggest, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     config = suggest._config("digits", [suggest.Choice({"data": "digits:train", "device": "cpu"})])
     monkeypatch.setattr(suggest.metrics, "read", lambda _: [{"images_per_second": RATE}] * 4)
-    rate, looks = suggest._passes(config, 8, 4)
+    rate, looks = suggest.timed_passes(config, 8, 4)
     assert rate == pytest.approx(RATE)
     assert looks == pytest.approx(20 * (360 + 360 + 1437))
 
@@ -123,7 +123,7 @@ def test_it_keeps_to_the_hours_and_says_what_the_preset_wants(photos):
 
 
 def test_looks_are_part_of_the_hours(monkeypatch, photos):
-    monkeypatch.setattr(suggest, "_passes", lambda *_: (RATE, 36.0))
+    monkeypatch.setattr(suggest, "timed_passes", lambda *_: (RATE, 36.0))
     words, answer = words_for(photos, hours=0.02)
     assert value(words, "--steps") == str(int(36 * RATE / 8))
     assert answer.seconds == pytest.approx(72)
@@ -198,7 +198,7 @@ def test_what_does_not_fit_into_memory_is_halved(photos, monkeypatch):
             raise TrainingError(f"out of memory with {micro} images")
         return RATE, 0.0
 
-    monkeypatch.setattr(suggest, "_passes", out_of_memory)
+    monkeypatch.setattr(suggest, "timed_passes", out_of_memory)
     words, _ = words_for(photos)
     assert micros == [8, 4, 2]
     assert value(words, "--micro-batch-size") == "2"
@@ -207,7 +207,7 @@ def test_what_does_not_fit_into_memory_is_halved(photos, monkeypatch):
     def never(_config, micro, _count):
         raise TrainingError(f"out of memory with {micro} images")
 
-    monkeypatch.setattr(suggest, "_passes", never)
+    monkeypatch.setattr(suggest, "timed_passes", never)
     with pytest.raises(TrainingError, match="out of memory with 1 images"):
         words_for(photos)
 

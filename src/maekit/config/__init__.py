@@ -3,12 +3,13 @@
 from maekit.config.classify import ClassifierConfig, ClassifyConfig, MixConfig
 from maekit.config.data import AugmentConfig, DataConfig, ValidationConfig
 from maekit.config.model import DecoderConfig, MaskConfig, ModelConfig, TargetConfig
+from maekit.config.plan import PlanConfig
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeConfig, ProbeOptions
 from maekit.config.training import OptimizerConfig, RunConfig, ScheduleConfig
 
 __all__ = [
     "AugmentConfig", "ClassifierConfig", "ClassifyConfig", "DataConfig", "DecoderConfig", "MaskConfig", "MixConfig",
-    "ModelConfig", "OptimizerConfig", "PretrainConfig", "ProbeConfig", "ProbeOptions", "RunConfig", "ScheduleConfig",
-    "TargetConfig", "ValidationConfig",
+    "ModelConfig", "OptimizerConfig", "PlanConfig", "PretrainConfig", "ProbeConfig", "ProbeOptions", "RunConfig",
+    "ScheduleConfig", "TargetConfig", "ValidationConfig",
 ]  # fmt: skip

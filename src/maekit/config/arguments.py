@@ -12,12 +12,13 @@ from maekit.errors import UsageError
 
 T = TypeVar("T")
 
-# Naming the first clears the second: both would say how long, or how fast, the run learns.
+# Naming the first clears the second: both would say how long, how fast, or from how many images the run learns.
 RIVALS: dict[str, tuple[str, Any]] = {
     "schedule.epochs": ("schedule.steps", None),
     "optimizer.base_lr": ("optimizer.lr", None),
     "validation.split": ("validation.source", ""),
     "validation.source": ("validation.split", None),
+    "images": ("data.source", ""),
 }
 
 

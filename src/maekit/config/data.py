@@ -10,6 +10,9 @@ from maekit.config.schema import HUE, JITTER, RISING, WIDE, WORDS, Annotated, Fi
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Ratio = Annotated[float, Field(gt=0)]
 
+CACHE_LIMIT, WINDOW = 200.0, 50.0
+"""GB, where nothing is said."""
+
 
 @config
 class DataConfig:
@@ -42,9 +45,13 @@ class DataConfig:
     """How a run that is resumed knows its images again. sampled: by number, names and labels, and of files by the sizes
     of a thousand, evenly spread; another image under an old name is noticed only if it is one of those. full: by the
     size of every file, each of which is looked at before training."""
-    cache_limit: Annotated[float, Field(ge=0)] = 200.0
+    cache_limit: Annotated[float, arg(aliases=("--cache-limit",)), Field(ge=0)] = CACHE_LIMIT
     """GB (1e9 bytes) that the cache folder may take: MAEKIT_CACHE, else ~/.cache/maekit. Images in parquet are copied
-    there once, where they are more than 256 MiB, to be read in any order. 0: they are not."""
+    there once, where they are more than 256 MiB, to be read in any order. 0: they are not. Files elsewhere are fetched
+    to it; those that were used longest ago make room."""
+    window: Annotated[float, Field(gt=0)] = WINDOW
+    """GB of files elsewhere among which images are shuffled; the order of an epoch depends on it. Where files are more
+    than the cache holds, it has to hold three windows."""
     shuffle: bool = True
     """Whether each epoch has an order of its own. Off: the source's order, every epoch."""
 

@@ -15,6 +15,7 @@ Part = str | Callable[..., Any]
 # fmt: off
 Common = TypedDict("Common", {  # noqa: UP013 - a line for each would take a page
     "data": Source, "val": Source, "val_split": float | None, "val_every": float | None, "image_column": str | None,
+    "cache_limit": float,
     "weights": Path | Loaded, "out": Path, "resume": bool, "overwrite": bool, "allow_drift": bool, "branch": Path,
     "epochs": float | None, "steps": int | None, "batch_size": int | None, "micro_batch_size": int | None,
     "lr": float | None, "base_lr": float | None, "seed": int, "workers": int | None, "device": str,
@@ -26,6 +27,16 @@ Common = TypedDict("Common", {  # noqa: UP013 - a line for each would take a pag
 }, total=False)
 # fmt: on
 """What the trainings' options are called that have a short name, of one training or all; None is none."""
+
+
+class Planning(Common, total=False):
+    """The same of a plan, which has some beside those of pretraining."""
+
+    gpus: int
+    images: int | None
+    memory: float | None
+    rate: float | None
+    measure: bool
 
 
 def configured(kind: type[T], values: Mapping[str, Any], command: Command, default: T | None = None) -> T:

@@ -6,9 +6,10 @@ from typing import Any
 
 from maekit.config.classify import ClassifyConfig
 from maekit.config.options import Option
+from maekit.config.plan import PlanConfig
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import DataOptions, InspectOptions, ReconstructOptions, WeightsOptions
+from maekit.config.verbs import ColumnOptions, DataOptions, InspectOptions, ReconstructOptions, WeightsOptions
 from maekit.errors import UsageError
 
 
@@ -53,6 +54,19 @@ def _rules(config: Any) -> list[Rule]:
     return [*(rule for one in kind.__mro__ for rule in _OF_KIND.get(one, ())), *of_scratch]
 
 
+_HERE = "is of files elsewhere, as in s3://bucket/shard-{000..099}.tar; these images are here"
+
+
+def _is_elsewhere(*sources: str) -> bool:
+    return any("://" in source for source in sources)
+
+
+def _sources(options: ColumnOptions) -> list[str]:
+    """Whatever names images there."""
+    named = (getattr(options, name, ()) for name in ("source", "data", "val", "images"))
+    return [source for one in named for source in ([one] if isinstance(one, str) else one)]
+
+
 def _trains_probe(options: ProbeOptions) -> bool:
     return "attentive" in options.kinds or ("linear" in options.kinds and options.linear == "paper")
 
@@ -60,7 +74,10 @@ def _trains_probe(options: ProbeOptions) -> bool:
 _TRAINING = (
     Rule("validation.split", lambda c: not c.validation.source, "--val names the images to judge by; take one of them"),
     Rule("data.mean data.std", lambda c: c.data.normalise == "given", "is used with --normalise given alone; add that"),
-    Rule("data.cache_limit", lambda c: c.data.shuffle, "serves random order alone, which --data.no-shuffle gives up"),
+    Rule("data.cache_limit", lambda c: c.data.shuffle or _is_elsewhere(c.data.source, c.validation.source),
+         "serves random order alone, which --data.no-shuffle gives up"),
+    Rule("data.window", lambda c: _is_elsewhere(c.data.source),
+         _HERE),
     Rule("augment.scale augment.ratio", lambda c: c.augment.crop == "random",
          "belongs to --augment.crop random; the crop is another"),
     Rule("augment.color_jitter_prob", lambda c: c.augment.color_jitter,
@@ -96,6 +113,9 @@ _SCRATCH = (
     Rule("classifier.window", _never, "belongs to finetune; in scratch --model.window is the model's own"),
 )  # fmt: skip
 _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
+    ColumnOptions: (
+        Rule("cache_limit", lambda c: _is_elsewhere(*_sources(c)), _HERE),
+    ),
     WeightsOptions: (
         Rule("resample_positions", lambda c: not c.resample_positions or c.image_size is not None,
              "to which size? give --image-size"),
@@ -103,6 +123,7 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
     DataOptions: (
         Rule("channels image_column range images picture rate workers", lambda c: c.source,
              "of which images? give SOURCE"),
+        Rule("cache_limit", lambda c: _is_elsewhere(c.source), _HERE),
     ),
     ReconstructOptions: (
         Rule("mask_ratio", lambda c: not c.mask, "what is hidden is painted in --mask; take one of them"),
@@ -131,6 +152,16 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
              "--branch goes on with the weights of its checkpoint; take one of --branch and --weights"),
         Rule("optimizer.layer_decay", _never,
              "pretraining has one rate for all layers; it belongs to finetune and scratch"),
+    ),
+    PlanConfig: (
+        Rule("weights validation.source validation.every validation.images validation.crop_share run.out run.resume "
+             "run.branch run.overwrite run.allow_drift run.keep run.log_every run.tensorboard run.hang_timeout "
+             "run.async_checkpoint", _never, "belongs to pretrain; a plan is the same without it"),
+        Rule("augment. data.normalise data.mean data.std data.range data.workers data.bad_share data.shuffle run.seed "
+             "run.device run.compile", lambda c: c.measure, "changes nothing that is counted; add --measure"),
+        Rule("images", lambda c: not c.data.source, "--data says how many there are; take one of them"),
+        Rule("measure", lambda c: c.data.source or not c.measure, "on which images? give --data"),
+        Rule("rate", lambda c: not c.measure, "--measure finds it; take one of them"),
     ),
     ClassifyConfig: (
         *_TRAINING,

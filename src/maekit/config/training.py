@@ -154,9 +154,10 @@ class ScheduleConfig:
     def micro_batch(self, world_size: int) -> int:
         """Images per device and pass. Raises RunError where the batch does not divide."""
         if self.images_a_step % world_size:
+            below = self.images_a_step // world_size * world_size or world_size
             raise RunError(
-                f"schedule.batch_size: {self.images_a_step} images do not divide over {world_size} devices; "
-                f"take a multiple of {world_size}"
+                f"schedule.batch_size: {self.images_a_step} images do not divide over {world_size} devices; take a "
+                f"multiple of {world_size}, such as {below} or {below + world_size}"
             )
         share = self.images_a_step // world_size
         if self.micro_batch_size is None:

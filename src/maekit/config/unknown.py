@@ -178,7 +178,7 @@ def _elsewhere(name: str, ours: tuple[str, ...], asked: Asked) -> list[str]:
     for names in ({f"--{name}"}, *({option.split()[0]} for option in ours)):
         verbs = [verb for verb, options in every.items() if names & by_name(options).keys()]
         if verbs:
-            return verbs
+            return [verb for verb in verbs if verb != "plan" or "pretrain" not in verbs]  # whose options it takes
     return []
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from tyro.conf import arg
 
+from maekit.config.data import CACHE_LIMIT
 from maekit.config.objects import Images, PathText, SeveralImages, Weights, text
 from maekit.config.schema import (
     DEVICE,
@@ -60,10 +61,12 @@ class WeightsOptions:
 
 @config
 class ColumnOptions:
-    """Where the images of a table are."""
+    """Where the images of a table are, and how much is kept of files elsewhere."""
 
     image_column: str | None = None
     """Column of parquet, or of the hub's datasets, that holds the images, where several do."""
+    cache_limit: Annotated[float, Field(ge=0)] = CACHE_LIMIT
+    """GB that the cache folder may take: MAEKIT_CACHE, else ~/.cache/maekit. Files elsewhere are fetched to it."""
 
 
 @config
@@ -122,6 +125,8 @@ class DataOptions:
     image_column: str | None = None
     """Column of parquet, or of the hub's datasets, that holds the images, where several do. None: the only one, or the
     one called image."""
+    cache_limit: Annotated[float, Field(ge=0)] = CACHE_LIMIT
+    """GB that the cache folder may take: MAEKIT_CACHE, else ~/.cache/maekit. Files elsewhere are fetched to it."""
     range: Annotated[Literal["measured"] | tuple[float, float] | None, WIDE] = None
     """The stored values that become black and white, as --data.range in training; measured: of this source."""
     images: Annotated[int | None, Field(ge=1)] = None
@@ -133,7 +138,8 @@ class DataOptions:
     workers: Annotated[int | None, Field(ge=0)] = None
     """Processes that examine; None: one less than the cores."""
     clear_cache: bool = False
-    """Remove what training keeps in the cache folder: copies of images in parquet. Without SOURCE, no more is done."""
+    """Remove what is in the cache folder: copies of images in parquet, and of files elsewhere. Without SOURCE, no more
+    is done."""
 
 
 @verb

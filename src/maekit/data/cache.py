@@ -23,7 +23,7 @@ def folder() -> Path:
 
 def size() -> int:
     """Bytes in it."""
-    return sum(map(size_of, folder().glob(_OURS)))
+    return sum(size_of(file) for pattern in (_OURS, f"*/{_OURS}") for file in folder().glob(pattern))
 
 
 def room(limit: float) -> int:
@@ -39,7 +39,7 @@ def clear() -> int:
     Returns the bytes freed.
     """
     freed = 0
-    for file in folder().glob(_OURS):
+    for file in folder().rglob(_OURS):
         if not file.name.endswith(_LOCK):  # others may wait for it
             freed += size_of(file)
             file.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ Shapes: N images of a batch, C channels, H and W pixels.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
@@ -18,12 +18,14 @@ from maekit.config import AugmentConfig, DataConfig
 from maekit.config.beforehand import check_augment
 from maekit.data.decode import Range, decode
 from maekit.data.ranges import known_range
-from maekit.data.sampler import Sample, SampleStream
+from maekit.data.sampler import Sample
 from maekit.data.sources import Source
 from maekit.data.transforms import EvalTransform, TrainTransform
+from maekit.data.windows import fetched_ahead, stream_of
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError
 from maekit.randomness import numpy_generator
+from maekit.sending import send
 
 _REPLACEMENT = 0x7265706C  # keeps these draws apart from others with the same seed, epoch and index
 _REPLACEMENT_TRIES = 100
@@ -52,12 +54,12 @@ class Batch:
         return len(self.images)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on another device; from pinned memory the copy does not wait."""
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        """The batch with images and labels on a device, which is not waited for; its numbers stay where they are."""
+        return replace(self, images=send(self.images, device), labels=send(self.labels, device))
 
     def pin_memory(self) -> "Batch":
-        """The batch in memory a GPU can fetch from by itself."""
-        return Batch(*(getattr(self, field.name).pin_memory() for field in fields(self)))
+        """The batch with images and labels in memory that a GPU can fetch from by itself."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
 @dataclass
@@ -145,7 +147,7 @@ def train_batches(
     comes to it, where too many images are bad or a worker dies.
     """
     check_augment(augment, channels)
-    stream = SampleStream(len(source), seed, config.shuffle, augment.repeats)
+    stream = stream_of(source, seed, config.shuffle, augment.repeats)
     items = stream.micro_batches(
         start_step, total_steps, batch_size=batch_size, micro_batch=micro_batch, rank=rank, world_size=world_size
     )
@@ -178,7 +180,8 @@ def eval_batches(
     mine = np.array_split(chosen, world_size)[rank]
     items = (mine[start : start + batch_size].tolist() for start in range(0, len(mine), batch_size))
     work = partial(_evaluated, source, channels, EvalTransform(image_hw, crop_share), value_range)
-    return _batches(map_in_order(work, items, worker_count(workers)), bad, skip_empty=True)
+    read = map_in_order(work, fetched_ahead(source, mine, items), worker_count(workers))
+    return _batches(read, bad, skip_empty=True)
 
 
 def _batches(results: Iterator[_Loaded], bad: BadImages, *, skip_empty: bool = False) -> Iterator[Batch]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from maekit.data.arrays import Range
 from maekit.data.decode import stored_values
 from maekit.data.sources import Source
-from maekit.data.sources.source import evenly_spread
+from maekit.data.sources.elsewhere import some_of
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError, UsageError
 from maekit.randomness import numpy_generator
@@ -46,7 +46,7 @@ def resolved(choice: Choice, source: Source, channels: int, *, workers: int | No
     """
     if choice != "measured":
         return choice
-    indices = evenly_spread(len(source), MEASURED_IMAGES).tolist()
+    indices = some_of(source, MEASURED_IMAGES).tolist()
     found = map_in_order(partial(_some_values, source, channels), indices, worker_count(workers))
     sampled = [values for values in found if values is not None]
     if not sampled:
@@ -69,7 +69,7 @@ def resolved(choice: Choice, source: Source, channels: int, *, workers: int | No
 def say_little_use(source: Source, channels: int, advice: str) -> None:
     """Warn where the values of some images, evenly spread, use less than half of what their type can hold."""
     found = []
-    for index in evenly_spread(len(source), _LOOKED_AT).tolist():
+    for index in some_of(source, _LOOKED_AT).tolist():
         try:
             kept = stored_values(source.read(index), channels)
         except ImageError:

@@ -70,9 +70,12 @@ class SampleStream:
         while start < stop:
             epoch, place = divmod(start, self.images)
             places = np.arange(place, min(self.images, place + stop - start))
-            found += (order(places, self.images, self.seed, epoch) if self.shuffle else places).tolist()
+            found += (self._order(places, epoch) if self.shuffle else places).tolist()
             start += len(places)
         return found
+
+    def _order(self, places: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        return order(places, self.images, self.seed, epoch)
 
 
 def order(places: NDArray[np.int64], images: int, seed: int, epoch: int) -> NDArray[np.int64]:

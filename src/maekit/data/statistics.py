@@ -12,6 +12,7 @@ from maekit.config.beforehand import check_normalise, given_standardisation
 from maekit.data.decode import Range, decode
 from maekit.data.ranges import known_range
 from maekit.data.sources import Source
+from maekit.data.sources.elsewhere import some_of
 from maekit.data.sources.source import evenly_spread
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError
@@ -34,7 +35,7 @@ def statistics(
 
     Images that cannot be read are left out. Raises DataError where none can.
     """
-    indices = evenly_spread(len(source), MEASURED_IMAGES).tolist()
+    indices = some_of(source, MEASURED_IMAGES).tolist()
     measure = partial(_moments_of, source, channels, value_range)
     measured = [found for found in map_in_order(measure, indices, worker_count(workers)) if found is not None]
     if not measured:

@@ -33,8 +33,9 @@ def worker_count(wanted: int | None) -> int:
 def map_in_order(work: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
     """`map(work, items)` in that many processes, or in this one for 0.
 
-    The work has to be picklable and to hand back what goes wrong rather than raise it. Closing the iterator ends the
-    processes, and so does the end of this one, of whatever kind. Raises DataError where one of them dies.
+    The work has to be picklable, and to hand back what goes wrong rather than raise it, DataError excepted. Closing the
+    iterator ends the processes, and so does the end of this one, of whatever kind. Raises DataError where one of them
+    dies.
     """
     if workers == 0:
         yield from map(work, items)
@@ -63,7 +64,10 @@ def map_in_order(work: Callable[[T], U], items: Iterable[T], workers: int) -> It
 
     atexit.register(end_workers)
     try:
-        yield from iterator
+        for result in iterator:
+            if isinstance(result, DataError):
+                raise result
+            yield result
     except RuntimeError as error:
         if "exited unexpectedly" not in str(error):
             raise
@@ -98,8 +102,11 @@ class _Items(Dataset[Any], Generic[T, U]):
     def __init__(self, work: Callable[[T], U]) -> None:
         self._work = work
 
-    def __getitem__(self, item: T) -> U:
-        return self._work(item)
+    def __getitem__(self, item: T) -> U | DataError:
+        try:
+            return self._work(item)
+        except DataError as error:  # torch would raise it with a traceback for a message
+            return error
 
 
 def _unchanged(result: T) -> T:

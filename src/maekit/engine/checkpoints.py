@@ -42,7 +42,8 @@ class Checkpoints:
 
     def __init__(self, folder: RunFolder | None, config: RunConfig, world: World, *, divided: bool) -> None:
         self._folder, self._config, self._world = folder, config, world
-        self._root = Path(world.tell("" if folder is None else str(folder.checkpoints))) if divided else None
+        root = world.tell(None if folder is None else folder.checkpoints)
+        self._keeps, self._root = root is not None, root if divided else None
         self._group = world.another_group() if divided else None
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._under_way: tuple[threading.Thread, Future[None]] | None = None
@@ -54,6 +55,8 @@ class Checkpoints:
 
         Raises StorageError where it, or the one before it, cannot be written: the older ones stay.
         """
+        if not self._keeps:
+            return
         self.finish()
         beside = self._config.async_checkpoint
         if beside or self._root is not None:

@@ -224,17 +224,15 @@ class _Loop:
         self.gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if self.optimizing.clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.optimizing.clip, self.gradient_norm)
-        sound = torch.isfinite(self.losses["loss"])
-        if not scaler.is_enabled():  # under fp16 an overflow is ordinary: the scaler skips the step and scales less
-            sound = sound & torch.isfinite(self.gradient_norm)
+        sound, finite = torch.isfinite(self.losses["loss"]), torch.isfinite(self.gradient_norm)
+        overflows = scaler.is_enabled()  # fp16, where it is ordinary: the step is left out, and the scale made smaller
+        if not overflows:
+            sound = sound & finite
         spoilt = (self.spoilt_step < 0) & ~sound
         self.spoilt_step = torch.where(spoilt, step, self.spoilt_step)
         optimizers.set_rate(self.optimizer, self.plan.learning_rate(step))
-        if scaler.is_enabled():
-            scaler.step(self.optimizer)
-            scaler.update()
-        else:
-            optimizers.step_unless(self.spoilt_step >= 0, self.optimizer)
+        optimizers.step_unless((self.spoilt_step >= 0) | ~finite, self.optimizer, moments=overflows)
+        scaler.update()
 
     def _check_finite(self) -> None:
         """Raises TrainingError on every rank where a step was not finite; its images are written down first."""

@@ -91,19 +91,29 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 @torch.no_grad()
-def step_unless(spoilt: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """A step; none where the bool `spoilt` is true, which is not waited for: weights, of AdamW moments too, stay."""
+def step_unless(spoilt: Tensor, optimizer: torch.optim.Optimizer, *, moments: bool = False) -> None:
+    """A step; none where the bool `spoilt` is true, which is not waited for: weights and AdamW's moments stay.
+
+    moments: whether those of other optimizers stay too, which takes a copy: where training goes on after such a step.
+    """
     if isinstance(optimizer, Muon):
         for part in optimizer.parts:
-            step_unless(spoilt, part)
+            step_unless(spoilt, part, moments=moments)
     elif isinstance(optimizer, torch.optim.AdamW):
         optimizer.found_inf = spoilt.float()  # type: ignore[attr-defined]  # the fused kernel's own switch
         optimizer.step()
     else:
-        before = [(parameter, parameter.clone()) for _, parameter in _named(optimizer)]
+        before = {tensor: tensor.clone() for tensor in _changed(optimizer, moments)}
         optimizer.step()
-        for parameter, value in before:
-            parameter.copy_(torch.where(spoilt, value, parameter))
+        for tensor in _changed(optimizer, moments):  # a moment that is new began at zero
+            tensor.copy_(torch.where(spoilt, before.get(tensor, 0), tensor))
+
+
+def _changed(optimizer: torch.optim.Optimizer, moments: bool) -> list[Tensor]:
+    """What a step changes: weights, and moments if they are asked for."""
+    parameters: list[Tensor] = [parameter for _, parameter in _named(optimizer)]
+    states = [optimizer.state.get(parameter, {}) for parameter in parameters] if moments else []
+    return parameters + [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from maekit.config.verbs import ClassifyOptions
-from maekit.data.sources import Source, open_images, open_source
+from maekit.data.sources import Source, Space, open_images, open_source
 from maekit.data.sources.joined import JoinedSource
 from maekit.engine.distributed import choose_device
 from maekit.inference.one_pass import any_unreadable, is_image_file, one_pass, printable, require_finite, skipped
@@ -22,7 +22,7 @@ def classify(options: ClassifyOptions) -> Classified:
 
     Unreadable images are skipped; DataError where none can be read.
     """
-    source = _all_of(options.images, options.image_column)
+    source = _all_of(options.images, options)
     model = classifier(options.weights, options).to(choose_device(options.device))
     bad = any_unreadable(source)
     count = min(options.top, len(model.classes))
@@ -43,12 +43,12 @@ def classify(options: ClassifyOptions) -> Classified:
     return Classified(images=images, skipped=skipped(bad), sections=[Table(["image", "class"], rows, align="<")])
 
 
-def _all_of(words: Sequence[str], image_column: str | None) -> Source:
+def _all_of(words: Sequence[str], options: ClassifyOptions) -> Source:
     """One source of image files, folders, lists and whatever else a word may mean."""
     sources: list[Source] = []
     for is_file, group in groupby(words, key=is_image_file):
         if is_file:
             sources.append(open_images([Path(word).expanduser() for word in group]))
         else:
-            sources += [open_source(word, image_column) for word in group]
+            sources += [open_source(word, options.image_column, Space.within(options.cache_limit)) for word in group]
     return sources[0] if len(sources) == 1 else JoinedSource(sources)

@@ -25,11 +25,12 @@ from maekit.config.verbs import DataOptions
 from maekit.data import cache
 from maekit.data.decode import Range, decode, stored_mode, stored_values
 from maekit.data.ranges import LITTLE, resolved, use_of_range
-from maekit.data.sources import Source, find_source
+from maekit.data.sources import Source, Space, find_source
+from maekit.data.sources.elsewhere import some_of
 from maekit.data.sources.joined import JoinedSource
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.subset import labels_of
-from maekit.data.statistics import evenly_spread, mean_and_std, moments
+from maekit.data.statistics import mean_and_std, moments
 from maekit.data.transforms import TrainTransform
 from maekit.data.workers import map_in_order, worker_count
 from maekit.engine.progress import counter
@@ -87,8 +88,8 @@ def examine(options: DataOptions) -> Examined:
     picture = Path(options.picture) if options.picture else None
     if picture is not None:
         check_writable(picture)
-    source = find_source(options.source, options.image_column)
-    indices = evenly_spread(len(source), options.images)
+    source = find_source(options.source, options.image_column, Space.within(options.cache_limit))
+    indices = some_of(source, options.images)
     value_range = resolved(options.range, source, options.channels, workers=options.workers)
     findings = list(_findings(source, indices, options, value_range))
     answer = _answer(source, findings, options.rate) | {"range": value_range}

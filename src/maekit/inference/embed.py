@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from maekit import storage
 from maekit.config.verbs import EmbedOptions
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source, Space, open_source
 from maekit.engine.distributed import World
 from maekit.inference.features import Features, stream
 from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped, together
@@ -49,7 +49,8 @@ def embed(options: EmbedOptions) -> Embedded:
     storage.check_writable(out)
     model = load(options.weights, options, decoder=False)
     with together(options.device) as world:
-        source = world.patiently(lambda: open_source(options.data, options.image_column))
+        space = Space.within(options.cache_limit)
+        source = world.patiently(lambda: open_source(options.data, options.image_column, space))
         bad = any_unreadable(source)
         batches = one_pass(source, model.to(world.device), options, bad, world)
         features = _finite(stream(model, batches, options.tokens, blocks=options.blocks), options.weights)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from maekit import storage
 from maekit.config.verbs import EvaluateOptions
 from maekit.data.loader import BadImages, Batch
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source, Space, open_source
 from maekit.data.sources.labelled import is_numbered, matching_classes, say_matching, used_labels
 from maekit.engine.distributed import World
 from maekit.errors import DataError, UsageError
@@ -132,7 +132,8 @@ def evaluate(options: EvaluateOptions, *, heat: Heat) -> Evaluated:
     if picture is not None and known > DRAWN_CLASSES:
         raise UsageError(f"--confusion: drawn for up to {DRAWN_CLASSES} classes; {options.weights} knows {known}")
     with together(options.device) as world:
-        source = world.patiently(lambda: open_source(options.data, options.image_column))
+        space = Space.within(options.cache_limit)
+        source = world.patiently(lambda: open_source(options.data, options.image_column, space))
         numbers = class_numbers(source, model.classes, options.weights)
         bad = any_unreadable(source)
         batches = one_pass(source, model.to(world.device), options, bad, world)

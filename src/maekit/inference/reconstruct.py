@@ -15,8 +15,8 @@ from maekit import masking, patches
 from maekit.config.verbs import ReconstructOptions
 from maekit.data.decode import decode
 from maekit.data.loader import stack
-from maekit.data.sources import open_images, open_source
-from maekit.data.statistics import evenly_spread
+from maekit.data.sources import Space, open_images, open_source
+from maekit.data.sources.elsewhere import some_of
 from maekit.data.transforms import EvalTransform
 from maekit.engine.distributed import choose_device
 from maekit.errors import DataError, ImageError, ModelError, UsageError
@@ -137,10 +137,12 @@ def reconstruct_files(options: ReconstructOptions) -> Reconstructed:
 
 def _read(text: str, model: MaskedAutoencoder, options: ReconstructOptions) -> list[Tensor]:
     """An image file, or some images of a source, as the model takes them: resized, the centre taken."""
-    source = open_images([Path(text).expanduser()]) if is_image_file(text) else open_source(text, options.image_column)
+    space = Space.within(options.cache_limit)
+    is_one = is_image_file(text)
+    source = open_images([Path(text).expanduser()]) if is_one else open_source(text, options.image_column, space)
     transform = EvalTransform(model.config.image_hw, 1.0)
     images = []
-    for index in evenly_spread(len(source), options.rows or _ROWS).tolist():
+    for index in some_of(source, options.rows or _ROWS).tolist():
         try:
             images.append(transform(decode(source.read(index), model.config.channels, value_range=model.value_range)))
         except ImageError as error:

@@ -1,16 +1,28 @@
 """What every verb can be told, by the verb's name."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from maekit import presets
-from maekit.config import ClassifyConfig, PretrainConfig, ProbeOptions, together, verbs
+from maekit.config import ClassifyConfig, PlanConfig, PretrainConfig, ProbeOptions, together, verbs
 from maekit.config.help import help_of
 from maekit.config.options import Option, options_of
+
+
+def _planned(preset: Callable[[], PretrainConfig]) -> Callable[[], PlanConfig]:
+    @wraps(preset)
+    def plan() -> PlanConfig:
+        return PlanConfig.of(preset())
+
+    return plan
+
 
 VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
     "demo": (verbs.DemoOptions, None),
     "data": (verbs.DataOptions, None),
     "suggest": (verbs.SuggestOptions, None),
+    "plan": (PlanConfig, {name: _planned(preset) for name, preset in presets.PRETRAIN.items()}),
     "pretrain": (PretrainConfig, presets.PRETRAIN),
     "probe": (ProbeOptions, None),
     "finetune": (ClassifyConfig, presets.FINETUNE),

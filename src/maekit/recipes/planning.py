@@ -22,7 +22,7 @@ def planned(
         if batch is None:
             on_cpu = world.device.type == "cpu"
             batch = schedule.fitting_batch(images, world.size, on_cpu=on_cpu)
-            because = _why_batch(batch, schedule, images, on_cpu)
+            because = why_batch(batch, schedule, images, on_cpu)
         schedule = replace(schedule, batch_size=batch)
     return schedule, Plan.of(optimizer, schedule, images, world.size, because)
 
@@ -39,7 +39,8 @@ def _batch_of_resumed(run: RunConfig) -> int | None:
     return batch if isinstance(batch, int) else None
 
 
-def _why_batch(batch: int, schedule: ScheduleConfig, images: int, on_cpu: bool) -> str:
+def why_batch(batch: int, schedule: ScheduleConfig, images: int, on_cpu: bool) -> str:
+    """Why a chosen batch is not the recipe's; empty where it is."""
     recipe = schedule.recipe_batch_size
     if batch == recipe:
         return ""

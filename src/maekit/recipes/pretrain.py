@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maekit import objective, parts
+from maekit import masking, objective, parts
 from maekit.config import PretrainConfig
 from maekit.data.loader import BadImages, Batch
 from maekit.data.sources import Source
+from maekit.data.sources.elsewhere import some_of
 from maekit.data.sources.labelled import RelabelledSource, matching_classes, say_matching, used_labels
-from maekit.data.statistics import evenly_spread, standardisation
+from maekit.data.statistics import standardisation
 from maekit.engine.distributed import World
 from maekit.engine.evaluate import collapse, knn_predict, rankme
 from maekit.errors import DataError, MaekitError
@@ -62,7 +63,7 @@ class PretrainTask:
         model = self.model.at(batch.images)
         mask = model.objective.mask
         keys = keys_tensor(self._seed, batch.epochs, batch.indices, batch.views)
-        masked = mask.draw(keys)
+        masked, keys = masking.draw_on(batch.images.device, mask, keys)
         return MaskedBatch(batch.images, masked, model.draw(masked, hidden=mask.hidden, keys=keys))
 
     def loss(self, prepared: "MaskedBatch") -> dict[str, Tensor]:
@@ -133,7 +134,8 @@ class Validation:
     def _loss(self, model: MaskedAutoencoder, batch: Batch) -> Tensor:
         batch = batch.to(model.device)
         images = model.standardise(batch.images)
-        predicted = model(images, model.objective.mask.draw(keys_tensor(self._config.run.seed, batch.indices)))
+        keys = keys_tensor(self._config.run.seed, batch.indices)
+        predicted = model(images, masking.draw_on(model.device, model.objective.mask, keys)[0])
         return model.objective.loss(images, predicted.patches, predicted.index)
 
     def features(self, model: MaskedAutoencoder, source: Source) -> Features:
@@ -148,7 +150,7 @@ class Validation:
             bad=self._bad if source is self._train else self._bad_held_out,
             batch_size=config.schedule.micro_batch_limit,
             workers=config.data.workers,
-            indices=evenly_spread(len(source), config.validation.images),
+            indices=some_of(source, config.validation.images),
             crop_share=config.validation.crop_share,
             world=self._world,
         )
@@ -227,7 +229,7 @@ def reconstruction_picture(model: MaskedAutoencoder, source: Source, seed: int) 
 
     None where no image can be read, and, which is said, where what the model predicts cannot be painted.
     """
-    some = evenly_spread(len(source), _SHOWN)
+    some = some_of(source, _SHOWN)
     batches = seen_by(
         model, source, bad=BadImages(source, 1.0), batch_size=_SHOWN, workers=0, indices=some, crop_share=1.0
     )
@@ -235,7 +237,7 @@ def reconstruction_picture(model: MaskedAutoencoder, source: Source, seed: int) 
     if first is None:
         return None
     batch = first.to(model.device)
-    masked = model.objective.mask.draw(keys_tensor(seed, batch.indices))
+    masked, _ = masking.draw_on(model.device, model.objective.mask, keys_tensor(seed, batch.indices))
     model.eval()
     caption = reconstruct.caption(model, "visible", batch.images)
     try:

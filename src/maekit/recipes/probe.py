@@ -12,7 +12,7 @@ import torch
 
 from maekit import parts
 from maekit.config import ProbeConfig, ProbeOptions, RunConfig
-from maekit.data.sources import Source, open_source
+from maekit.data.sources import Source, Space, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
@@ -56,10 +56,11 @@ def run(options: ProbeOptions) -> Probed:
 
 
 def _opened(options: ProbeOptions) -> tuple[Source, Source]:
-    train = open_source(options.data, options.image_column)
+    space = Space.within(options.cache_limit)
+    train = open_source(options.data, options.image_column, space)
     if options.val_split is not None:
         return hold_out(train, options.val_split, options.seed)
-    val = open_source(options.val, options.image_column)
+    val = open_source(options.val, options.image_column, space)
     say_shared(train, val)
     return train, val
 

@@ -29,6 +29,7 @@ from maekit.models.encoder import ImageEncoder
 from maekit.models.family import Features as Kind
 from maekit.models.probe_heads import AttentiveProbe, BatchNorm, LinearProbe
 from maekit.randomness import key, numpy_generator
+from maekit.sending import send
 
 log = logging.getLogger("maekit")
 
@@ -191,7 +192,7 @@ class _TokenBatch:
         return len(self.tokens)
 
     def to(self, device: torch.device) -> "_TokenBatch":
-        return _TokenBatch(self.tokens.to(device), self.labels.to(device), self.indices)
+        return _TokenBatch(send(self.tokens, device), send(self.labels, device), self.indices)
 
 
 def train_attentive(trial: Trial, blocks: int) -> float:

@@ -23,14 +23,15 @@ import torch
 from maekit import presets
 from maekit.config import PretrainConfig, ValidationConfig
 from maekit.config.arguments import Command
+from maekit.config.data import CACHE_LIMIT
 from maekit.config.keywords import configured
 from maekit.config.schema import size
 from maekit.config.verbs import DataOptions, SuggestOptions
 from maekit.data.arrays import NPY, npy_header
 from maekit.data.decode import stored_mode
 from maekit.data.ranges import LITTLE
-from maekit.data.sources import Source, open_source
-from maekit.data.sources.source import evenly_spread
+from maekit.data.sources import Source, Space, open_source
+from maekit.data.sources.elsewhere import some_of
 from maekit.engine import memory, metrics
 from maekit.engine.distributed import choose_device
 from maekit.engine.progress import duration
@@ -60,7 +61,8 @@ class Choice(NamedTuple):
 
 def run(options: SuggestOptions) -> Suggested:
     """`maekit suggest`. Raises DataError where no image can be read, TrainingError where one does not fit in memory."""
-    source, device = open_source(options.source, options.image_column), choose_device(options.device)
+    source = open_source(options.source, options.image_column, Space.within(options.cache_limit))
+    device = choose_device(options.device)
     look, channels = _look(source, options)
     preset, because, basis = _preset(source, device)
     choices = list(_choices(source, look, channels, options, preset, on_cpu=device.type == "cpu"))
@@ -98,11 +100,13 @@ def run(options: SuggestOptions) -> Suggested:
 def _look(source: Source, options: SuggestOptions) -> tuple[Examined, int]:
     """What the data doctor finds in some images, in a measured range where they need one; and their channels."""
     kinds = []
-    for index in evenly_spread(len(source), _LOOKED_AT).tolist():
+    for index in some_of(source, _LOOKED_AT).tolist():
         with contextlib.suppress(Exception):  # the doctor says why
             kinds.append(_channels(source.read(index)))
     channels, column = max(kinds, default=3), options.image_column
-    asked = DataOptions(options.source, image_column=column, channels=channels, images=_LOOKED_AT)
+    asked = DataOptions(
+        options.source, image_column=column, cache_limit=options.cache_limit, channels=channels, images=_LOOKED_AT
+    )
     found = doctor.examine(asked)
     deep = [use["share"] for use in found.values if use["kept"] != "0 to 255"]
     needs = min(deep, default=1) < LITTLE or "--data.range" in str(found.unreadable)
@@ -142,6 +146,8 @@ def _choices(
     yield Choice({"data": options.source})
     if options.image_column:
         yield Choice({"image_column": options.image_column})
+    if options.cache_limit != CACHE_LIMIT:
+        yield Choice({"cache_limit": options.cache_limit})
     if options.device != "auto":
         yield Choice({"device": options.device})
     held_out = 0.0 if preset == "digits" or images < _HOLDS_OUT else 0.1
@@ -181,12 +187,12 @@ def _config(preset: str, choices: list[Choice]) -> PretrainConfig:
 
 
 def _timed(preset: str, choices: list[Choice], loading: float) -> tuple[tuple[float, float], list[Choice]]:
-    """What `_passes` takes, and what has to be added for a pass to fit into memory."""
+    """What `timed_passes` takes, and what has to be added for a pass to fit into memory."""
     config, fits = _config(preset, choices), list[Choice]()
     micro = config.schedule.micro_batch(1)
     while True:
         try:
-            return _passes(config, micro, max(4, min(_PASSES, int(_SECONDS * loading / micro)))), fits
+            return timed_passes(config, micro, max(4, min(_PASSES, int(_SECONDS * loading / micro)))), fits
         except TrainingError as error:
             if "out of memory" not in str(error) or micro == 1:
                 raise
@@ -213,7 +219,7 @@ class _Timed(pretrain.Pretraining):
         return task
 
 
-def _passes(config: PretrainConfig, micro: int, passes: int) -> tuple[float, float]:
+def timed_passes(config: PretrainConfig, micro: int, passes: int) -> tuple[float, float]:
     """Images a second over the later half of some passes, before which workers load ahead; and the seconds that a whole
     run looks at held-out images."""
     schedule = replace(config.schedule, steps=passes, batch_size=micro, micro_batch_size=micro)

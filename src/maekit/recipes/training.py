@@ -15,7 +15,7 @@ from maekit.config import ClassifyConfig, DataConfig, PretrainConfig, files
 from maekit.config.data import crop_share_for
 from maekit.data.loader import BadImages, Batch, train_batches
 from maekit.data.ranges import known_range, resolved, say_little_use
-from maekit.data.sources import Source, in_any_order, open_source
+from maekit.data.sources import Source, Space, in_any_order, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.data.sources.source import full_fingerprint
 from maekit.data.transforms import TrainTransform
@@ -152,12 +152,13 @@ class Training(ABC, Generic[Recipe, Model]):
         data, validation = self.config.data, self.config.validation
         if validation.source and validation.split is not None:
             raise UsageError("validation.split: validation.source names the images to judge by; take one of them")
-        train = open_source(data.source, data.image_column)
+        space = Space(data.cache_limit, data.window)
+        train = open_source(data.source, data.image_column, space)
         if data.shuffle:
             in_any_order(train, data.cache_limit * 1e9)
         if validation.split is not None:
             return hold_out(train, validation.split, self.config.run.seed)
-        return train, open_source(validation.source, data.image_column) if validation.source else None
+        return train, open_source(validation.source, data.image_column, space) if validation.source else None
 
     def _with_range(self) -> DataConfig:
         """The data's options with the range of stored values as numbers, so that a run and its resumption see the same.

@@ -9,6 +9,7 @@ from maekit import parts
 from maekit.config.objects import Given
 from maekit.data.sources.contents import Contents, Parts, survey
 from maekit.data.sources.digits import DigitsSource
+from maekit.data.sources.elsewhere import Space
 from maekit.data.sources.folder import open_folder
 from maekit.data.sources.given import of_object
 from maekit.data.sources.hub import HubSource
@@ -20,9 +21,10 @@ from maekit.data.sources.patterns import matching
 from maekit.data.sources.shards import ShardsSource
 from maekit.data.sources.source import IMAGE_SUFFIXES, Source, home_path, is_image_name
 from maekit.data.sources.splits import chosen, find_splits, folder_of, refuse_several_splits
+from maekit.data.sources.urls import is_url, open_url
 from maekit.errors import DataError, UsageError
 
-__all__ = ["Source", "find_source", "in_any_order", "open_images", "open_source"]
+__all__ = ["Source", "Space", "find_source", "in_any_order", "open_images", "open_source"]
 
 _OF_FILES: dict[str, Callable[[str, list[Path], str | None], Source]] = {
     ".parquet": ParquetSource,
@@ -30,9 +32,9 @@ _OF_FILES: dict[str, Callable[[str, list[Path], str | None], Source]] = {
 }
 
 
-def open_source(text: str, image_column: str | None = None) -> Source:
+def open_source(text: str, image_column: str | None = None, space: Space | None = None) -> Source:
     """`find_source`, and say in the log what was met and not taken."""
-    source = find_source(text, image_column)
+    source = find_source(text, image_column, space)
     say(source)
     return source
 
@@ -46,18 +48,19 @@ def in_any_order(source: Source, limit: float) -> None:
         source.copy_images(limit)
 
 
-def find_source(text: str, image_column: str | None = None) -> Source:
+def find_source(text: str, image_column: str | None = None, space: Space | None = None) -> Source:
     """The source that a string names.
 
     A folder of images; a list file; .parquet or .tar files: one, a folder of them, a pattern (`train-*.parquet`) or a
     range (`shard-{000..099}.tar`); any of these with `@train` or another split that is there, `@train+val` for several;
-    `hf:REPO@split`; `digits:train`, `digits:test`, `digits:`; `module:object`, a class of the user's own; an object of
-    Python in its place. image_column: which column holds the images, of sources with several. What it met and did not
-    take is in `passed_over`. Raises DataError, one line, where there is nothing, or nothing that is understood, no
-    image, more than one kind of source, or several splits and none is chosen.
+    a URL of such .parquet or .tar files; `hf:REPO@split`; `digits:train`, `digits:test`, `digits:`; `module:object`, a
+    class of the user's own; an object of Python in its place. image_column: which column holds the images, of sources
+    with several. space: how much is kept of what lies elsewhere. What it met and did not take is in `passed_over`.
+    Raises DataError, one line, where there is nothing, or nothing that is understood, no image, more than one kind of
+    source, or several splits and none is chosen.
     """
     try:
-        source = _recognise(text, image_column)
+        source = _recognise(text, image_column, space or Space())
     except OSError as error:
         raise DataError(f"{text}: cannot be opened ({error.strerror})") from None
     if not len(source):
@@ -67,11 +70,13 @@ def find_source(text: str, image_column: str | None = None) -> Source:
     return source
 
 
-def _recognise(text: str, image_column: str | None) -> Source:
+def _recognise(text: str, image_column: str | None, space: Space) -> Source:
     if isinstance(text, Given) and text.object is not None:
         return of_object(text, text.object, image_column)
     if text.startswith("digits:"):
         return DigitsSource(text, text.partition(":")[2])
+    if is_url(text):
+        return open_url(text, image_column, space)
     if text.startswith("hf:"):
         return HubSource(text, image_column)
     if not text:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from maekit.data.sources.elsewhere import files_of
 from maekit.data.sources.folder import FilesSource
 from maekit.data.sources.source import Source, digests
 from maekit.data.sources.subset import SubsetSource, labels_of
@@ -56,15 +57,16 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[SubsetSource, Sub
 def say_shared(train: Source, val: Source) -> int:
     """Warn where validation images are among the training ones; returns how many of those that were looked at.
 
-    Equal paths or equal bytes. Up to 1,000 validation images are looked for; for their bytes among up to 100,000
-    training images, which are read only where their size in bytes says that they can be equal.
+    Equal paths or, unless training images lie elsewhere, equal bytes. Up to 1,000 validation images are looked for; for
+    their bytes among up to 100,000 training images, which are read only where their size in bytes says that they can be
+    equal.
     """
     looked = evenly_spread(len(val), _JUDGED)
     paths = {val.path(index): index for index in looked.tolist()}
     shared = {paths[train.path(index)] for index in _places(train, paths)}
     how = "the same files" if shared else "the same bytes"
     rest = [index for index in looked.tolist() if index not in shared]
-    if rest:
+    if rest and files_of(train) is None:  # else it would all be fetched for it
         twins = _with_equal_bytes(train, val, rest)
         how = "the same files or bytes" if shared and twins else how
         shared |= twins

@@ -142,8 +142,8 @@ class _Copy:
                 for written in (images, places):
                     os.fsync(written.fileno())
             if (cache.size_of(images_part), cache.size_of(places_part)) != (at, 16 * self._rows):
-                for part in self._parts:  # on disks of clusters a lock may hold on one machine alone
-                    part.unlink(missing_ok=True)
+                for torn in self._parts:  # on disks of clusters a lock may hold on one machine alone
+                    torn.unlink(missing_ok=True)
                 raise OSError("another process wrote to it at the same time")
             images_part.replace(self.path)
             places_part.replace(cache.path(self._name, _PLACES))  # last, as they say that it is complete

@@ -42,7 +42,7 @@ class ParquetSource(LabelledImages):
         self._group_starts = np.cumsum([0, *rows], dtype=np.int64)
         starts = zip(groups, self._group_starts.tolist(), strict=False)
         self._file_starts = {file: start for (file, group), start in starts if group == 0}
-        label = _find(schema, features, "ClassLabel", _LABEL_NAMES)
+        label = label_column(schema)
         self._labels, self.classes = self._read_labels(label, features)
         if len(self._labels) != len(self):
             raise DataError(f"{text}: is damaged: {len(self):,} rows are announced, there are {len(self._labels):,}")
@@ -146,6 +146,11 @@ class ParquetSource(LabelledImages):
         if not pa.types.is_integer(values.type):
             raise DataError(f"{self.text}: column {column} holds {values.type}; labels are integers or strings")
         return integer_labels(self.text, values.fill_null(-1).to_numpy(), names)
+
+
+def label_column(schema: pa.Schema) -> str | None:
+    """The column of labels."""
+    return _find(schema, _hub_features(schema), "ClassLabel", _LABEL_NAMES)
 
 
 def _plain(chunk: pa.Array) -> pa.Array:

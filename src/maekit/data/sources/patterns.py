@@ -14,13 +14,13 @@ _MOST_SHARDS = 1_000_000
 def matching(path: Path) -> list[Path]:
     """Files that a path with braces or wildcards stands for; none for a path without."""
     if "{" in path.name:
-        return [path.with_name(name) for name in _expand(path.name)]
+        return [path.with_name(name) for name in expand(path.name)]
     if not set("*?[") & set(path.name):
         return []
     return sorted(file for file in path.parent.glob(path.name) if not file.name.startswith("."))
 
 
-def _expand(name: str) -> list[str]:
+def expand(name: str) -> list[str]:
     """The names that `a-{000..099}.tar` or `a-{x,y}.tar` stands for. Raises DataError for braces it cannot read."""
     pieces = _BRACES.split(name)  # every second one stood in braces
     choices = [[piece] if place % 2 == 0 else _choices(piece, name) for place, piece in enumerate(pieces)]

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maekit.data.shared import shared
+from maekit.data.sources.elsewhere import Files
 from maekit.data.sources.labels import LabelledImages, labels_of_codes
 from maekit.data.sources.passed_over import PassedOver
+from maekit.data.sources.remote import RemoteFile
 from maekit.data.sources.source import Names, fingerprint
 from maekit.data.sources.tar_samples import samples_of
 from maekit.errors import DataError, ImageError
@@ -22,6 +24,8 @@ from maekit.errors import DataError, ImageError
 INDEX_SUFFIX = ".maekit-index.npz"
 _VERSION = 3
 _BY_ONE = 2**30  # bytes of tar files that one process indexes as soon as several
+
+Shard = Path | RemoteFile
 
 _log = logging.getLogger("maekit")
 
@@ -33,11 +37,14 @@ class ShardsSource(LabelledImages):
     written it is made each time. Labels are numbers, or strings that become classes in sorted order.
     """
 
-    def __init__(self, text: str, shards: Sequence[Path]) -> None:
+    def __init__(self, text: str, shards: Sequence[Path] | Sequence[RemoteFile], window: int = 0) -> None:
+        """window: bytes of files elsewhere among which images are shuffled."""
         self.text, self._shards = text, list(shards)
         indices = _indices(shards)
         self.passed_over = sum((index.passed_over for index in indices), PassedOver())
         counts = [len(index.offsets) for index in indices]
+        elsewhere = [shard for shard in shards if isinstance(shard, RemoteFile)]
+        self.files = Files(elsewhere, np.cumsum([0, *counts]), window) if elsewhere else None
         self._shard = shared(np.repeat(np.arange(len(shards), dtype=np.int32), counts))
         self._names = Names.joined([index.names for index in indices])
         self._offsets = shared(np.concatenate([index.offsets for index in indices]))
@@ -81,16 +88,16 @@ class _Index:
     passed_over: PassedOver
 
 
-def _indices(shards: Sequence[Path]) -> list[_Index]:
+def _indices(shards: Sequence[Shard]) -> list[_Index]:
     """Each shard's index, made by several processes where there is much to be read for it."""
-    found: dict[Path, _Index | None] = {shard: _kept(shard) for shard in shards}
+    found: dict[Shard, _Index | None] = {shard: _kept(shard) for shard in shards}
     without = [shard for shard, index in found.items() if index is None]
     if without:
         found |= zip(without, _made_all(without), strict=True)
     return [index for shard in shards if (index := found[shard]) is not None]
 
 
-def _made_all(shards: Sequence[Path]) -> Iterator[_Index]:
+def _made_all(shards: Sequence[Shard]) -> Iterator[_Index]:
     from maekit.data.workers import map_in_order, worker_count  # brings torch, which nothing else here needs
 
     is_much = sum(shard.stat().st_size for shard in shards) > _BY_ONE
@@ -102,7 +109,7 @@ def _made_all(shards: Sequence[Path]) -> Iterator[_Index]:
         yield made
 
 
-def _state(shard: Path) -> dict[str, int]:
+def _state(shard: Shard) -> dict[str, int]:
     """What an index has to be of."""
     try:
         status = shard.stat()
@@ -111,15 +118,15 @@ def _state(shard: Path) -> dict[str, int]:
     return {"version": _VERSION, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _beside(shard: Path) -> Path:
+def _beside(shard: Shard) -> Path:
     return shard.with_name(shard.name + INDEX_SUFFIX)
 
 
-def _kept(shard: Path) -> _Index | None:
+def _kept(shard: Shard) -> _Index | None:
     """The index beside a shard, where it is of this very file."""
     state = _state(shard)
     try:
-        with np.load(_beside(shard)) as kept:
+        with np.load(_beside(shard), allow_pickle=False) as kept:
             about = json.loads(str(kept["about"]))
             if any(about[name] != value for name, value in state.items()):
                 return None
@@ -152,7 +159,7 @@ def _passed_over(kept: dict[str, dict[str, int]]) -> PassedOver:
     return PassedOver(images, beside)
 
 
-def _made(shard: Path) -> _Index | DataError:
+def _made(shard: Shard) -> _Index | DataError:
     """A shard's index, made by reading it, and left beside it."""
     try:
         state = _state(shard)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maekit.data.shared import shared
+from maekit.data.sources.elsewhere import files_of
 from maekit.data.sources.labels import LabelledImages
 from maekit.data.sources.source import Source
 from maekit.errors import DataError
@@ -20,6 +21,8 @@ class SubsetSource:
     def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
         self.source, self.indices = source, shared(indices)
         self.text, self.classes, self.passed_over = source.text, source.classes, source.passed_over
+        files = files_of(source)
+        self.files = None if files is None else files.of(self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)

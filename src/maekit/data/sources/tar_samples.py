@@ -5,13 +5,13 @@ dots. `000017.seg.png` and `000017.caption.txt` belong to `000017` where that is
 """
 
 import json
+import os
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from maekit.data.sources.passed_over import PassedOver, is_beside, suffix
@@ -43,7 +43,7 @@ class _File(NamedTuple):
     is_image: bool
 
 
-def samples_of(shard: Path) -> tuple[list[Sample], PassedOver]:
+def samples_of(shard: os.PathLike[str]) -> tuple[list[Sample], PassedOver]:
     """The samples with an image, in order. Raises DataError where the file is no uncompressed and complete tar."""
     images, beside = Counter[str](), Counter[str]()
     try:
