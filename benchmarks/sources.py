@@ -200,6 +200,8 @@ def _read(*texts: str) -> dict[str, dict[str, list[float]]]:
     from maekit.data.sources import find_source, in_any_order
 
     sources = {Path(text).stem: find_source(text) for text in texts}
+    if "list" in sources and not Path(sources["list"].path(1)).exists():  # made without its files
+        del sources["list"]
     if parquet := sources.get("parquet"):
         sources["parquet, a copy of its images"] = sources.pop("parquet")
         in_any_order(parquet, 1e12)
