@@ -4,7 +4,7 @@ Each row trains three steps by maekit's own loop, on pixels made up beforehand, 
 reads the peak of their resident memory beyond what they had before the model was built. glibc keeps what was freed for
 later; `returned` has it give freed blocks back at once, so that what is held is what is in use.
 
-    python benchmarks/memory_plan.py --rows "vit-base 8" "swin-tiny 8" "hiera-tiny 8" "hiera-tiny 4 ddp" "hiera-tiny 4 fsdp"
+    python benchmarks/memory_plan.py --rows "vit-base 8" "swin-tiny 8" "hiera-tiny 8" "hiera-tiny 4 fsdp"
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     lines = [
         f"float32, one thread a process, {_PROCESSES} processes by gloo for ddp and fsdp. `planned` is the total of",
         "`maekit plan`, `seen` the peak of the first process's resident memory beyond what it had before the model was",
-        "built, MB (10^6 bytes). `returned`: glibc gives freed blocks back at once; `as it is`: it keeps them for later.",
+        "built, MB (10^6 bytes). `returned`: glibc gives freed blocks back at once; `as it is`: it keeps them.",
         "",
         "| run | planned | seen, returned | planned / seen | seen, as it is | planned / seen |",
         "|---|---|---|---|---|---|",
