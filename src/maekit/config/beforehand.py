@@ -35,11 +35,8 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
     run = config.run
     if run.overwrite and run.branch and Path(run.out).resolve() in Path(run.branch).resolve().parents:
         raise UsageError(f"--branch {run.branch}: lies in --out, which --overwrite empties; give another --out")
-    if run.parallel == "fsdp" and config.optimizer.name in ("lars", "muon"):
-        name = config.optimizer.name
-        raise UsageError(f"run.parallel fsdp: divides matrices that {name} needs whole; take ddp, or adamw")
-    if run.parallel == "fsdp" and config.schedule.resolutions:
-        raise UsageError("run.parallel fsdp: models of several --schedule.resolutions share whole weights; take ddp")
+    if run.parallel == "fsdp" and (reason := undivided(config)):
+        raise UsageError(f"run.parallel fsdp: {reason}")
     config.optimizer.actual_lr(config.schedule.images_a_step)
     if config.schedule.total_steps(1) < 1:
         raise UsageError("schedule: this run would take no optimizer step; give more --steps or --epochs")
@@ -60,6 +57,15 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
             raise UsageError(f"model.decoder.heads: {decoder.heads} do not divide the decoder's width {decoder.width}")
     elif micro_batch is not None:
         check_mixing(config, micro_batch)
+
+
+def undivided(config: PretrainConfig | ClassifyConfig) -> str:
+    """Why weights cannot be divided between processes; empty where they can."""
+    if config.optimizer.name in ("lars", "muon"):
+        return f"divides matrices that {config.optimizer.name} needs whole; take ddp, or adamw"
+    if config.schedule.resolutions:
+        return "models of several --schedule.resolutions share whole weights; take ddp"
+    return ""
 
 
 def check_mixing(config: ClassifyConfig, micro_batch: int) -> None:

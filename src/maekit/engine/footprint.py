@@ -95,14 +95,11 @@ def divided(
         step = Step(task)
         trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         share = sum(_share(parameter, processes) for _, parameter in trained)
-        matrices = sum(
-            _share(parameter, processes) for name, parameter in trained if optimizers.of_block(name, parameter)
-        )
         weights = sum(_share(tensor, processes) for tensor in model.parameters())
         weights += sum(buffer.nbytes for buffer in model.buffers())
         if run.ema:
             weights += sum(_share(p, processes) for name, p in trained if name.startswith(task.averaged))
-        moments = {"adamw": 2 * share, "muon": 2 * share - matrices}.get(optimizer.name, share)
+        moments = share * (2 if optimizer.name == "adamw" else 1)
         gathered = _gathered(step, sent, all_blocks=not run.reshard_after_forward)
         parts: list[Tensor] = []
 

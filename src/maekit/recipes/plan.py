@@ -13,6 +13,7 @@ import torch
 
 from maekit import parts
 from maekit.config import PlanConfig, ValidationConfig
+from maekit.config.beforehand import undivided
 from maekit.data.loader import Batch
 from maekit.data.sources import open_source
 from maekit.engine import footprint
@@ -118,7 +119,7 @@ def run(config: PlanConfig) -> Planned:
     gflop = 3 * _gflop(config, plan, model)
     ways = [
         _Way(config, plan, parallel, recomputes)
-        for parallel in (("ddp", "fsdp") if config.gpus > 1 else ("ddp",))
+        for parallel in (("ddp",) if config.gpus == 1 or undivided(config) else ("ddp", "fsdp"))
         for recomputes in (False, True)
     ]
     asked, whole = next(way for way in ways if way.asked), ways[0].footprint
