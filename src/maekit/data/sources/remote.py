@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from maekit.errors import DataError
 T = TypeVar("T")
 
 _PAUSES = (1.0, 3.0, 10.0, 30.0)  # seconds before another try
+_AHEAD = 8  # files
 _SILENCE = 60  # seconds without a byte after which a connection is given up
 _MAY_PASS = (408, 425, 429)  # of HTTP's 4xx
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -120,6 +121,19 @@ class RemoteFile:
         now = asked(self.url, self.copies)
         if (now.size, now.content) != (self.size, self.content):
             raise DataError(f"{self}: has changed since it was opened; start again with what is there now")
+
+
+def fetched_before(files: Sequence[T]) -> Iterator[T]:
+    """The same, and while one is looked at, those elsewhere that follow it are fetched."""
+    threads = ThreadPoolExecutor(_AHEAD)
+    try:
+        for place in range(-_AHEAD, len(files)):
+            if place + _AHEAD < len(files) and isinstance(coming := files[place + _AHEAD], RemoteFile):
+                threads.submit(coming.copy, wait=False)  # what goes wrong is said to who looks at it
+            if place >= 0:
+                yield files[place]
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def asked(url: str, copies: Copies) -> RemoteFile:

@@ -16,7 +16,7 @@ from maekit.data.shared import shared
 from maekit.data.sources.elsewhere import Files
 from maekit.data.sources.labels import LabelledImages, labels_of_codes
 from maekit.data.sources.passed_over import PassedOver
-from maekit.data.sources.remote import RemoteFile
+from maekit.data.sources.remote import RemoteFile, fetched_before
 from maekit.data.sources.source import Names, fingerprint
 from maekit.data.sources.tar_samples import samples_of
 from maekit.errors import DataError, ImageError
@@ -103,7 +103,7 @@ def _made_all(shards: Sequence[Shard]) -> Iterator[_Index]:
     is_much = sum(shard.stat().st_size for shard in shards) > _BY_ONE
     if is_much:
         _log.info("%s: %d tar files are indexed, once", shards[0].parent, len(shards))
-    for made in map_in_order(_made, shards, worker_count(None) if is_much and len(shards) > 1 else 0):
+    for made in map_in_order(_made, fetched_before(shards), worker_count(None) if is_much and len(shards) > 1 else 0):
         if isinstance(made, DataError):
             raise made
         yield made
