@@ -268,7 +268,9 @@ class TestKept:
     def test_too_little_room_is_refused(self, server: FileServer, tmp_path: Path, limit: float, window: float) -> None:
         url = put(server, "tar", tmp_path, files=8)
         size = len(server.files["part-0.tar"]) / 1e9
-        with pytest.raises(DataError, match=r"part-{0..7}.tar: .* GB in files of up to .* GB need --cache-limit"):
+        with pytest.raises(
+            DataError, match=r"part-{0..7}.tar: .* GB in files of up to .* GB need .* GB in .*, where --cache-limit"
+        ):
             open_source(url, space=Space(limit * size, window * size))
         assert len(open_source(url, space=Space(8 * size, 4 * size))) == 32  # all at once
 

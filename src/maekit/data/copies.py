@@ -26,6 +26,11 @@ def folder() -> Path:
     return cache.folder() / "elsewhere"
 
 
+def room(limit: int) -> int:
+    """Bytes that copies can take, where the cache folder may take `limit`."""
+    return cache.room(limit) + sum(map(cache.size_of, folder().glob(f"*{_WHOLE}")))
+
+
 @dataclass(frozen=True)
 class Copies:
     """Copies by names, which are hexadecimal digits and say of which content a copy is."""
@@ -67,21 +72,21 @@ class Copies:
             self._make_room(0, keep=path)
 
     def _make_room(self, size: int, keep: Path | None = None) -> None:
-        used = cache.size() + size
+        missing = size - cache.room(self.limit)
         for partial in folder().glob(f"*{_PARTIAL}"):
             with _locked(partial.name[:_LOCKS], wait=False) as nobody_writes_it:
                 written = cache.size_of(partial)
                 if nobody_writes_it:  # who did died
                     partial.unlink(missing_ok=True)
-                    used -= written
+                    missing -= written
                 else:
-                    used += max(0, int(partial.name.split(".")[1]) - written)
+                    missing += max(0, int(partial.name.split(".")[1]) - written)
         copies = ((path, path.stat()) for path in folder().glob(f"*{_WHOLE}") if path != keep)
         for path, status in sorted(copies, key=lambda copy: copy[1].st_mtime_ns):
-            if used <= self.limit:
+            if missing <= 0:
                 break
             path.unlink(missing_ok=True)
-            used -= status.st_size
+            missing -= status.st_size
 
 
 def another_name(path: Path, size: int) -> Path:

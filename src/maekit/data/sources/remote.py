@@ -124,16 +124,22 @@ class RemoteFile:
 
 
 def fetched_before(files: Sequence[T]) -> Iterator[T]:
-    """The same, and while one is looked at, those elsewhere that follow it are fetched."""
+    """The same, each when it is fetched if it lies elsewhere, and while it is looked at the next ones are."""
     threads = ThreadPoolExecutor(_AHEAD)
     try:
-        for place in range(-_AHEAD, len(files)):
-            if place + _AHEAD < len(files) and isinstance(coming := files[place + _AHEAD], RemoteFile):
-                threads.submit(coming.copy, wait=False)  # what goes wrong is said to who looks at it
-            if place >= 0:
-                yield files[place]
+        fetching = [threads.submit(_fetch, file) for file in files[:_AHEAD]]
+        for place, file in enumerate(files):
+            fetching[place].result()
+            fetching += [threads.submit(_fetch, coming) for coming in files[place + _AHEAD : place + _AHEAD + 1]]
+            yield file
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _fetch(file: object) -> None:
+    if isinstance(file, RemoteFile):
+        with suppress(FileNotFoundError):  # whoever opens it looks again
+            file.copy(wait=False)
 
 
 def asked(url: str, copies: Copies) -> RemoteFile:

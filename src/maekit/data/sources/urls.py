@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import Any, NamedTuple
 
-from maekit.data.copies import Copies
+from maekit.data import cache
+from maekit.data.copies import Copies, room
 from maekit.data.sources.contents import PACKED, Parts
 from maekit.data.sources.elsewhere import Space
 from maekit.data.sources.kinds import Kind, refuse_several_kinds
@@ -101,10 +102,10 @@ def _found(url: str, copies: Copies) -> _Found | None:
 def _check_room(name: str, files: list[RemoteFile], space: Space) -> None:
     """Raises DataError where the cache holds neither all files nor three windows of them."""
     total, largest = sum(file.size for file in files) / 1e9, max(file.size for file in files) / 1e9
-    need = min(total, 3 * max(space.window, largest))
-    if need > space.limit:
+    need, there = min(total, 3 * max(space.window, largest)), room(int(space.limit * 1e9)) / 1e9
+    if need > there:
         less = ", or a smaller --data.window" if space.window > largest else ""
         raise DataError(
-            f"{name}: {total:,.3g} GB in files of up to {largest:,.3g} GB need --cache-limit {need:.3g}{less}; it is "
-            f"{space.limit:g}"
+            f"{name}: {total:.3g} GB in files of up to {largest:.3g} GB need {need:.3g} GB in {cache.folder()}, where "
+            f"--cache-limit and the disk leave {there:.3g}{less}"
         )
