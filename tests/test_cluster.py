@@ -17,6 +17,16 @@ from maekit.presets import PRETRAIN
 
 FOLDER = Path(__file__).parent.parent / "examples" / "cluster"
 SAVED = "maekit: stopped by SIGTERM after saving step 7"
+ENDED = "  exitcode  : 75 (pid: 4711)"  # in torchrun's report
+# As SLURM's own does: TERM to it kills its tasks, and only scancel's reaches them. Its first word is its own option.
+SRUN = """
+"${{@:2}}" &
+task=$!
+echo "$task" > {folder}/task
+trap 'kill -KILL "$task"' TERM
+wait "$task"
+"""
+WAITS = "trap 'echo \"{said}\"; exit {code}' TERM\ntouch begun\nfor _ in {{1..200}}; do sleep 0.1; done\nexit 9"
 
 
 def maekit_words(words):
@@ -49,7 +59,9 @@ def test_kubeflow():
     assert trainer["command"] == ["torchrun"]
     assert trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == trainer["numProcPerNode"]
     check(maekit_words(trainer["args"]))
-    pod = job["spec"]["podTemplateOverrides"][0]["spec"]
+    patch = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
+    pod = patch["template"]["spec"]["template"]["spec"]
+    assert (patch["name"], pod["containers"][0]["name"]) == ("node", "node")
     mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
 
@@ -67,11 +79,12 @@ def test_skypilot():
 class Cluster:
     """Fakes of SLURM's commands and of torchrun, first on PATH; what they were asked is in `asked`."""
 
-    def __init__(self, folder, torchrun):
+    def __init__(self, folder, torchrun, requeue="true"):
         self.folder, self.asked = folder, folder / "asked"
         programs = {
-            "srun": 'exec "${@:2}"',  # without its own option
-            "scontrol": f'if [ "$1" = show ]; then echo host1; echo host2; else echo "$@" >> {self.asked}; fi',
+            "srun": SRUN.format(folder=folder),
+            "scancel": f'echo scancel "$@" >> {self.asked}; kill -TERM "$(cat {folder}/task)"',
+            "scontrol": f'[ "$1" = show ] && echo host1 && echo host2 && exit\necho "$@" >> {self.asked}; {requeue}',
             "torchrun": f'echo torchrun "$@" >> {self.asked}\n{torchrun}',
         }
         for name, text in programs.items():
@@ -97,29 +110,45 @@ class Cluster:
         said, _ = process.communicate(timeout=30)
         return process.returncode, said
 
-    def requeued(self):
-        return [line for line in self.asked.read_text().splitlines() if line.startswith("requeue")]
+    def requests(self, what="requeue"):
+        return [line for line in self.asked.read_text().splitlines() if line.startswith(what)]
 
 
 def test_a_job_that_ends_well_is_not_queued_again(tmp_path):
     cluster = Cluster(tmp_path, "echo done")
     code, said = cluster.run()
-    assert (code, cluster.requeued()) == (0, []), said
+    assert (code, cluster.requests()) == (0, []), said
     words = shlex.split(cluster.asked.read_text())
     assert words[words.index("--rdzv-endpoint") + 1] == "host1:29500"
     check(maekit_words(words))
 
 
+@pytest.mark.parametrize("said", [SAVED, ENDED])
 @pytest.mark.parametrize("ask", [signal.SIGUSR1, signal.SIGTERM])
-def test_a_job_whose_time_is_over_is_saved_and_queued_again(tmp_path, ask):
-    waits = f"trap 'echo \"{SAVED}\"; exit 1' TERM\ntouch begun\nfor _ in {{1..200}}; do sleep 0.1; done\nexit 9"
-    cluster = Cluster(tmp_path, waits)
-    code, said = cluster.run(ask)
-    assert (code, cluster.requeued()) == (0, ["requeue 42"]), said
-    assert (tmp_path / "maekit-42.log").read_text().strip() == SAVED
+def test_a_job_whose_time_is_over_is_saved_and_queued_again(tmp_path, ask, said):
+    cluster = Cluster(tmp_path, WAITS.format(said=said, code=1))
+    code, script = cluster.run(ask)
+    assert (code, cluster.requests()) == (0, ["requeue 42"]), script
+    assert cluster.requests("scancel") == ["scancel --signal=TERM 42"]
+    assert (tmp_path / "maekit-42-0.log").read_text() == f"{said}\n"
 
 
-def test_a_job_that_fails_is_not_queued_again(tmp_path):
-    cluster = Cluster(tmp_path, 'echo "maekit: digits: none of its images can be read"; exit 3')
+def test_a_job_that_is_done_when_its_time_is_over_has_ended_well(tmp_path):
+    cluster = Cluster(tmp_path, WAITS.format(said="done", code=0))
+    code, said = cluster.run(signal.SIGUSR1)
+    assert (code, cluster.requests()) == (0, []), said
+
+
+def test_where_a_job_cannot_be_queued_again_it_has_failed(tmp_path):
+    cluster = Cluster(tmp_path, f"echo '{SAVED}'; exit 1", requeue="false")
     code, said = cluster.run()
-    assert (code, cluster.requeued()) == (3, []), said
+    assert (code, cluster.requests()) == (1, ["requeue 42"]), said
+
+
+@pytest.mark.parametrize("code", [3, 1])
+def test_a_job_that_fails_is_not_queued_again(tmp_path, code):
+    cluster = Cluster(tmp_path, f'echo "maekit: digits: none of its images can be read"; exit {code}')
+    cluster.environment["SLURM_RESTART_COUNT"] = "1"
+    (tmp_path / "maekit-42-0.log").write_text(SAVED)  # by its first start
+    ended, said = cluster.run()
+    assert (ended, cluster.requests()) == (code, []), said
