@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +68,15 @@ def test_copies_of_parquet_here_count(folder: Path) -> None:
     assert cache.size() == 90
 
 
+def test_a_twentieth_of_the_disk_stays_free(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Copies(1000)
+    use(held, "a", folder, 0)
+    for free, left in ((60, {"a", "b"}), (30, {"b", "c"})):
+        monkeypatch.setattr(cache.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(total=200, free=free))
+        use(held, max(left), folder, len(left))
+        assert there(folder) == left
+
+
 def test_a_fetch_that_fails_leaves_nothing(folder: Path) -> None:
     def fails(path: Path) -> None:
         path.write_bytes(bytes(7))
@@ -79,7 +89,7 @@ def test_a_fetch_that_fails_leaves_nothing(folder: Path) -> None:
 
 def test_what_a_killed_process_left_makes_room(folder: Path) -> None:
     def hangs(path: Path) -> None:
-        path.write_bytes(bytes(30))
+        path.write_bytes(bytes(5))
         started.set()
         time.sleep(60)
 

@@ -54,18 +54,23 @@ def test_an_epoch_has_every_image_once(window: int, epoch: int) -> None:
     assert sorted(indices(stream(window), epoch * IMAGES, (epoch + 1) * IMAGES)) == list(range(IMAGES))
 
 
-def test_images_of_a_window_come_together_and_shuffled() -> None:
-    order = indices(stream(150), 0, IMAGES)
+def windows_of(order: list[int], window: int) -> list[set[int]]:
+    """The files of an epoch's images, cut greedily into runs that fit a window."""
     seen: list[set[int]] = [set()]
-    for image in order:  # cut the epoch greedily into runs of files that fit a window
+    for image in order:
         files = seen[-1] | {file_of(image)}
-        if sum(10 * COUNTS[file] + 1 for file in files) > 150:
+        if sum(10 * COUNTS[file] + 1 for file in files) > window:
             seen.append({file_of(image)})
         else:
             seen[-1] = files
-    assert len(seen) <= 4  # 350 bytes of images: no file is come back to
-    assert sum(map(len, seen)) == sum(count > 0 for count in COUNTS)
-    assert order != sorted(order)
+    return seen
+
+
+def test_images_of_a_window_come_together_and_shuffled() -> None:
+    order = indices(stream(150), 0, IMAGES)
+    seen = windows_of(order, 150)
+    assert len(seen) <= 4
+    assert sum(map(len, seen)) == sum(count > 0 for count in COUNTS)  # no file is come back to
     changes = sum(file_of(a) != file_of(b) for a, b in pairwise(order))
     assert changes > len(COUNTS)  # not file by file
 
@@ -74,6 +79,17 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     orders = {tuple(indices(stream(150, seed=seed), epoch * IMAGES, (epoch + 1) * IMAGES)) for seed in (0, 1)
               for epoch in (0, 1)}  # fmt: skip
     assert len(orders) == 4
+
+
+def test_epochs_take_the_files_in_orders_of_their_own() -> None:
+    epochs = [indices(stream(100), epoch * IMAGES, (epoch + 1) * IMAGES) for epoch in range(6)]
+    assert len({frozenset(windows_of(order, 100)[0]) for order in epochs}) > 3
+
+
+def test_a_window_is_shuffled_by_the_seed() -> None:
+    two = Files([File(100)] * 2, np.array([0, 50, 100]), 100)
+    orders = {tuple(index % 50 for index in indices(WindowStream(100, seed, True, 1, two), 0, 50)) for seed in range(6)}
+    assert len(orders) == 6
 
 
 def test_one_window_of_all_is_the_order_of_a_disk_of_ones_own() -> None:
@@ -104,20 +120,16 @@ def test_a_late_start_goes_on_in_the_middle() -> None:
 def test_the_window_that_is_read_and_the_next_are_fetched() -> None:
     of = stream(100)
     batches = of.micro_batches(0, 40, batch_size=2, micro_batch=2, rank=0, world_size=1)
-    first = next(batches)
+    assert next(batches)
     assert of.files is not None
-    order = [file_of(image) for image in dict.fromkeys(indices(of, 0, IMAGES))]
-    files: list[File] = [of.files.files[file] for file in dict.fromkeys(order)]  # type: ignore[misc]
-    sizes = np.cumsum([file.size for file in files])
-    needed = [file for file, end in zip(files, sizes, strict=True) if end <= 100]
-    assert first
-    assert needed
-    assert all(file.copied.wait(10) for file in needed)
+    files: list[File] = of.files.files  # type: ignore[assignment]
+    now, after, *later = windows_of(indices(of, 0, IMAGES), 100)
+    assert all(files[file].copied.wait(10) for file in now | after)
     time.sleep(0.05)
-    assert not files[-1].copied.is_set()  # three windows on
+    assert not any(files[file].copied.is_set() for window in later for file in window)
     for _ in range(IMAGES // 2):
         next(batches)
-    assert all(file.copied.wait(10) for file in files)
+    assert all(file.copied.wait(10) for file, count in zip(files, COUNTS, strict=True) if count)
     batches.close()
 
 

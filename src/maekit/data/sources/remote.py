@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
+from maekit.data.cache import size_of
 from maekit.data.copies import Copies, folder
 from maekit.errors import DataError
 
@@ -105,7 +106,7 @@ class RemoteFile:
         def once() -> None:
             system, path = system_of(self.url)
             system.get_file(path, str(to))
-            came = to.stat().st_size
+            came = size_of(to)  # 0 where the cache was cleared meanwhile
             if came != self.size:
                 self._refuse_changed()
                 raise OSError(f"{came:,} bytes came of {self.size:,}")
