@@ -16,7 +16,7 @@ from maekit.randomness import numpy_generator
 MANY = 2**20 + 7  # more than an order's array is made for, and the most walks: just beyond a power of two
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(images=st.integers(1, 40), seed=st.integers(0, 2**63 - 1), repeats=st.integers(1, 3))
 def test_every_epoch_has_each_image_once_per_view(images: int, seed: int, repeats: int) -> None:
     stream = SampleStream(images, seed, repeats=repeats)
@@ -59,7 +59,7 @@ def step_samples(stream: SampleStream, start: int, total: int, world_size: int, 
     return steps
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(images=st.integers(1, 60) | st.just(MANY), start=st.integers(0, 5), repeats=st.sampled_from([1, 2]))
 def test_world_size_and_micro_batches_never_change_a_step(images: int, start: int, repeats: int) -> None:
     stream = SampleStream(images, 7, repeats=repeats)
@@ -68,7 +68,7 @@ def test_world_size_and_micro_batches_never_change_a_step(images: int, start: in
         assert step_samples(stream, start, 6, world_size, micro_batch) == plain[start:]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(images=st.integers(1, 3000), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 5))
 def test_an_order_without_an_array_has_each_image_once(images: int, seed: int, epoch: int) -> None:
     assert sorted(sampler._network(np.arange(images), images, seed, epoch).tolist()) == list(range(images))

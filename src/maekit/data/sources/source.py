@@ -65,9 +65,9 @@ class Source(Protocol):
 
 def cut(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The bytes of some parts of an array, in one. Each part begins where the one before ends, or later."""
-    runs = np.empty(2 * len(starts), dtype=np.int64)
-    runs[0::2], runs[1::2] = starts - np.append(0, ends[:-1]), ends - starts
-    return data[: runs.sum()][np.repeat(np.arange(len(runs)) % 2 == 1, runs)]
+    runs, taken = np.empty(2 * len(starts), np.int64), np.zeros(2 * len(starts), bool)
+    runs[0::2], runs[1::2], taken[1::2] = starts - np.append(0, ends[:-1]), ends - starts, True
+    return data[: runs.sum()][np.repeat(taken, runs)]
 
 
 class Names:
