@@ -1,6 +1,6 @@
 """What `maekit plan` says a step holds, beside what processes on a CPU were seen to hold.
 
-Each row trains three steps by maekit's own loop, on pixels made up beforehand, in processes that do nothing else, and
+Each row trains four steps by maekit's own loop, on pixels made up beforehand, in processes that do nothing else, and
 reads the peak of their resident memory beyond what they had before the model was built. glibc keeps what was freed for
 later; `returned` has it give freed blocks back at once, so that what is held is what is in use.
 

@@ -1,154 +1,233 @@
-"""The cluster files: what can be checked without a cluster."""
+"""What examples/cluster holds: scripts that run, where SLURM only pretends, and files that say what they must."""
 
+import json
 import os
+import re
 import shlex
 import signal
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+import tiny
 from maekit.calling import command_of
-from maekit.config import PretrainConfig
 from maekit.config.arguments import parse
-from maekit.presets import PRETRAIN
+from maekit.engine import metrics
+from maekit.presets.verbs import VERBS
 
-FOLDER = Path(__file__).parent.parent / "examples" / "cluster"
-SAVED = "maekit: stopped by SIGTERM after saving step 7"
-ENDED = "  exitcode  : 75 (pid: 4711)"  # in torchrun's report
-# As SLURM's own does: TERM to it kills its tasks, and only scancel's reaches them. Its first word is its own option.
-SRUN = """
-"${{@:2}}" &
-task=$!
-echo "$task" > {folder}/task
-trap 'kill -KILL "$task"' TERM
-wait "$task"
+CLUSTER = Path(__file__).parents[1] / "examples" / "cluster"
+SBATCH, TORCHRUN = CLUSTER / "slurm.sbatch", CLUSTER / "torchrun.sh"
+TRAINING = ("pretrain", "vit-tiny", *tiny.SIZES, "--batch-size", "4", "--lr", "1e-3", "--workers", "0",
+            "--run.no-tensorboard", "--run.log-every", "1")  # fmt: skip
+
+SRUN = """#!{python}
+import os, signal, subprocess, sys
+words = sys.argv[1:]
+command = words[next(n for n, word in enumerate(words) if not word.startswith("--")):]
+tasks = [subprocess.Popen(command, env={{**os.environ, "SLURM_PROCID": str(n), "SLURM_LOCALID": str(n)}})
+         for n in range(int(os.environ["SLURM_NTASKS"]))]
+signal.signal(signal.SIGUSR1, lambda *_: [task.send_signal(signal.SIGUSR1) for task in tasks if task.poll() is None])
+sys.exit(max(task.wait() % 256 for task in tasks))
 """
-WAITS = "trap 'echo \"{said}\"; exit {code}' TERM\ntouch begun\nfor _ in {{1..200}}; do sleep 0.1; done\nexit 9"
+SCONTROL = """#!/bin/bash
+if [ "$1" = show ]; then echo 127.0.0.1; echo elsewhere; else echo "$@" >> "$ASKED"; fi
+"""
+TASK = """#!/bin/bash
+trap 'exit 75' USR1
+echo "$RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $MASTER_PORT $*" >> "$STARTED"
+if [ -n "$CODE" ]; then exit "$CODE"; fi
+for _ in $(seq 600); do sleep 0.1; done
+"""
+"""In place of Python: ends with CODE, or waits to be asked to stop."""
 
 
-def maekit_words(words):
-    """What follows `-m maekit pretrain vit-large` in a command."""
-    start = words.index("maekit")
-    assert words[start - 1] == "-m"
-    assert words[start + 1 : start + 3] == ["pretrain", "vit-large"]
-    return words[start + 3 :]
+@pytest.fixture
+def pretended(tmp_path, monkeypatch):
+    """A machine with srun, scontrol and python; `asked` and `started` are what the last two were told."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("srun", SRUN.format(python=sys.executable)), ("scontrol", SCONTROL), ("python", TASK)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    given = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NTASKS": "2",
+             "SLURM_NTASKS_PER_NODE": "2", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    for name in ("asked", "started"):
+        (tmp_path / name).touch()
+        monkeypatch.setenv(name.upper(), str(tmp_path / name))
+    return tmp_path
 
 
-def check(words):
-    """maekit can read the command; it goes on by itself in a fixed folder."""
-    config = parse(PretrainConfig, words, command_of("pretrain", "vit-large"), PRETRAIN["vit-large"]())
+def until(holds, patience=90.0):
+    ends = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("script", [SBATCH, TORCHRUN], ids=lambda path: path.name)
+def test_scripts_are_sound_bash(script):
+    assert subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False).stderr == ""
+
+
+def test_sbatch_asks_for_what_it_rests_on():
+    asked = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", SBATCH.read_text(encoding="utf-8"), re.MULTILINE))
+    assert asked["signal"] == "B:USR1@120"
+    assert {"requeue", "nodes", "ntasks-per-node", "gpus-per-node", "time"} <= asked.keys()
+    assert asked["ntasks-per-node"] == asked["gpus-per-node"]
+
+
+@pytest.mark.parametrize(("code", "requeued"), [("0", False), ("1", False), ("2", False), ("75", True)])
+def test_a_job_is_requeued_where_it_was_stopped_after_saving(pretended, monkeypatch, code, requeued):
+    monkeypatch.setenv("CODE", code)
+    done = subprocess.run(["bash", SBATCH, *TRAINING], capture_output=True, text=True, check=False)
+    assert done.returncode == int(code), done.stderr
+    assert (pretended / "asked").read_text() == ("requeue 4711\n" if requeued else "")
+    words = " ".join(("-m maekit", *TRAINING, "--resume"))
+    assert sorted((pretended / "started").read_text().splitlines()) == [
+        f"{rank} {rank} 2 2 127.0.0.1 24711 {words}" for rank in (0, 1)
+    ]
+
+
+def test_the_signal_before_the_end_reaches_every_process(pretended):
+    job = subprocess.Popen(["bash", SBATCH, *TRAINING])
+    until(lambda: len((pretended / "started").read_text().splitlines()) == 2)
+    time.sleep(0.3)  # until they wait
+    job.send_signal(signal.SIGUSR1)  # to the script alone, as B: says
+    assert job.wait(30) == 75
+    assert (pretended / "asked").read_text() == "requeue 4711\n"
+
+
+@pytest.mark.slow
+def test_a_requeued_job_goes_on_to_its_end(pretended, photos):
+    """maekit itself, in two processes: stopped, put back, and done."""
+    (pretended / "bin" / "python").write_text(f'#!/bin/bash\nexec {sys.executable} "$@"\n')
+    run = pretended / "run"
+    words = (*TRAINING, "--data", photos, "--out", run, "--checkpoint-every", "1000000")
+    job = subprocess.Popen(["bash", SBATCH, *words, "--steps", "1000000"], stderr=subprocess.PIPE, text=True)
+    history = run / "metrics.jsonl"
+    until(lambda: history.is_file() and len(metrics.read(history)) > 2)
+    job.send_signal(signal.SIGUSR1)
+    said = job.communicate(timeout=90)[1]
+    assert job.returncode == 75, said
+    assert said.count("after saving step") == 1
+    assert (pretended / "asked").read_text() == "requeue 4711\n"
+    step = metrics.last(history)["step"]
+    more = subprocess.run(
+        ["bash", SBATCH, *words, "--steps", str(step + 2), "--allow-drift"], capture_output=True, text=True, check=False
+    )
+    assert more.returncode == 0, more.stderr
+    assert [line["step"] for line in metrics.read(history)][-2:] == [step + 1, step + 2]
+    assert (pretended / "asked").read_text() == "requeue 4711\n"
+
+
+def test_torchrun_is_told_of_all_machines(tmp_path):
+    (tmp_path / "torchrun").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "torchrun").chmod(0o755)
+    given = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = ("pretrain", "vit-tiny", "--data", "a folder")
+    refused = subprocess.run(["bash", TORCHRUN, *words], capture_output=True, text=True, env=given, check=False)
+    assert refused.returncode != 0
+    assert "how many machines" in refused.stderr
+    given |= {"HEAD": "host1", "MACHINES": "1:2", "GPUS": "4"}
+    said = subprocess.run(["bash", TORCHRUN, *words], capture_output=True, text=True, env=given, check=True).stdout
+    told = said.splitlines()
+    assert told[-len(words) - 2 :] == ["-m", "maekit", *words]
+    options = dict(zip(told[: -len(words) - 2 : 2], told[1 : -len(words) - 2 : 2], strict=True))
+    assert options == {
+        "--nnodes": "1:2", "--nproc-per-node": "4", "--rdzv-backend": "c10d", "--rdzv-endpoint": "host1:29500",
+        "--rdzv-id": "maekit", "--max-restarts": "3",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_machines_train_together_by_torchrun(tmp_path, photos):
+    """Two of torchrun's agents, which are on one machine here."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "torchrun").write_text(f'#!/bin/bash\nexec {sys.executable} -m torch.distributed.run "$@"\n')
+    (tmp_path / "torchrun").chmod(0o755)
+    given = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HEAD": "127.0.0.1", "PORT": str(port),
+             "MACHINES": "2", "GPUS": "1", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}  # fmt: skip
+    words = (*TRAINING, "--data", str(photos), "--out", str(tmp_path / "run"), "--steps", "2")
+    machines = [
+        subprocess.Popen(["bash", TORCHRUN, *words], env=given, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = [machine.communicate(timeout=180)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], "".join(said)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["computed"]["world_size"] == 2
+
+
+# Files for schedulers that cannot be pretended here: the facts that they rest on
+
+
+def taken(words):
+    """The config that a maekit command's words become."""
+    assert words[:2] != ["-m", "maekit"]
+    verb, preset, *rest = words
+    kind, table = VERBS[verb]
+    return parse(kind, rest, command_of(verb, preset), table[preset]())
+
+
+def test_the_kubernetes_manifest_is_of_one_runtime_and_a_job_that_names_it():
+    runtime, job = yaml.safe_load_all((CLUSTER / "kubeflow-trainjob.yaml").read_text(encoding="utf-8"))
+    assert {one["apiVersion"] for one in (runtime, job)} == {"trainer.kubeflow.org/v1alpha1"}
+    assert (runtime["kind"], job["kind"]) == ("TrainingRuntime", "TrainJob")
+    reference, trainer = job["spec"]["runtimeRef"], job["spec"]["trainer"]
+    assert reference.pop("apiGroup") == "trainer.kubeflow.org"
+    assert reference == {"kind": runtime["kind"], "name": runtime["metadata"]["name"]}
+    assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", job["metadata"]["name"])
+    assert trainer["numProcPerNode"] == trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"]
+    assert "torch" in runtime["spec"]["mlPolicy"]  # which tells torchrun of the machines
+    assert trainer["command"][:3] == ["torchrun", "-m", "maekit"]
+    config = taken([*trainer["command"][3:], *trainer["args"]])
+    assert config.run.resume  # a pod that starts anew goes on
+    jobset = runtime["spec"]["template"]["spec"]
+    (node,) = jobset["replicatedJobs"]
+    assert node["name"] == "node"
+    assert node["template"]["metadata"]["labels"] == {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+    of_job = node["template"]["spec"]
+    pod = of_job["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["name"] == "node"
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    inside = tuple(mount["mountPath"] + "/" for mount in container["volumeMounts"])
+    assert config.data.source.startswith(inside)
+    assert config.run.out.startswith(inside)
+    assert (of_job["backoffLimit"], pod["restartPolicy"]) == (0, "Never")  # what a pod's failure policy asks for
+    assert pod["terminationGracePeriodSeconds"] >= 120
+    (rule,) = of_job["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onPodConditions"]) == ("FailJob", [{"type": "DisruptionTarget", "status": "True"}])
+    (restart,) = jobset["failurePolicy"]["rules"]
+    assert restart["action"] == "RestartJobSetAndIgnoreMaxRestarts"
+    assert restart["onJobFailureReasons"] == ["PodFailurePolicy"]
+    assert jobset["failurePolicy"]["maxRestarts"] > 0
+
+
+def test_the_skypilot_task_is_one_job_that_goes_on():
+    task = yaml.safe_load((CLUSTER / "skypilot.yaml").read_text(encoding="utf-8"))
+    assert task.keys() <= {"name", "num_nodes", "resources", "envs", "workdir", "file_mounts", "setup", "run"}
+    assert task["num_nodes"] > 1
+    assert re.fullmatch(r"\w+:\d+", task["resources"]["accelerators"])
+    assert task["resources"]["job_recovery"].keys() <= {"strategy", "max_restarts_on_errors", "recover_on_exit_codes"}
+    checked = subprocess.run(["bash", "-n"], input=task["run"], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    words = shlex.split(task["run"].replace("\\\n", " "))
+    assert words[0] == "torchrun"
+    assert {"SKYPILOT_NUM_NODES", "SKYPILOT_NODE_RANK", "SKYPILOT_NUM_GPUS_PER_NODE", "SKYPILOT_NODE_IPS"} == set(
+        re.findall(r"\$(SKYPILOT_\w+)", task["run"])
+    )
+    config = taken(words[words.index("maekit") + 1 :])
     assert config.run.resume
-    assert config.run.out
-    assert config.data.source
-
-
-@pytest.mark.parametrize("name", ["slurm.sbatch", "two-nodes.sh"])
-def test_scripts_are_bash(name):
-    done = subprocess.run(["bash", "-n", FOLDER / name], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_kubeflow():
-    job = yaml.safe_load((FOLDER / "kubeflow-trainjob.yaml").read_text())
-    assert (job["apiVersion"], job["kind"]) == ("trainer.kubeflow.org/v1alpha1", "TrainJob")
-    assert job["spec"]["runtimeRef"]["name"] == "torch-distributed"
-    trainer = job["spec"]["trainer"]
-    assert trainer["command"] == ["torchrun"]
-    assert trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == trainer["numProcPerNode"]
-    check(maekit_words(trainer["args"]))
-    patch = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
-    pod = patch["template"]["spec"]["template"]["spec"]
-    assert (patch["name"], pod["containers"][0]["name"]) == ("node", "node")
-    mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
-    assert mounted == {volume["name"] for volume in pod["volumes"]}
-
-
-def test_skypilot():
-    task = yaml.safe_load((FOLDER / "skypilot.yaml").read_text())
-    assert task["num_nodes"] == 2
-    line = task["run"].replace("\\\n", " ").splitlines()[-1]
-    assert "--node-rank $SKYPILOT_NODE_RANK" in " ".join(shlex.split(line))
-    words = maekit_words(shlex.split(line))
-    check(words)
-    assert any(words[words.index("--out") + 1].startswith(place) for place in task["file_mounts"])
-
-
-class Cluster:
-    """Fakes of SLURM's commands and of torchrun, first on PATH; what they were asked is in `asked`."""
-
-    def __init__(self, folder, torchrun, requeue="true"):
-        self.folder, self.asked = folder, folder / "asked"
-        programs = {
-            "srun": SRUN.format(folder=folder),
-            "scancel": f'echo scancel "$@" >> {self.asked}; kill -TERM "$(cat {folder}/task)"',
-            "scontrol": f'[ "$1" = show ] && echo host1 && echo host2 && exit\necho "$@" >> {self.asked}; {requeue}',
-            "torchrun": f'echo torchrun "$@" >> {self.asked}\n{torchrun}',
-        }
-        for name, text in programs.items():
-            (folder / name).write_text(f"#!/bin/bash\n{text}\n")
-            (folder / name).chmod(0o755)
-        self.environment = {
-            **os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "42", "SLURM_JOB_NUM_NODES": "4",
-            "SLURM_JOB_NODELIST": "host[1-4]",
-        }  # fmt: skip
-
-    def run(self, ask=None):
-        """The script's exit code and what it said. ask: a signal, sent to it once torchrun has begun."""
-        process = subprocess.Popen(
-            ["bash", FOLDER / "slurm.sbatch"], cwd=self.folder, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        if ask is not None:
-            until = time.monotonic() + 20
-            while not (self.folder / "begun").exists():
-                assert time.monotonic() < until
-                time.sleep(0.02)
-            process.send_signal(ask)
-        said, _ = process.communicate(timeout=30)
-        return process.returncode, said
-
-    def requests(self, what="requeue"):
-        return [line for line in self.asked.read_text().splitlines() if line.startswith(what)]
-
-
-def test_a_job_that_ends_well_is_not_queued_again(tmp_path):
-    cluster = Cluster(tmp_path, "echo done")
-    code, said = cluster.run()
-    assert (code, cluster.requests()) == (0, []), said
-    words = shlex.split(cluster.asked.read_text())
-    assert words[words.index("--rdzv-endpoint") + 1] == "host1:29500"
-    check(maekit_words(words))
-
-
-@pytest.mark.parametrize("said", [SAVED, ENDED])
-@pytest.mark.parametrize("ask", [signal.SIGUSR1, signal.SIGTERM])
-def test_a_job_whose_time_is_over_is_saved_and_queued_again(tmp_path, ask, said):
-    cluster = Cluster(tmp_path, WAITS.format(said=said, code=1))
-    code, script = cluster.run(ask)
-    assert (code, cluster.requests()) == (0, ["requeue 42"]), script
-    assert cluster.requests("scancel") == ["scancel --signal=TERM 42"]
-    assert (tmp_path / "maekit-42-0.log").read_text() == f"{said}\n"
-
-
-def test_a_job_that_is_done_when_its_time_is_over_has_ended_well(tmp_path):
-    cluster = Cluster(tmp_path, WAITS.format(said="done", code=0))
-    code, said = cluster.run(signal.SIGUSR1)
-    assert (code, cluster.requests()) == (0, []), said
-
-
-def test_where_a_job_cannot_be_queued_again_it_has_failed(tmp_path):
-    cluster = Cluster(tmp_path, f"echo '{SAVED}'; exit 1", requeue="false")
-    code, said = cluster.run()
-    assert (code, cluster.requests()) == (1, ["requeue 42"]), said
-
-
-@pytest.mark.parametrize("code", [3, 1])
-def test_a_job_that_fails_is_not_queued_again(tmp_path, code):
-    cluster = Cluster(tmp_path, f'echo "maekit: digits: none of its images can be read"; exit {code}')
-    cluster.environment["SLURM_RESTART_COUNT"] = "1"
-    (tmp_path / "maekit-42-0.log").write_text(SAVED)  # by its first start
-    ended, said = cluster.run()
-    assert (ended, cluster.requests()) == (code, []), said
+    mounts = task["file_mounts"]
+    assert mounts.keys() == {config.data.source, str(Path(config.run.out).parent)}
+    assert mounts["/runs"]["mode"] == "MOUNT_CACHED"  # what outlives the machines, and can be renamed
+    assert set(re.findall(r"\$\{(\w+)\}", str(task["file_mounts"]))) == set(task["envs"])

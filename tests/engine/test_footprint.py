@@ -1,5 +1,6 @@
 """What is counted without data is what a step takes with it, and what divided weights leave on each process."""
 
+import multiprocessing
 from dataclasses import replace
 from functools import partial
 
@@ -94,7 +95,7 @@ def allocated(config, images, held, recomputes):
 def test_a_step_is_counted_as_it_is_taken(name, held, recomputes):
     config = WIDE[name]
     said = counted(config, 4, held=held, recomputes=recomputes).total
-    assert said == pytest.approx(allocated(config, 4, held, recomputes), rel=0.05)
+    assert said == pytest.approx(allocated(config, 4, held, recomputes), rel=0.02)
 
 
 def test_each_part_is_what_it_is_called():
@@ -172,10 +173,7 @@ def test_more_processes_hold_less_each_and_whole_blocks_beside():
 
 
 def backward():
-    """Whether autograd works in a process that was forked off."""
-    value = torch.ones((), requires_grad=True)
-    value.square().backward()
-    return value.grad.item()
+    torch.ones((), requires_grad=True).square().backward()
 
 
 def test_counting_leaves_no_trace():
@@ -190,4 +188,7 @@ def test_counting_leaves_no_trace():
     divided(config, 2, 4)
     assert torch.equal(torch.get_rng_state(), state)
     assert loss() == before
-    assert [one.value for one in in_processes(1, backward)] == [2.0]
+    forked = multiprocessing.get_context("fork").Process(target=backward)  # which autograd's threads would forbid
+    forked.start()
+    forked.join(60)
+    assert forked.exitcode == 0

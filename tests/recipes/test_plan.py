@@ -1,7 +1,9 @@
 """A plan says what the run would be, what it would hold, and what makes it fit; and that it is an estimate."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -231,3 +233,12 @@ def test_a_large_model_is_planned_without_being_made(monkeypatch):
     said = maekit.plan("vit-huge", images=MILLION, gpus=2)
     assert said.parameters > 650e6
     assert {parameter.device.type for model in made for parameter in model.parameters()} == {"meta"}
+
+
+@pytest.mark.slow
+def test_the_plan_that_the_document_shows_is_what_is_said(maekit_here):
+    document = Path(__file__).parents[2] / "docs" / "scaling.md"
+    block = re.search(r"```console\n\$ maekit (plan .*?)\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    done = maekit_here(*block[1].split())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(block[2])

@@ -31,8 +31,9 @@ def pretrained(images: Path, out: Path) -> str:
 
 
 def shortly(images: list[Path], out: Path) -> float:
-    """Verbs by keywords: a look, pretraining, features in a file, a suggestion."""
+    """Verbs by keywords: a look, a plan, pretraining, features in a file, a suggestion."""
     print(maekit.data(images, workers=0).sizes)
+    print(maekit.plan("vit-tiny-small-data", data=images, gpus=2, memory=16, rate=100.0).advice)
     run = maekit.pretrain("vit-tiny-small-data", data=images, out=out, steps=STEPS, workers=0)
     embedded = maekit.embed(str(run.run), images, out=out / "features.npz", workers=0)
     print(embedded.width, maekit.inspect(out).can)
