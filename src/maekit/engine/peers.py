@@ -37,6 +37,7 @@ class Peers:
         self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
         self._alone_since: float | None = None
         self._set(f"who/{rank}", f"{os.getpid()} {socket.gethostname()}")
+        self._set(f"beat/{rank}", "0")  # one that dies within a second has lived
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 

@@ -61,8 +61,9 @@ class Files:
 
 
 def files_of(source: Source) -> Files | None:
-    """Of a source elsewhere; None of any other."""
-    return getattr(source, "files", None)
+    """Of a source elsewhere; None of any other, whatever else it calls so."""
+    files = getattr(source, "files", None)
+    return files if isinstance(files, Files) else None
 
 
 def some_of(source: Source, wanted: int | None) -> NDArray[np.int64]:
