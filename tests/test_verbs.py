@@ -148,7 +148,7 @@ CALLS = {
     "inspect": lambda: maekit.inspect(Path("runs/digits"), hash=True),
     "convert": lambda: maekit.convert("runs/digits", to="torch-export", out="d.pt2", part="encoder"),
 }
-CLOCKS = {"images_per_second", "workers_for_rate"}
+CLOCKS = {"images_per_second", "waiting", "mfu", "workers_for_rate"}
 KEYS = {  # what programs that read --json rely on
     "data": {"images", "passed_over", "examined", "classes", "unreadable", "mean", "std", "sizes", "values", "modes",
              "duplicates", "range", *CLOCKS},

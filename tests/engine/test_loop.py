@@ -89,7 +89,7 @@ def test_recorded_lines(tmp_path):
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert [record["step"] for record in records] == [1, 2, 3, 4]
-    always = {"step", "epoch", "loss", "lr", "gradient_norm", "images_per_second", "half"}
+    always = {"step", "epoch", "loss", "lr", "gradient_norm", "images_per_second", "waiting", "half"}
     assert records[0].keys() == always
     assert records[1].keys() == always | {"val_error", "val_error_ema"}
     assert records[3]["epoch"] == 4 * 8 / 64

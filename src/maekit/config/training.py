@@ -198,6 +198,9 @@ class RunConfig:
     """Newest checkpoints kept; older ones are removed."""
     log_every: Annotated[int | None, Field(ge=1)] = None
     """Steps between lines of metrics.jsonl. None: about 1,000 lines a run, at most 50 steps apart."""
+    profile: Annotated[int | None, Field(ge=1)] = None
+    """Write trace.json.gz of so many steps of the first process (for Perfetto), and say which operations were the
+    dearest."""
     compile: Annotated[bool, arg(aliases=("--compile",))] = False
     """torch.compile the step. Its first takes longer, on a CPU up to minutes, and needs a C++ compiler."""
     checkpoint_activations: bool = False

@@ -12,8 +12,8 @@ log = logging.getLogger("maekit")
 _FREE = {
     "name", "weights", "data.source", "data.workers", "data.bad_share", "data.cache_limit", "run.out", "run.resume",
     "run.overwrite", "run.allow_drift", "run.device", "run.checkpoint_every", "run.keep", "run.log_every",
-    "run.tensorboard", "run.hang_timeout", "run.parallel", "run.reshard_after_forward", "run.async_checkpoint",
-    "run.compile", "run.parts", "run.checkpoint_activations", "schedule.micro_batch_limit",
+    "run.tensorboard", "run.profile", "run.hang_timeout", "run.parallel", "run.reshard_after_forward",
+    "run.async_checkpoint", "run.compile", "run.parts", "run.checkpoint_activations", "schedule.micro_batch_limit",
     "schedule.recipe_batch_size", "schedule.recipe_images",
 }  # fmt: skip
 _BRANCH = "run.branch"

@@ -33,6 +33,7 @@ from maekit.engine.run_state import RunFolder
 from maekit.engine.schedule import Plan
 from maekit.engine.signals import StopRequest, stop_requests
 from maekit.engine.task import Batches, Task
+from maekit.engine.timing import TRACE, Timing, Trace
 from maekit.errors import Stopped, TrainingError
 from maekit.randomness import key
 
@@ -63,15 +64,18 @@ def train(
     evaluate_every: int | None = None,
     best_by: str | None = None,
     at_log_points: Callable[[], None] = lambda: None,
+    gflop: float | None = None,
+    advice: str = "",
 ) -> Outcome:
     """Train to the end of the plan, from the newest sound checkpoint where there is one.
 
     folder: where history and checkpoints go; None on all ranks but the first, and for runs that leave nothing.
     facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: whose
     highest value earns best.safetensors (of averaged weights, if any). at_log_points: raises what has to end all.
+    gflop: of an image in training, for MFU. advice: what to do where images are waited for.
     Raises Stopped after a signal, the state saved; TrainingError where none is kept, and for a loss that is not finite.
     """
-    loop = _Loop(task, plan, optimizer, config, world, folder, facts)
+    loop = _Loop(task, plan, optimizer, config, world, folder, facts, gflop, advice)
     start = loop.restore()
     if start >= plan.steps:
         log.info("the run is complete: it is at step %d of %d", start, plan.steps)
@@ -86,14 +90,21 @@ def train(
         open_now.callback(loop.checkpoints.settle)
         stream = batches(start)
         open_now.callback(getattr(stream, "close", lambda: None))
+        stream = loop.timing.waiting(stream)
+        trace = None
+        if config.profile and folder is not None:
+            trace = Trace(config.profile, folder.path / TRACE, loop.timing)
+            open_now.callback(trace.close)
         record: Record = {}
         if not config.compile:  # else time is counted from the end of the first step, which compiles
             shown.advance(start)
-        loop.restart_clock(start)
+        loop.timing.restart(start)
         for step, group in enumerate(_groups(stream, plan.accumulation), start):
             if not loop.step(step, group, request):
                 loop.stop_after(step, request)
             done, last = step + 1, step + 1 == plan.steps
+            if trace is not None:
+                trace.step()
             evaluates = evaluate_every is not None and (done % evaluate_every == 0 or last)
             shown.advance(done)
             if done % config.resolved_log_every(plan.steps) == 0 or last or evaluates or step == 0:
@@ -102,11 +113,11 @@ def train(
                 if history is not None:
                     history.write(record)
                 shown.show(record)
-                loop.restart_clock(done)
+                loop.timing.restart(done)
             stops = loop.must_stop(request)
             if done % config.resolved_checkpoint_every(plan.steps) == 0 or last or stops:
                 loop.save(done)
-                loop.restart_clock(done)
+                loop.timing.restart(done)
             if stops:
                 loop.stop_after(done, request)
         return loop.outcome(plan.steps, record)
@@ -129,6 +140,8 @@ class _Loop:
     world: World
     folder: RunFolder | None
     facts: Mapping[str, Any]
+    gflop: float | None = None
+    advice: str = ""
 
     def __post_init__(self) -> None:
         task, plan, config, world = self.task, self.plan, self.config, self.world
@@ -154,7 +167,7 @@ class _Loop:
         self.losses: dict[str, Tensor] = {}
         self.best: float | None = None
         self.gradient_norm = torch.zeros((), device=world.device)
-        self.clock = (time.perf_counter(), 0)
+        self.timing = Timing(world.device, self.precision.dtype, self.gflop, self.advice)
         self.saved = -1
         self.passes = 0
 
@@ -251,19 +264,13 @@ class _Loop:
         self._check_finite()
         self.checkpoints.check()
         values = {name: float(self.world.mean(value)) for name, value in self.losses.items()}
-        since, step = self.clock
-        seconds = time.perf_counter() - since
-        rate = (done - step) * self.plan.batch_size / seconds
         loss = values.pop("loss")
         record = {"step": done, "epoch": self.plan.epoch(done), "loss": loss, "lr": self.plan.learning_rate(done - 1)}
-        record |= {"gradient_norm": float(self.gradient_norm), "images_per_second": round(rate, 2)} | values
+        record |= {"gradient_norm": float(self.gradient_norm)}
+        record |= self.timing.record(done, self.plan.batch_size, self.world.size) | values
         if self.world.device.type == "cuda":
             record["memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
         return record
-
-    def restart_clock(self, step: int) -> None:
-        """Begin to measure images per second anew."""
-        self.clock = (time.perf_counter(), step)
 
     def evaluate(self, best_by: str | None) -> Record:
         """What the task says of the weights, and of their running average; the best are kept."""

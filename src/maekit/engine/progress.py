@@ -18,6 +18,7 @@ from maekit.engine.schedule import Plan
 log = logging.getLogger("maekit")
 
 _SECONDS_BETWEEN_LINES = 10.0
+_WORTH_SHOWING = 0.05  # of the time, spent waiting for images
 _TERMINAL = "maekit-terminal"
 _console = Console(stderr=True)  # that bars and log lines share, so that neither tears the other
 
@@ -70,6 +71,10 @@ def _words(record: dict[str, Any]) -> str:
     shown = [f"epoch {record['epoch']:.4g}", f"loss {record['loss']:.4f}", f"lr {record['lr']:.2e}"]
     if record.get("images_per_second") is not None:
         shown.append(f"{record['images_per_second']:.0f} images/s")
+    if record.get("waiting", 0) >= _WORTH_SHOWING:
+        shown.append(f"waiting {record['waiting']:.0%}")
+    if record.get("mfu") is not None:
+        shown.append(f"MFU {record['mfu']:.0%}")
     shown += [f"{name} {value:.4g}" for name, value in record.items() if name.startswith("val_") and value is not None]
     return "  ".join(shown)
 

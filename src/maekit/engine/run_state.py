@@ -17,7 +17,8 @@ from maekit.errors import RunError, StorageError
 log = logging.getLogger("maekit")
 
 _PARTS = ("config.json", "metrics.jsonl", "model.safetensors", "model_ema.safetensors", "best.safetensors",
-          "report.html", "log.txt", "not_finite.json", "tensorboard", "checkpoints", "pictures")  # fmt: skip
+          "report.html", "log.txt", "not_finite.json", "trace.json.gz", "tensorboard", "checkpoints",
+          "pictures")  # fmt: skip
 
 
 class RunFolder:

@@ -108,9 +108,11 @@ class Training(ABC, Generic[Recipe, Model]):
             known = partial(full_fingerprint, source) if config.data.fingerprint == "full" else source.fingerprint
             fingerprint = world.tell(world.patiently(lambda: known() if world.is_first else ""))
             settings = files.to_dict(config)
+            gflop = None
             if folder is not None:
                 folder.write_config(execution.record(settings, source, fingerprint, plan, world))
-                self._say_header(folder.path)
+                gflop = forward_gflop(self.model)
+                self._say_header(folder.path, gflop)
             outcome = loop.train(
                 self.task,
                 self._batches,
@@ -123,6 +125,8 @@ class Training(ABC, Generic[Recipe, Model]):
                 evaluate_every=self.steps_between(),
                 best_by=self.best_by,
                 at_log_points=lambda: self.bad.share(world.gather),
+                gflop=None if gflop is None else 3 * gflop,
+                advice=self._faster_images(),
             )
             unreadable = execution.count_unreadable(self.bad, world)
             if folder is not None:
@@ -207,10 +211,15 @@ class Training(ABC, Generic[Recipe, Model]):
                     bad=self.bad,
                 )
 
-    def _say_header(self, path: Path) -> None:
+    def _faster_images(self) -> str:
+        """What to do where training waits for images."""
+        data = self.config.data
+        more = "--workers 1 or more" if data.workers == 0 else "more --workers, where there are cores"
+        return f"{more}, or `maekit pack {data.source} --out FOLDER` once, and train on that"
+
+    def _say_header(self, path: Path, gflop: float) -> None:
         """What is about to happen, before the first step."""
         config, model, source, plan = self.config, self.model, self.source, self.plan
-        gflop = forward_gflop(model)
         rest = parameter_count(model) - parameter_count(model.encoder)
         classes = f"{len(source.classes)} classes" if source.classes else "unlabelled"
         height, width = model.config.image_hw

@@ -1,0 +1,259 @@
+"""CPU seconds from files on disk to an encoder of some quality: maekit's fast preset, its paper recipe, and a peer's.
+
+Each run is a command of its own with a budget of CPU seconds: what a step and a start cost is measured first, and the
+run's length, and with it its schedule, follows. Every encoder is judged by the same probes (`maekit probe`).
+
+    python benchmarks/time_to_quality.py --data TRAIN --val VAL --budgets 150 300 600 1200 --seeds 3
+
+With --choose, fifths of the training images are held out and judged by, and VAL is not read: recipes are chosen so.
+Finished runs are found again (--work), so that the same line goes on where it was cut off.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean, stdev
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from results import write_result
+
+HERE = Path(__file__).parent
+FAST = "pretrain vit-tiny-fast"
+SIZES = "--image-size {size} --model.patch-size {patch}"
+SHORT = "--schedule.warmup-epochs {warmup} --workers 0 --run.no-tensorboard --device cpu"
+PEER = "--image-size {size} --patch-size {patch}"
+CONTESTANTS = {
+    "maekit, vit-tiny-fast": FAST,
+    "maekit, the paper's recipe": "pretrain vit-tiny --batch-size 256 --lr 2.4e-3",
+    "transformers, the paper's decoder": "plain --decoder 512 8 16",
+    "transformers, a small decoder": "plain --decoder 192 4 3",
+    "transformers, a small decoder, bf16": "plain --decoder 192 4 3 --precision bf16",
+}
+OFF = {
+    "fast": "",
+    "paper's ratio of .75": "--mask-ratio 0.75",
+    "ratio .9": "--mask-ratio 0.9",
+    "the small decoder of the peer": "--model.decoder.kind self --model.decoder.width 192 --model.decoder.depth 4 "
+    "--model.decoder.heads 3",
+    "all hidden patches predicted": "--model.decoder.predicted-share 1",
+    "a quarter predicted": "--model.decoder.predicted-share 0.25",
+    "decoder of one block": "--model.decoder.depth 1",
+    "fp32": "--precision fp32",
+    "bf16": "--precision bf16",
+    "batches of 64": "--batch-size 64",
+    "batches of 256": "--batch-size 256",
+    "rate / 2": "--base-lr {rate/2}",
+    "rate x 2": "--base-lr {rate*2}",
+    "Muon": "--optimizer.name muon",
+    "two views of a decode": "--augment.repeats 2",
+    "crops of .5 and more": "--augment.scale 0.5 1",
+    "half the size first": "--schedule.resolutions {half} 0.5",
+    "constant rate, cooldown": "--schedule.course cooldown",
+    "average of the encoder": "--run.ema 0.99",
+}
+
+
+def main() -> None:
+    options = _options()
+    work = Path(options.work)
+    places = prepare(options, work)
+    names = options.only or list(OFF if options.choose else CONTESTANTS)
+    found: dict[str, dict[float, list[dict]]] = {}
+    for seed in range(options.seeds):
+        for name in names:
+            for budget in options.budgets:
+                said = run(name, budget, seed, places, options, work)
+                found.setdefault(name, {}).setdefault(budget, []).append(said)
+                print(name, budget, seed, {key: round(said[key], 4) for key in ("cpu", "knn", "linear")}, flush=True)
+    write_result("time-to-quality", "cpu", table(found, options), options.out)
+
+
+def prepare(options: argparse.Namespace, work: Path) -> dict[str, Path]:
+    """Images as files in class folders, those judged by, and a part of those learned from to probe with."""
+    names = ("learn", "probe.parquet", "judged.parquet")
+    places = {name.partition(".")[0]: work / name for name in names}
+    if places["judged"].exists():
+        return places
+    table = pq.read_table(options.data)
+    keys = [name for name in ("image", "img") if name in table.column_names]
+    learn, judged = table, None if options.choose else pq.read_table(options.val)
+    if options.choose:
+        rows = range(len(table))
+        judged = table.take(pa.array([row for row in rows if row % 5 == 0]))
+        learn = table.take(pa.array([row for row in rows if row % 5]))
+    for number, (image, label) in enumerate(zip(learn[keys[0]].to_pylist(), learn["label"].to_pylist(), strict=True)):
+        folder = places["learn"] / f"{label:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:06d}.jpg").write_bytes(image["bytes"])
+    few = max(1, len(learn) // options.probe_images)
+    pq.write_table(learn.take(pa.array(range(0, len(learn), few))), places["probe"], row_group_size=500)
+    few = max(1, len(judged) // options.probe_images)
+    pq.write_table(judged.take(pa.array(range(0, len(judged), few))), places["judged"], row_group_size=500)
+    return places
+
+
+def run(name: str, budget: float, seed: int, places: dict[str, Path], options: argparse.Namespace, work: Path) -> dict:
+    """Train within a budget of CPU seconds and judge; the answer is kept."""
+    folder = work / "".join(c if c.isalnum() else "-" for c in f"{name} {budget:g} {seed}")
+    answer = folder.with_suffix(".json")
+    if answer.exists():
+        return json.loads(answer.read_text())
+    start, step = cost(name, places, options, work)
+    steps = max(20, round((budget - start) / step))
+    began, cpu = time.perf_counter(), cpu_seconds()
+    train(name, steps, seed, folder, places, options)
+    said = {"cpu": cpu_seconds() - cpu, "wall": time.perf_counter() - began, "steps": steps}
+    probed = command("-m", "maekit", "probe", "--weights", folder, "--data", places["probe"], "--val", places["judged"],
+                     "--kinds", "knn", "linear", "--crop-share", "1", "--json")  # fmt: skip
+    said |= {"knn": probed["knn"]["top1"], "linear": probed["linear"]["top1"]}
+    answer.write_text(json.dumps(said))
+    return said
+
+
+def cost(name: str, places: dict[str, Path], options: argparse.Namespace, work: Path) -> tuple[float, float]:
+    """CPU seconds of a start and its end, and of a step; from a short and a longer run, kept."""
+    path = work / "cost.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if name not in known:
+        spent = []
+        for steps in (10, 40):
+            cpu = cpu_seconds()
+            train(name, steps, 0, work / "cost", places, options)
+            spent.append(cpu_seconds() - cpu)
+        step = (spent[1] - spent[0]) / 30
+        known[name] = (spent[0] - 10 * step, step)
+        path.write_text(json.dumps(known))
+    return known[name]
+
+
+def train(name: str, steps: int, seed: int, out: Path, places: dict[str, Path], options: argparse.Namespace) -> None:
+    """One contestant's training, as the command that a person would type."""
+    text = CONTESTANTS.get(name, f"{FAST} {options.base}")
+    values = {"size": options.image_size, "patch": options.patch_size, "half": options.image_size // 2}
+    data = ["--data", places["learn"], "--steps", steps, "--seed", seed, "--out", out]
+    if text.startswith("plain "):
+        words = shlex.split(text.removeprefix("plain ") + " " + PEER.format(**values))
+        command(HERE / "plain_loop.py", *words, *data)
+        return
+    extra = OFF.get(name, "")
+    for mark, factor in (("{rate/2}", 0.5), ("{rate*2}", 2.0)):
+        extra = extra.replace(mark, f"{options.base_lr * factor:g}")
+    batch = next((int(w[1]) for w in _pairs(f"{text} {extra}") if w[0] == "--batch-size"), options.batch_size)
+    images = sum(1 for _ in places["learn"].rglob("*.jpg"))
+    warmup = 0.05 * steps * batch / images
+    text = f"{text} {SIZES} {SHORT} {extra}".format(**values, warmup=f"{warmup:.4f}")
+    command("-m", "maekit", *_last_of_each(shlex.split(text)), *data, "--overwrite", "--json")
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    words = shlex.split(text)
+    return list(itertools.pairwise(words))
+
+
+def _last_of_each(words: list[str]) -> list[str]:
+    """Options given twice, once: as given last."""
+    groups: list[list[str]] = []
+    for word in words:
+        if word.startswith("--") or not groups:
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    last = {group[0]: group for group in groups}
+    return [word for group in groups if last[group[0]] is group for word in group]
+
+
+def command(*words: object) -> dict:
+    """The JSON that Python WORDS... answers."""
+    environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    line = [sys.executable, *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        sys.exit(f"{shlex.join(line)}\n{done.stdout}{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def cpu_seconds() -> float:
+    """Of all processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def table(found: dict[str, dict[float, list[dict]]], options: argparse.Namespace) -> list[str]:
+    """What was found, and how much sooner each is at the best peer's last quality."""
+    lines = [f"Judged by {'held-out training images' if options.choose else 'the validation images'}; "
+             f"{options.seeds} seeds, mean ± standard deviation. {options.note}".rstrip(), "",
+             "| run | CPU seconds | steps | kNN | linear |", "|---|---|---|---|---|"]  # fmt: skip
+    for name, budgets in found.items():
+        for said in budgets.values():
+            numbers = [spread([one[key] for one in said]) for key in ("knn", "linear")]
+            cpu, steps = (round(mean(one[key] for one in said)) for key in ("cpu", "steps"))
+            lines.append(f"| {name} | {cpu} | {steps} | {' | '.join(numbers)} |")
+    return lines + sooner(found)
+
+
+def sooner(found: dict[str, dict[float, list[dict]]]) -> list[str]:
+    """For each measure: the CPU seconds until the best peer's last quality, between budgets by their logarithm."""
+    import numpy as np
+
+    peers = [name for name in found if name.startswith("transformers")]
+    lines = ["", "| until the best peer's last | it is | its CPU seconds | run | CPU seconds | times sooner |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    if not peers:
+        return []
+    for measure in ("knn", "linear"):
+        curves = {}
+        for name, budgets in found.items():
+            points = sorted((mean(o["cpu"] for o in said), mean(o[measure] for o in said)) for said in budgets.values())
+            curves[name] = np.array(points).T
+        best = max(peers, key=lambda name: curves[name][1].max())
+        place = int(curves[best][1].argmax())
+        goal, at = curves[best][1][place], curves[best][0][place]
+        for name in found:
+            if name.startswith("transformers"):
+                continue
+            cpu, quality = curves[name]
+            reached = np.maximum.accumulate(quality)
+            if reached[-1] < goal:
+                lines.append(f"| {measure} | {goal:.4f} | {at:.0f} | {name} | not within {cpu[-1]:.0f} | |")
+                continue
+            when = cpu[0] if reached[0] >= goal else float(np.exp(np.interp(goal, reached, np.log(cpu))))
+            sign = "at most " if reached[0] >= goal else ""
+            lines.append(f"| {measure} | {goal:.4f} | {at:.0f} | {name} | {sign}{when:.0f} | {at / when:.1f} |")
+    return lines
+
+
+def spread(values: list[float]) -> str:
+    """Mean, with the standard deviation where there are several."""
+    return f"{mean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else f"{mean(values):.4f}"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="training images, parquet in hub layout")
+    parser.add_argument("--val", default="", help="images to judge by, likewise")
+    parser.add_argument("--choose", action="store_true", help="hold out training images, vary the fast preset")
+    parser.add_argument("--only", nargs="+", help="names of runs")
+    parser.add_argument("--base", default="", help="with --choose: options that all have")
+    parser.add_argument("--base-lr", type=float, default=4e-3, help="with --choose: the preset's")
+    parser.add_argument("--batch-size", type=int, default=128, help="the preset's")
+    parser.add_argument("--budgets", nargs="+", type=float, required=True, help="CPU seconds")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--patch-size", type=int, default=8)
+    parser.add_argument("--probe-images", type=int, default=5000)
+    parser.add_argument("--note", default="", help="what ran beside")
+    parser.add_argument("--work", default="runs/time-to-quality")
+    parser.add_argument("--out", default="")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
