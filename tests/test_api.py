@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -54,3 +55,26 @@ def test_names_are_there_to_be_found():
 def test_what_is_wrong_is_one_class_to_catch(run):
     with pytest.raises(maekit.MaekitError, match=r"mask: must be \[2, 16\]"):
         maekit.reconstruct(maekit.load(run), torch.rand(2, 1, 8, 8), torch.zeros(2, 15, dtype=torch.bool))
+
+
+def test_weights_by_name_paint_tensors_too(run):
+    images, masked = torch.rand(2, 1, 8, 8), torch.arange(16).repeat(2, 1) < 8
+    assert torch.equal(maekit.reconstruct(run, images, masked), maekit.reconstruct(maekit.load(run), images, masked))
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (torch.full((2, 1, 8, 8), 255.0), r"float values from 255 to 255; they have to be in \[0, 1\]"),
+        (torch.tensor([-2.1, 2.4]).repeat(32).reshape(1, 1, 8, 8), "from -2.1 to 2.4; .* not standardised"),
+        (np.zeros((2, 1, 8, 8), np.float32), r"a tensor \[N, 1, 8, 8\], not a ndarray"),
+    ],
+)
+def test_features_are_of_images_in_their_range(run, images, told):
+    with pytest.raises(maekit.ModelError, match=told):
+        maekit.load(run).features(images)
+
+
+def test_one_kind_is_still_a_list(run):
+    with pytest.raises(maekit.MaekitError, match=r"kinds: takes a list, \['knn'\], got 'knn'"):
+        maekit.probe(run, "digits:train", val="digits:test", kinds="knn")

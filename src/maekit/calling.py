@@ -5,6 +5,7 @@ from dataclasses import fields
 from functools import wraps
 from inspect import Parameter, Signature
 from inspect import signature as signature_of
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_type_hints, overload
 
 from maekit.config.arguments import Command
@@ -78,8 +79,10 @@ def or_of_tensors(of_files: Callable[P, Reconstructed]) -> Both[P]:
         if len(arguments) < 3 and "masked" not in named:
             return of_files(*arguments, **named)
         from maekit.inference.reconstruct import reconstruct as of_tensors
+        from maekit.weights.load import load
 
-        return of_tensors(*arguments, **named)
+        model, *rest = arguments or (named.pop("model"),)
+        return of_tensors(cast("Any", load(model) if isinstance(model, str | Path) else model), *rest, **named)
 
     return cast("Both[P]", reconstruct)
 

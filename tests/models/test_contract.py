@@ -39,7 +39,7 @@ def built(config: ModelConfig, pixels: str = "normalised") -> MaskedAutoencoder:
 def example(model: MaskedAutoencoder) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(standardised images, masks, keys) of two images."""
     draw = torch.Generator().manual_seed(1)
-    images = torch.randn(2, model.config.channels, *model.config.image_hw, generator=draw)
+    images = torch.rand(2, model.config.channels, *model.config.image_hw, generator=draw)
     keys = keys_tensor(0, torch.arange(2))
     return images, model.objective.mask.draw(keys), keys
 
@@ -93,7 +93,7 @@ def test_a_patch_of_one_value_cannot_be_normalised():
 
 
 def test_presets_at_imagenet_size_are_all_known():
-    assert presets.PRETRAIN.keys() - PUBLISHED.keys() == {"cifar", "digits", "vit-tiny-small-data"}
+    assert presets.PRETRAIN.keys() - PUBLISHED.keys() == {"cifar", "digits", "vit-tiny-fast", "vit-tiny-small-data"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -331,7 +331,7 @@ def test_a_classifier_on_it_learns(config):
     settings = ClassifierConfig(pooling="mean")
     model = classifier.build(config, settings, ("a", "b"), mean=half, std=half, seed=0)
     labels = torch.tensor([0, 1])
-    images = torch.randn(2, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(2))
+    images = torch.rand(2, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(2))
     images = images + labels[:, None, None, None]
     steps = optimizer.build(OptimizerConfig(lr=1e-3), list(model.named_parameters()), 1e-3)
     losses = []

@@ -75,6 +75,8 @@ def explain(error: ValidationError, kind: Any, called: Mapping[str, str]) -> str
         text = f"{'.'.join(path)}: is missing"
     elif first["type"] == "too_short":
         text = f"{called.get(field, field)}: takes at least {first['ctx']['min_length']} value, got none"
+    elif first["type"] == "tuple_type" and isinstance(first["input"], str):
+        text = f"{called.get(field, field)}: takes a list, [{first['input']!r}], got {first['input']!r}"
     else:
         said = first["msg"].removeprefix("Input ")
         text = f"{called.get(field, field)}: {said[0].lower()}{said[1:]}, got {first['input']!r}"

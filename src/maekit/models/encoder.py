@@ -13,6 +13,8 @@ from maekit.models.family import Family, family_of, features
 from maekit.models.family import Features as Kind
 from maekit.models.standardise import Standardise
 
+_BEYOND = 0.5  # of [0, 1]: more than resampling leaves
+
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
@@ -64,6 +66,7 @@ class ImageEncoder(nn.Module):
         ModelError where images do not fit the model, or a class token is asked of an encoder that has none.
         """
         self.check_images(images)
+        _check_values(images)
         if kind not in get_args(Kind):
             raise ModelError(f"features: no such kind {kind!r}, there are {', '.join(get_args(Kind))}")
         with eval_mode(self):
@@ -75,6 +78,8 @@ class ImageEncoder(nn.Module):
     def check_images(self, images: Tensor) -> None:
         """Raises ModelError where images are not [N, C, H, W] of the model's own channels and size."""
         expected = (self.config.channels, *self.config.image_hw)
+        if not isinstance(images, Tensor):
+            raise ModelError(f"images: a tensor [N, {', '.join(map(str, expected))}], not a {type(images).__name__}")
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ModelError(f"images: the model takes [N, {', '.join(map(str, expected))}], not {list(images.shape)}")
 
@@ -90,3 +95,14 @@ class ImageEncoder(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.standardise.mean.device
+
+
+def _check_values(images: Tensor) -> None:
+    """Raises ModelError for images that are standardised already, or go to 255; on a device they are not looked at."""
+    if images.is_floating_point() and images.device.type == "cpu" and images.numel():
+        low, high = (float(value) for value in images.aminmax())
+        if low < -_BEYOND or high > 1 + _BEYOND:
+            raise ModelError(
+                f"images: float values from {low:.3g} to {high:.3g}; they have to be in [0, 1], not standardised, or "
+                "uint8"
+            )
