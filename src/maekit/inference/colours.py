@@ -1,0 +1,28 @@
+"""Patch features as colours: where two patches look alike to an encoder, they have the same colour.
+
+Legend: T patches in raster order, D feature width.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def colours(features: Tensor, grid: tuple[int, int]) -> NDArray[np.uint8]:
+    """The first three principal components of an image's patch features as red, green and blue.
+
+    features: [T, D]; grid: rows and columns, T of them. Each component is stretched over 0 to 255, a hundredth of the
+    patches at either end clipped; its sign, which means nothing, is that of the largest loading. What has fewer than
+    three components leaves the other colours at half. Returns [rows, columns, 3] uint8.
+    """
+    centred = (features - features.mean(dim=0)).double()
+    _, strengths, directions = torch.linalg.svd(centred, full_matrices=False)
+    directions = directions[:3]
+    largest = directions.abs().argmax(dim=1, keepdim=True)
+    components = centred @ (directions * directions.gather(1, largest).sign()).T
+    low, high = (torch.quantile(components, share, dim=0) for share in (0.01, 0.99))
+    real = (strengths[:3] > 1e-6 * strengths[0].clamp_min(1e-12)) & (high > low)
+    shown = torch.full((len(features), 3), 0.5, dtype=torch.float64)
+    shown[:, : components.shape[1]] = torch.where(real, (components - low) / (high - low), 0.5)
+    return (shown.clamp(0, 1) * 255).round().byte().reshape(*grid, 3).numpy()
