@@ -19,6 +19,7 @@ from maekit.app.exhibit import shown
 from maekit.app.gallery import Gallery
 from maekit.app.reading import Reader
 from maekit.data.sources.digits import DigitsSource
+from maekit.data.sources.source import evenly_spread
 from maekit.errors import ImageError
 
 _HELD = 32  # uploads
@@ -44,13 +45,11 @@ class Images:
 
     def offered(self) -> list[dict[str, str]]:
         """{image, name} of what can be taken at once."""
-        of_gallery = self._gallery.numbers if self._gallery else []
-        evenly = [of_gallery[place] for place in np.linspace(0, len(of_gallery) - 1, _OF_GALLERY).round().astype(int)]
-        found = [
-            {"image": f"gallery:{number}", "name": self._gallery.name(number)}
-            for number in dict.fromkeys(evenly if of_gallery else [])
-            if self._gallery is not None
-        ]
+        found = []
+        if self._gallery is not None:
+            numbers = self._gallery.numbers
+            evenly = [numbers[place] for place in evenly_spread(len(numbers), _OF_GALLERY)]
+            found = [{"image": f"gallery:{number}", "name": self._gallery.name(number)} for number in evenly]
         if any(view.channels == 1 and max(view.image_hw) <= _SMALL for view in self._views):
             found += [{"image": f"digit:{number}", "name": f"digit {number}"} for number in range(_DIGITS)]
         return found + [{"image": f"sample:{name}", "name": name} for name in samples.SAMPLES]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,11 +19,17 @@ _PATIENCE = SECONDS + 20.0  # in which it has to answer; it ends its own forks s
 
 
 class Reader:
-    """Holds the process, which is started anew where it is gone. `read` waits for its turn."""
+    """Holds the process, which is started when it is needed, and anew where it is gone. `read` waits for its turn."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def start(self) -> None:
         """Begin to start the process, where there is none: its imports take seconds."""

@@ -87,6 +87,7 @@ class Page:
         app.add_exception_handler(MaekitError, _refusal)
         app.add_exception_handler(Unknown, _unknown)
         app.add_exception_handler(RequestValidationError, _not_understood)
+        app.add_exception_handler(Exception, _failure)
         return app
 
     async def about(self) -> dict[str, Any]:
@@ -205,6 +206,10 @@ async def _refusal(_: Request, error: Exception) -> Response:
 
 async def _unknown(_: Request, error: Exception) -> Response:
     return JSONResponse({"message": f"there is no {error} here", "unknown": True}, 404)
+
+
+async def _failure(_: Request, error: Exception) -> Response:
+    return JSONResponse({"message": f"the page failed ({type(error).__name__}); the terminal says where"}, 500)
 
 
 async def _not_understood(_: Request, error: Exception) -> Response:

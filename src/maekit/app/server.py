@@ -7,8 +7,6 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from maekit.app.exhibit import Exhibit
@@ -42,7 +40,9 @@ def serve(options: AppOptions) -> Served:
     except ImportError:
         raise UsageError("app: needs packages that are not installed: pip install 'maekit[app]'") from None
 
-    with listening(options.host, options.port) as listener, opened(options) as page:
+    with listening(options.host, options.port) as listener, Reader() as reader:
+        reader.start()
+        page = opened(options, reader)
         port = listener.getsockname()[1]
         local = _is_loopback(options.host)
         token = "" if local else secrets.token_urlsafe(24)
@@ -60,20 +60,14 @@ def serve(options: AppOptions) -> Served:
     return Served(url=url, seconds=seconds, answers=page.answers, sections=[Text(said)])
 
 
-@contextmanager
-def opened(options: AppOptions) -> Iterator["Page"]:
-    """The page over the weights and gallery of the options, with the process that decodes for it."""
+def opened(options: AppOptions, reader: Reader) -> "Page":
+    """The page over the weights and gallery of the options."""
     from maekit.app.routes import Page
 
-    reader = Reader()
-    reader.start()
-    try:
-        exhibits = [Exhibit(weights, options) for weights in options.weights]
-        gallery = Gallery(options, exhibits) if options.gallery else None
-        views = [view for exhibit in exhibits for view in (exhibit.whole, exhibit.seen)]
-        yield Page(exhibits, Images(views, reader, gallery), gallery)
-    finally:
-        reader.close()
+    exhibits = [Exhibit(weights, options) for weights in options.weights]
+    gallery = Gallery(options, exhibits) if options.gallery else None
+    views = [view for exhibit in exhibits for view in (exhibit.whole, exhibit.seen)]
+    return Page(exhibits, Images(views, reader, gallery), gallery)
 
 
 def _run(server: Any, listener: socket.socket, seconds: float | None) -> None:

@@ -62,7 +62,7 @@ export class Card {
     if (mask?.normalised) facts.push("normalised patches");
     return make(
       "div", { class: "title" },
-      make("h2", {}, this.said.name), make("span", { class: "quiet" }, facts.join(" · ")), this.number,
+      make("h2", {}, this.said.name), this.number, make("span", { class: "quiet facts" }, facts.join(" · ")),
     );
   }
 
@@ -78,7 +78,8 @@ export class Card {
     this.other = make("figure", { hidden: true }, make("h3", {}, "Masked, in its own patches"), this.masked);
     this.figures = make(
       "div", { class: "figures" },
-      make("figure", { class: "compare-figure" }, make("h3", {}, "Reconstruction"), this.slider.box, this.slider.range),
+      make("figure", { class: "compare-figure" }, make("h3", {}, "Reconstruction"), this.slider.box,
+        make("div", { class: "ends" }, "painted", this.slider.range, "original")),
       this.other,
       make("figure", {}, make("h3", {}, "Original"), this.original),
       make("figure", {}, make("h3", {}, "Error of each patch"), this.map,
