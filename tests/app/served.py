@@ -61,9 +61,9 @@ class Site:
 
 
 @contextmanager
-def served(seconds: float = 20.0, **options: Any) -> Iterator[Site]:
-    """The page over these options. seconds: in which a request has to be there."""
-    with listening("127.0.0.1", 0) as listener, Reader() as reader:
+def served(reader: Reader, seconds: float = 20.0, **options: Any) -> Iterator[Site]:
+    """The page over these options. reader: decodes for it. seconds: in which a request has to be there."""
+    with listening("127.0.0.1", 0) as listener:
         page = opened(AppOptions(device="cpu", **options), reader)
         port = listener.getsockname()[1]
         guarded = Guard(page.app(), names(port), seconds=seconds)

@@ -14,6 +14,7 @@ from PIL import Image
 from served import classifies, painter, picture, pixels, served
 
 import tiny_families
+from maekit.app import images
 from maekit.config import MaskConfig, TargetConfig
 from maekit.models import mae
 from maekit.parts import say
@@ -45,8 +46,8 @@ def weights(folder):
 
 
 @pytest.fixture(scope="module")
-def site(weights, photos):
-    with served(weights=weights, gallery=str(photos), batch_size=16, seconds=1.0) as site:
+def site(weights, photos, reader):
+    with served(reader, weights=weights, gallery=str(photos), batch_size=16, seconds=1.0) as site:
         yield site
 
 
@@ -203,14 +204,14 @@ def test_nearest_is_the_image_itself_and_features_are_colours(site):
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_every_family_is_painted(tmp_path, kind):
+def test_every_family_is_painted(tmp_path, reader, kind):
     config = tiny_families.KINDS.get(kind) or tiny_families.SIZES[kind]
     model = mae.build(
         config, TargetConfig(kind="raw"), tiny_families.mask_for(config),
         mean=(0.5,) * config.channels, std=(0.5,) * config.channels, seed=0,
     )  # fmt: skip
     native.save(model, tmp_path / "w.safetensors")
-    with served(weights=str(tmp_path / "w.safetensors")) as site:
+    with served(reader, weights=str(tmp_path / "w.safetensors")) as site:
         said = site.get("/api/about").said
         mask = said["weights"][0]["mask"]
         assert mask["kinds"]
@@ -230,10 +231,10 @@ def test_every_family_is_painted(tmp_path, kind):
 
 
 @pytest.mark.parametrize(("kind", "parts"), [("random", ()), ("own_parts:Stripes", ("own_parts:Stripes",))])
-def test_a_mask_of_ones_own_is_drawn_and_digits_are_offered_to_small_models(tmp_path, kind, parts):
+def test_a_mask_of_ones_own_is_drawn_and_digits_are_offered_to_small_models(tmp_path, reader, kind, parts):
     say(*parts)
     own = painter(tmp_path / "own.safetensors", mask=MaskConfig(kind=kind), channels=1)
-    with served(weights=own, parts=parts) as site:
+    with served(reader, weights=own, parts=parts) as site:
         said = site.get("/api/about").said
         assert said["weights"][0]["mask"]["kinds"][0] == kind
         assert site.post("/api/mask", weights=0, kind=kind, ratio=0.5, seed=0).said["masked"].count("1") == 8
@@ -325,6 +326,7 @@ def test_clients_that_leave_and_slow_ones_hold_nobody_up(site, image):
             for _ in range(5):
                 with socket.create_connection(("127.0.0.1", site.port)) as connection:
                     connection.sendall(head(path, site.port, len(body)) + body[:sent])
+    assert patiently(lambda: site.upload(picture())).status == 200
     slow = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(8)]
     for connection in slow:
         connection.sendall(head("/api/images", site.port, 9000) + b"x")
@@ -338,10 +340,11 @@ def test_clients_that_leave_and_slow_ones_hold_nobody_up(site, image):
 
 def test_uploads_are_held_in_memory_alone_and_only_so_many(site, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(images, "_HELD", 4)
     here = Path.cwd()
     before, opened = {*here.iterdir()}, _open()
     first = site.upload(picture(seed=90)).said["image"]
-    for seed in range(91, 91 + 32):
+    for seed in range(91, 95):
         assert site.upload(picture(seed=seed)).status == 200
     gone = reconstruct(site, image=first)
     assert (gone.status, gone.said["unknown"]) == (404, True)

@@ -21,12 +21,6 @@ GREY = View(1, None, (16, 24), 0.875)
 MANY = View(5, None, (32, 32), 1.0)
 
 
-@pytest.fixture(scope="module")
-def reader():
-    with Reader() as reader:
-        yield reader
-
-
 def png(width, height, data=b""):
     """A PNG that says it is so large."""
 

@@ -58,6 +58,7 @@ const seen = (number) => {
 
 async function choose(image, blob = null) {
   Object.assign(now, { image, blob });
+  part("missing").hidden = true;
   for (const one of part("images").children) one.setAttribute("aria-checked", String(one.dataset.image === image));
   part("keeping").hidden = !blob;
   if (blob) part("keep").checked = (await kept.find(image)) !== null;
@@ -106,7 +107,7 @@ function remember() {
   const painted = now.painted ? { bits: link.packed(board.masked) } : { seed: now.seed, ratio: now.ratio };
   const mask = first < 0 ? {} : { mask: now.painted ? "painted" : now.kind, ...painted };
   const statistics = part("statistics").hidden ? undefined : now.statistics;
-  link.write({ image: now.image, ...mask, statistics, bands: now.bands.join(",") });
+  link.write({ image: now.image ?? link.read().image, ...mask, statistics, bands: now.bands.join(",") });
 }
 
 // Answers
@@ -319,7 +320,7 @@ async function restore() {
   if (!image.includes(":")) {
     blob = await kept.find(image);
     if (blob) image = await upload(blob);
-    else problem("The picture of this link was not kept in this browser: drop it here, and its mask is there again.");
+    part("missing").hidden = blob !== null;
   }
   if (first >= 0) {
     const painted = said.mask === "painted" ? link.unpacked(said.bits ?? "", board.masked.length) : null;
