@@ -1,7 +1,8 @@
 """The page in a real browser: what a person does with it, by mouse, keys and finger.
 
 Needs Playwright and a Chromium that is installed (Debian's package will do), and for the rules of accessibility the npm
-package axe-core in node_modules: `make browser` brings what is missing.
+package axe-core in node_modules: `make browser` brings what is missing. Without them these tests are skipped, and fail
+where MAEKIT_BROWSER is `required`, as in .ci/run.
 """
 
 import os
@@ -14,10 +15,14 @@ import pytest
 from PIL import Image
 from served import classifies, painter, picture, pixels, served
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: make browser")
+REQUIRED = os.environ.get("MAEKIT_BROWSER") == "required"
+if not REQUIRED:
+    pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+from playwright import sync_api as playwright  # noqa: E402
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="no Chromium is installed: make browser")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +35,7 @@ def site(tmp_path_factory, photos, reader):
 
 @pytest.fixture(scope="module")
 def chromium():
+    assert CHROMIUM, "no Chromium is installed: make browser"
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # which root cannot have
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
@@ -91,8 +97,14 @@ def test_it_begins_with_a_picture_a_mask_and_what_is_made_of_it(visit):
     assert page.locator(".near button").count() == 16
     assert "12 of 16" in page.locator("#said").inner_text()
 
+    page.locator(".compare-figure input").fill("40")
+    assert page.locator(".compare").get_attribute("style") == "--cut: 40%;"
+    box = page.locator(".compare").bounding_box()
+    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 9)
+    assert page.locator(".compare-figure input").input_value() == "75"
 
-def test_mouse(visit):
+
+def test_mouse_and_keys(visit):
     page = visit()
     page.click("#clear")
     said(page, "nothing is hidden")
@@ -110,9 +122,6 @@ def test_mouse(visit):
     assert painted(page) != before
     assert page.locator("#kind").input_value() == "painted"
 
-
-def test_keys(visit):
-    page = visit()
     page.click("#clear")
     cell(page, 1, 1).focus()
     page.keyboard.press("Space")
@@ -182,7 +191,7 @@ def test_a_link_brings_back_what_was_seen(visit, site):
     assert drawn.locator("#seed").input_value() == "4"
 
 
-def test_an_upload_is_shown_and_its_picture_is_that_of_the_command(visit, tmp_path, maekit_here, site):
+def test_an_upload_is_shown_saved_and_kept_where_that_is_asked_for(visit, tmp_path, site):
     (tmp_path / "one.png").write_bytes(picture())
     page = visit()
     page.set_input_files("#file", tmp_path / "one.png")
@@ -190,10 +199,8 @@ def test_an_upload_is_shown_and_its_picture_is_that_of_the_command(visit, tmp_pa
     painted(page)
     with page.expect_download() as caught:
         page.get_by_role("button", name="Save picture").first.click()
-    weights = site.get("/api/about").said["weights"][0]["name"]
-    out = tmp_path / "command.png"
-    assert maekit_here("reconstruct", tmp_path / "one.png", "--weights", weights, "--out", out).returncode == 0
-    assert Path(caught.value.path()).read_bytes() == out.read_bytes()
+    saved = pixels(Path(caught.value.path()).read_bytes())
+    assert saved.shape[1] > 3 * 160
     with page.expect_download() as caught:
         page.click("#save-mask")
     assert np.array_equal(pixels(Path(caught.value.path()).read_bytes())[..., 0] // 255, _mask(page))
@@ -233,18 +240,8 @@ def test_a_hostile_file_is_told_on_the_page_and_the_next_one_works(visit, tmp_pa
     page.wait_for_selector("#problem", state="hidden")
 
 
-def test_before_and_after(visit):
-    page = visit()
-    painted(page)
-    page.locator(".compare-figure input").fill("40")
-    assert page.locator(".compare").get_attribute("style") == "--cut: 40%;"
-    box = page.locator(".compare").bounding_box()
-    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 9)
-    assert page.locator(".compare-figure input").input_value() == "75"
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: make browser")
+@pytest.mark.skipif(not (AXE.exists() or REQUIRED), reason="axe-core is not installed: make browser")
 def test_no_serious_finding_of_axe(visit, width, scheme):
     page = visit(viewport={"width": width, "height": 900}, color_scheme=scheme)
     painted(page)

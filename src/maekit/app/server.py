@@ -93,7 +93,7 @@ def listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise RunError(
-                f"--port {port}: is in use, perhaps by another `maekit app`; take another, or 0 for any that is free"
+                f"--port {port}: is in use, perhaps by another maekit app; take another, or 0 for any that is free"
             ) from None
         if error.errno == errno.EADDRNOTAVAIL:
             raise UsageError(f"--host {host}: is no address of this machine; 0.0.0.0 is all it has") from None

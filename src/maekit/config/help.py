@@ -63,7 +63,7 @@ EXAMPLES: dict[str, str] = {
     "classify": "maekit classify --weights runs/tuned cat.jpg dog.jpg",
     "reconstruct": "maekit reconstruct --weights runs/photos cat.jpg --out cat.png",
     "embed": "maekit embed --weights runs/photos --data photos/val --out photos.npz",
-    "app": "maekit app --weights runs/photos --gallery photos",
+    "app": "maekit app --weights runs/photos --gallery photos/val",
     "inspect": "maekit inspect runs/photos",
     "convert": "maekit convert runs/tuned --to timm --out tuned-timm",
 }

@@ -49,6 +49,7 @@ export class Card {
     this.number = make("span", { class: "quiet number" });
     this.element = make("section", { class: "card", "aria-label": said.name }, this.#title());
     if (said.mask) this.element.append(...this.#painted(saving));
+    else this.element.append(make("p", { class: "note" }, said.why_not));
     this.more = make("div", { class: "more" });
     this.element.append(this.more);
     this.small = Math.max(...said.size) < 100;
@@ -140,11 +141,11 @@ export class Card {
     if (features) {
       const picture = (source, label) => make("img", { src: source, alt: label, class: this.small ? "crisp" : "" });
       const map = make("img", { src: features.colours, class: "crisp", alt: "patch features as colours" });
-      parts.push(make("div", {}, make("h3", {}, "What the features see: three principal components of all patches as colours"),
+      parts.push(make("div", {}, make("h3", { title: "The first three principal components of all patches' features, as red, green and blue" },
+        "Patch features as colours"),
         make("div", { class: "pair" }, picture(features.seen, "the image as the encoder is shown it"), map)));
       if (features.nearest.length) parts.push(this.#near(features.nearest));
     }
-    if (!this.said.mask) parts.unshift(make("p", { class: "note" }, this.said.why_not));
     this.more.replaceChildren(...parts);
   }
 
@@ -163,7 +164,7 @@ export class Card {
       "button", { type: "button", title: name, onclick: () => this.choosing(image) },
       make("img", { src: `/api/thumbnails/${image}`, alt: name }), `${similarity.toFixed(3)}`,
     );
-    return make("div", {}, make("h3", {}, "Nearest in the gallery, by the cosine of their features"),
+    return make("div", {}, make("h3", { title: "By the cosine of their features" }, "Nearest in the gallery"),
       make("div", { class: "near" }, ...nearest.map(one)));
   }
 }

@@ -59,7 +59,10 @@ const seen = (number) => {
 async function choose(image, blob = null) {
   Object.assign(now, { image, blob });
   part("missing").hidden = true;
-  for (const one of part("images").children) one.setAttribute("aria-checked", String(one.dataset.image === image));
+  for (const one of part("images").children) {
+    one.setAttribute("aria-checked", String(one.dataset.image === image));
+    if (one.dataset.image === image) one.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
   part("keeping").hidden = !blob;
   if (blob) part("keep").checked = (await kept.find(image)) !== null;
   await trying(showUnder);
