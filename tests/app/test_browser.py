@@ -37,6 +37,7 @@ def site(tmp_path_factory, photos, reader):
 def chromium():
     assert CHROMIUM, "no Chromium is installed: make browser"
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # which root cannot have
+    playwright.expect.set_options(timeout=30_000)  # the first upload waits for a process to start
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
