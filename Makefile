@@ -36,7 +36,7 @@ check: $(VENV)/dev-installed
 browser:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-	  apt-get -qq update && apt-get -qq -y -o Acquire::Retries=3 install --no-install-recommends chromium > /dev/null; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Acquire::Retries=3 install --no-install-recommends chromium > /dev/null; \
 	else echo "no Chromium is installed, and only root can install one by apt-get: do so by hand" >&2; exit 1; fi
 	@test -d node_modules/axe-core || npm install --silent --no-save --no-package-lock --ignore-scripts --no-audit \
 	  --no-fund axe-core@4 || { echo "axe-core could not be installed by npm: do so by hand" >&2; exit 1; }

@@ -18,7 +18,7 @@ from maekit.config.verbs import AppOptions
 from maekit.engine.distributed import choose_device
 from maekit.errors import MaekitError, ModelError
 from maekit.inference import picture
-from maekit.inference.colours import colours
+from maekit.inference.colours import coloured
 from maekit.inference.one_pass import crop_share_of, require_finite
 from maekit.inference.picture import Row
 from maekit.inference.reconstruct import caption, drawn, rows
@@ -71,6 +71,7 @@ class Exhibit:
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "size": list(model.config.image_hw),
             "channels": model.config.channels,
+            "planes": model.config.planes,
             "classes": len(model.classes) if isinstance(model, Classifier) else 0,
             "why_not": self.why_not,
             "mask": None,
@@ -172,16 +173,8 @@ class Exhibit:
         return torch.nn.functional.normalize(features, dim=1).cpu()
 
     def coloured(self, image: Tensor) -> Pixels:
-        """Patch features of an image as colours, [rows, columns, 3]."""
-        patches = self.model.features(image[None], "patches")[0].cpu()
-        return colours(patches, self._token_grid(len(patches)))
-
-    def _token_grid(self, tokens: int) -> tuple[int, int]:
-        """Rows and columns of the patch tokens, of the first channel above the others'."""
-        height, width = self.model.config.image_hw
-        planes = self.model.config.planes
-        rows_ = round((tokens / planes * height / width) ** 0.5)
-        return planes * rows_, tokens // (planes * rows_)
+        """Patch features of an image as colours: `maekit.inference.colours.coloured`."""
+        return coloured(self.model, image)
 
 
 def in_bands(pixels: Pixels, bands: Sequence[int]) -> Pixels:

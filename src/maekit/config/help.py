@@ -41,7 +41,9 @@ COMMON: dict[str, str] = {
     "evaluate": "--weights --data --confusion --crop-share --image-size --batch-size --workers --device",
     "classify": "--weights --data --top --crop-share --image-size --batch-size --workers --device",
     "reconstruct": "--weights --data --out --mask-ratio --mask --seed --rows --statistics --image-size --device",
-    "embed": "--weights --data --out --tokens --blocks --crop-share --image-size --batch-size --workers --device",
+    "embed": (
+        "--weights --data --out --tokens --blocks --picture --crop-share --image-size --batch-size --workers --device"
+    ),
     "app": "--weights --gallery --gallery-images --port --host --image-size --device",
     "inspect": "--weights --hash --config --encoder --heads",
     "convert": (

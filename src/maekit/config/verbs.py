@@ -208,6 +208,8 @@ class EmbedOptions(SeenOptions):
     token. patches: all patch tokens."""
     blocks: Annotated[int, Field(ge=1)] = 1
     """Mean over the outputs of so many last blocks."""
+    picture: PathText = text("")
+    """Also write a picture (.png or .jpg) of six images, evenly spread, with their patch features as colours."""
 
 
 @verb

@@ -40,7 +40,10 @@ class Row(NamedTuple):
 
 
 def grid(
-    rows: Sequence[Row], *, headings: Sequence[str] = ("masked", "reconstruction", "original"), caption: str = ""
+    rows: Sequence[Sequence[Pixels]],
+    *,
+    headings: Sequence[str] = ("masked", "reconstruction", "original"),
+    caption: str = "",
 ) -> Image.Image:
     """One picture of all rows, with a heading over each column and a wrapped caption below.
 

@@ -105,6 +105,7 @@ export class Card {
     this.original.src = answer.original;
     this.masked.src = answer.masked;
     this.other.hidden = own;
+    this.figures.classList.toggle("four", !own);
     for (const image of [this.slider.below, this.slider.above, this.original, this.masked]) {
       image.classList.toggle("crisp", this.small);
     }
@@ -143,7 +144,7 @@ export class Card {
       const map = make("img", { src: features.colours, class: "crisp", alt: "patch features as colours" });
       parts.push(make("div", {}, make("h3", { title: "The first three principal components of all patches' features, as red, green and blue" },
         "Patch features as colours"),
-        make("div", { class: "pair" }, picture(features.seen, "the image as the encoder is shown it"), map)));
+        make("div", { class: this.said.planes > 1 ? "pair wide" : "pair" }, picture(features.seen, "the image as the encoder is shown it"), map)));
       if (features.nearest.length) parts.push(this.#near(features.nearest));
     }
     this.more.replaceChildren(...parts);

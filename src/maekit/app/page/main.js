@@ -101,6 +101,7 @@ async function changed() {
   part("share").textContent = `${Math.round(share * 100)}%`;
   if (now.painted) part("ratio").value = Math.round(share * 100);
   part("kind").value = now.painted ? "painted" : now.kind;
+  part("ratio").disabled = !now.painted && now.kind === "one_in_2x2";
   tell(`${board.hidden} of ${board.masked.length} patches hidden`);
   remember();
   await paint();
@@ -232,7 +233,7 @@ function showMasking() {
   part("kind").replaceChildren(...kinds, ...(mask.paintable ? [make("option", { value: "painted" }, "painted by hand")] : []));
   if (!mask.paintable) {
     part("how").textContent = "This encoder takes its own kind of mask alone, which cannot be painted.";
-    part("clear").disabled = part("invert").disabled = true;
+    for (const name of ["clear", "invert", "save-mask"]) part(name).disabled = true;
   }
   part("statistics").hidden = !about.weights.some((said) => said.mask?.normalised);
 }
