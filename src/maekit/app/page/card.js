@@ -76,7 +76,7 @@ export class Card {
     scale(legend);
     this.most = make("span");
     this.note = make("p", { class: "note" });
-    this.other = make("figure", { hidden: true }, make("h3", {}, "Masked, in its own patches"), this.masked);
+    this.other = make("figure", { hidden: true }, make("h3", {}, "In its own patches"), this.masked);
     this.figures = make(
       "div", { class: "figures" },
       make("figure", { class: "compare-figure" }, make("h3", {}, "Reconstruction"), this.slider.box,
