@@ -186,10 +186,11 @@ def test_a_link_brings_back_what_was_seen(visit, site):
     again = visit(page.url.removeprefix(site.url))
     said(again, "4 of 16")
     assert painted(again) == before
-    drawn = visit("/#image=sample:boat&mask=block&ratio=0.5&seed=4&statistics=original")
-    said(drawn, "8 of 16")
-    assert drawn.locator("#kind").input_value() == "block"
-    assert drawn.locator("#seed").input_value() == "4"
+    again.evaluate("location.hash = 'image=sample:boat&mask=block&ratio=0.5&seed=4&statistics=original'")
+    said(again, "8 of 16")
+    assert again.locator("#kind").input_value() == "block"
+    assert again.locator("#seed").input_value() == "4"
+    assert again.locator("input[value=original]").is_checked()
 
 
 def test_an_upload_is_shown_saved_and_kept_where_that_is_asked_for(visit, tmp_path, site):
