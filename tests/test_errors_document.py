@@ -171,6 +171,10 @@ CASES = {
         "a picture in a folder that is not there": "reconstruct one.png --weights run --out nowhere/picture.png",
         "features of no known format": "embed --weights run --data photos --out features.csv",
         "more neighbours than images": "probe --weights run --data photos --val photos --kinds knn --neighbours 500",
+        "a gallery without a readable image": "app run --gallery broken",
+        "a port in use": "app run --port 8765",
+        "a host that is no address of this machine": "app run --host 192.0.2.1",
+        "a gallery's option without a gallery": "app run --gallery-images 9",
         "a layout that is none": "convert run --to pytorch --out converted",
         "a classifier's head of an autoencoder": "convert run --to timm --part classifier --out converted",
         "a decoder of a classifier": "convert classifier --to facebook --part reconstructor --out converted.pth",
@@ -251,18 +255,26 @@ def workplace(photos, maekit_here, tmp_path_factory):
 def rows(workplace, maekit_here):
     """What each command of CASES printed last, in the order of the document."""
     found = []
-    with pytest.MonkeyPatch.context() as patch, open_run(workplace / "held", resume=False, overwrite=False):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open_run(workplace / "held", resume=False, overwrite=False),
+        socket.create_server(("127.0.0.1", 0)) as taken,
+    ):
+        port = str(taken.getsockname()[1])
         patch.chdir(workplace)
         patch.setattr(torch.cuda, "is_available", lambda: False)
         patch.setattr(torch.backends.mps, "is_available", lambda: False)
         for chapter, cases in CASES.items():
             for done, command in cases.items():
-                words = [part for word in shlex.split(command) for part in ELLIPSIS.get(word, (word,))]
+                words = [
+                    part for word in shlex.split(command) for part in {**ELLIPSIS, "8765": (port,)}.get(word, (word,))
+                ]
                 said = maekit_here(*words)
                 assert "Traceback" not in said.stderr, f"{command}\n{said.stderr}"
                 line = (said.stderr.splitlines() or [""])[-1]
                 for known, shown in (
                     (str(workplace), "PATH"),
+                    (port, "8765"),
                     (str(os.getpid()), "4711"),
                     (socket.gethostname(), "HOST"),
                 ):

@@ -102,8 +102,10 @@ def test_keywords_of_trainings_are_the_short_names():
     assert set(Planning.__annotations__) == set(Common.__annotations__) | planning
 
 
-def test_the_package_of_images_is_the_verb_as_well():
+def test_a_package_of_a_verbs_name_is_the_verb_as_well():
     assert callable(maekit.data)
+    assert callable(importlib.import_module("maekit.app"))
+    assert inspect.signature(maekit.app) == inspect.signature(verbs.app)
     assert importlib.import_module("maekit.data.sources").find_source("digits:test").path(0)
     assert inspect.signature(maekit.data) == inspect.signature(verbs.data)
 

@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from maekit.models.mae import MaskedAutoencoder
     from maekit.results import (
         Classified, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Planned, Probed, Reconstructed, Result,
-        Run, Suggested,
+        Run, Served, Suggested,
     )
     from maekit.verbs import (
-        classify, convert, data, demo, embed, evaluate, finetune, inspect, plan, pretrain, probe, reconstruct, scratch,
-        suggest,
+        app, classify, convert, data, demo, embed, evaluate, finetune, inspect, plan, pretrain, probe, reconstruct,
+        scratch, suggest,
     )
     from maekit.weights.load import load
 
 __all__ = [
     "Classified", "Classifier", "ClassifyConfig", "Converted", "DataError", "Demo", "Embedded", "Evaluated", "Examined",
     "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "OthersError",
-    "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped", "StorageError",
-    "Suggested",
-    "TrainingError", "UsageError", "WeightsError", "classify", "convert", "data", "demo", "embed", "evaluate",
-    "finetune", "inspect", "load", "plan", "presets", "pretrain", "probe", "reconstruct", "scratch", "suggest",
+    "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Served", "Stopped",
+    "StorageError", "Suggested", "TrainingError", "UsageError", "WeightsError", "app", "classify", "convert", "data",
+    "demo", "embed", "evaluate", "finetune", "inspect", "load", "plan", "presets", "pretrain", "probe", "reconstruct",
+    "scratch", "suggest",
 ]
 
 _HOMES = {
@@ -53,7 +53,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'maekit' has no attribute {name!r}")
-    if name in ("data", "presets"):  # packages; the first may be called
+    if name in ("app", "data", "presets"):  # packages; the first two may be called
         return import_module(f"maekit.{name}")
     others = "verbs" if name.islower() else "errors" if name.endswith(("Error", "Stopped")) else "results"
     return getattr(import_module(f"maekit.{_HOMES.get(name, others)}"), name)

@@ -131,6 +131,15 @@ class Reconstructed(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Served(Result):
+    """A page that was served, for so many seconds: where it was, and how often a model answered."""
+
+    url: str
+    seconds: float
+    answers: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inspected(Result):
     """What weights hold: sizes as [height, width] in px, the verbs that take them (`can`) and those that do not, with
     the reason; options that must be given (`needs`), what was taken for granted, what of the file is not used."""

@@ -244,6 +244,23 @@ def embed(options: verbs.EmbedOptions) -> results.Embedded:
     return embed(options)
 
 
+@takes(verbs.AppOptions)
+def app(options: verbs.AppOptions) -> results.Served:
+    """A page in the browser: hide parts of a picture, and see what models paint there, recognise and find alike.
+
+    Serves until it is interrupted, or for `seconds`. UsageError where FastAPI is not installed, or for an address that
+    is no machine's; RunError for a port in use, DataError for a gallery without readable images, WeightsError.
+
+    Example:
+        >>> said = maekit.app("runs/digits", gallery="digits:test", gallery_images=20, port=0, seconds=0.2)
+        >>> said.url.startswith("http://127.0.0.1:"), said.answers
+        (True, 0)
+    """
+    from maekit.app import server
+
+    return server.serve(options)
+
+
 @takes(verbs.InspectOptions)
 def inspect(options: verbs.InspectOptions) -> results.Inspected:
     """What a checkpoint holds, what it can do, and what it cannot and why.

@@ -58,6 +58,7 @@ WRONG = {
         "reconstruct a.jpg --weights w --out o.png --mask m.png --mask-ratio 0.5",
     ],
     "embed": ["embed photos --weights w", "embed photos --weights w --out f.csv"],
+    "app": ["app", "app w --port 70000", "app w --gallery-images 5", "app w v --gallery photos --seconds 0"],
     "inspect": ["inspect", "inspect w --config vit-tinny", "inspect w --encoder vit_base_patch16_224.mae"],
     "convert": [
         "convert w --out o",

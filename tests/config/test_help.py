@@ -82,6 +82,7 @@ SMALL = {
     "classify": "--device cpu --workers 0",
     "reconstruct": "--device cpu",
     "embed": "--device cpu --workers 0",
+    "app": "--device cpu --port 0 --seconds 0.1",
     "inspect": "",
     "convert": "",
 }

@@ -19,6 +19,7 @@ ENOUGH = {
     "classify": "classify a.jpg --weights w",
     "reconstruct": "reconstruct a.jpg --weights w --out o.png",
     "embed": "embed photos --weights w --out f.npz",
+    "app": "app w",
     "inspect": "inspect w",
     "convert": "convert w --to timm --out t",
 }

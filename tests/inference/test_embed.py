@@ -159,3 +159,13 @@ def test_features_in_python_are_the_vectors_of_the_file(kind, photos, tmp_path):
     assert loaded.training
     with pytest.raises(ModelError, match=r"the model takes \[N, 3, 16, 16\]"):
         loaded.features(images[:, :1])
+
+
+def test_a_picture_shows_patch_features_as_colours(capsys, digits_weights: Path, tmp_path: Path):
+    out = tmp_path / "features.npz"
+    words = ("embed", "--weights", digits_weights, "--data", "digits:test", "--out", out, "--picture")
+    answer(capsys, *words, tmp_path / "colours.png")
+    with Image.open(tmp_path / "colours.png") as drawn:
+        assert drawn.height > 6 * 160 > drawn.width
+        assert len(np.unique(np.asarray(drawn.convert("RGB")).reshape(-1, 3), axis=0)) > 100  # digits alone are grey
+    assert "written as .png or .jpg" in complaint(capsys, *words, tmp_path / "colours.txt", code=2)

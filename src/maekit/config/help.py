@@ -11,7 +11,9 @@ from functools import cache
 from maekit.config.options import Option, by_name
 
 _VALUES = {
-    "--data": "SOURCE", "--val": "SOURCE", "--weights": "W", "--out": "PATH", "--config": "PRESET", "--push": "hf:REPO",
+    "--data": "SOURCE", "--val": "SOURCE", "--gallery": "SOURCE",
+    "--weights": "W", "--out": "PATH", "--config": "PRESET",
+    "--push": "hf:REPO",
     "--mask": "PICTURE", "--picture": "PICTURE", "--confusion": "PICTURE", "--device": "NAME", "--encoder": "NAME",
 }  # fmt: skip
 """What stands for the value of options whose type says little."""
@@ -39,7 +41,10 @@ COMMON: dict[str, str] = {
     "evaluate": "--weights --data --confusion --crop-share --image-size --batch-size --workers --device",
     "classify": "--weights --data --top --crop-share --image-size --batch-size --workers --device",
     "reconstruct": "--weights --data --out --mask-ratio --mask --seed --rows --statistics --image-size --device",
-    "embed": "--weights --data --out --tokens --blocks --crop-share --image-size --batch-size --workers --device",
+    "embed": (
+        "--weights --data --out --tokens --blocks --picture --crop-share --image-size --batch-size --workers --device"
+    ),
+    "app": "--weights --gallery --gallery-images --port --host --image-size --device",
     "inspect": "--weights --hash --config --encoder --heads",
     "convert": (
         "--weights --to --out --part --push --image-size --resample-positions --window --channels --encoder --heads"
@@ -60,6 +65,7 @@ EXAMPLES: dict[str, str] = {
     "classify": "maekit classify --weights runs/tuned cat.jpg dog.jpg",
     "reconstruct": "maekit reconstruct --weights runs/photos cat.jpg --out cat.png",
     "embed": "maekit embed --weights runs/photos --data photos/val --out photos.npz",
+    "app": "maekit app --weights runs/photos --gallery photos/val",
     "inspect": "maekit inspect runs/photos",
     "convert": "maekit convert runs/tuned --to timm --out tuned-timm",
 }

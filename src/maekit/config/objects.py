@@ -82,6 +82,11 @@ def _several(value: Any) -> Any:
     return tuple(value) if several else (value,)
 
 
+def _several_weights(value: Any) -> Any:
+    """One W, or several of them."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
 def _keeping(given: Callable[[Any], Any]) -> WrapValidator:
     """Text as pydantic takes it, which would make plain text of a Given."""
 
@@ -108,6 +113,7 @@ if TYPE_CHECKING:
         def __set__(self, owner: Any, value: Wider) -> None: ...
 
     PathText = _Option[str, Path]
+    SeveralWeights = _Option[tuple[str, ...], Path | Loaded | Sequence[Path | Loaded]]
     Images = _Option[str, Source]
     SeveralImages = _Option[tuple[str, ...], Source | Sequence[Source]]
     Weights = _Option[str, Path | Loaded]
@@ -116,3 +122,4 @@ else:
     Images = Annotated[str, _keeping(given_images)]
     SeveralImages = Annotated[tuple[Images, ...], BeforeValidator(_several)]
     Weights = Annotated[str, _keeping(given_weights)]
+    SeveralWeights = Annotated[tuple[Weights, ...], BeforeValidator(_several_weights)]

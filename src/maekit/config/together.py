@@ -9,7 +9,14 @@ from maekit.config.options import Option
 from maekit.config.plan import PlanConfig
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import ColumnOptions, DataOptions, InspectOptions, ReconstructOptions, WeightsOptions
+from maekit.config.verbs import (
+    AppOptions,
+    ColumnOptions,
+    DataOptions,
+    InspectOptions,
+    ReconstructOptions,
+    WeightsOptions,
+)
 from maekit.errors import UsageError
 
 
@@ -63,7 +70,7 @@ def _is_elsewhere(*sources: str) -> bool:
 
 def _sources(options: ColumnOptions) -> list[str]:
     """Whatever names images there."""
-    named = (getattr(options, name, ()) for name in ("source", "data", "val", "images"))
+    named = (getattr(options, name, ()) for name in ("source", "data", "val", "images", "gallery"))
     return [source for one in named for source in ([one] if isinstance(one, str) else one)]
 
 
@@ -128,6 +135,10 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
     ReconstructOptions: (
         Rule("mask_ratio", lambda c: not c.mask, "what is hidden is painted in --mask; take one of them"),
         Rule("seed", lambda c: not c.mask, "nothing is drawn where --mask is painted; leave one of them out"),
+    ),
+    AppOptions: (
+        Rule("gallery_images image_column batch_size workers", lambda c: c.gallery,
+             "of which images? give --gallery SOURCE"),
     ),
     ProbeOptions: (
         Rule("val_split", lambda c: not c.val, "--val names the images to judge by; take one of them"),

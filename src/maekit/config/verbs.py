@@ -6,7 +6,7 @@ from typing import Literal
 from tyro.conf import arg
 
 from maekit.config.data import CACHE_LIMIT
-from maekit.config.objects import Images, PathText, SeveralImages, Weights, text
+from maekit.config.objects import Images, PathText, SeveralImages, SeveralWeights, Weights, text
 from maekit.config.schema import (
     DEVICE,
     ENCODER,
@@ -208,6 +208,27 @@ class EmbedOptions(SeenOptions):
     token. patches: all patch tokens."""
     blocks: Annotated[int, Field(ge=1)] = 1
     """Mean over the outputs of so many last blocks."""
+    picture: PathText = text("")
+    """Also write a picture (.png or .jpg) of six images, evenly spread, with their patch features as colours."""
+
+
+@verb
+class AppOptions(SeenOptions):
+    """A page to hide parts of a picture on, and to see what models make of the rest."""
+
+    weights: Annotated[SeveralWeights, WORDS, Field(min_length=1, max_length=6)]
+    """W, or several to compare under one mask. The option's name may be left out."""
+    _: KW_ONLY
+    gallery: Images = text("")
+    """SOURCE whose images can be taken, and among which the nearest ones to a picture are looked for."""
+    gallery_images: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Images of the gallery at most, evenly spread over it."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8765
+    """Port to serve at; 0: any that is free."""
+    host: str = "127.0.0.1"
+    """Address to serve at. One that other machines can reach asks them for the token in the link that is printed."""
+    seconds: Annotated[float | None, Field(gt=0)] = None
+    """Serve so long; None: until Ctrl-C."""
 
 
 @verb

@@ -17,20 +17,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from maekit import storage
 from maekit.config.verbs import EmbedOptions
 from maekit.data.sources import Source, Space, open_source
+from maekit.data.sources.elsewhere import some_of
 from maekit.engine.distributed import World
+from maekit.inference import picture
+from maekit.inference.colours import drawn
 from maekit.inference.features import Features, stream
-from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, skipped, together
+from maekit.inference.one_pass import any_unreadable, one_pass, printable, require_finite, seen_by, skipped, together
+from maekit.models.encoder import ImageEncoder
 from maekit.results import Embedded
-from maekit.sections import Text
+from maekit.sections import Picture, Section, Text
 from maekit.weights.load import load
 
 _ROW_GROUP_BYTES = 1 << 25
 _PATHS_AT_ONCE = 4096
 _COPIED_AT_ONCE = 1 << 22
+_PICTURED = 6  # images
 
 
 Add = Callable[[Features], None]
@@ -47,6 +53,8 @@ def embed(options: EmbedOptions) -> Embedded:
     out = Path(options.out)
     writing = {".npz": npz, ".parquet": parquet}[out.suffix.lower()]
     storage.check_writable(out)
+    if options.picture:
+        picture.check_writable(Path(options.picture))
     model = load(options.weights, options, decoder=False)
     with together(options.device) as world:
         space = Space.within(options.cache_limit)
@@ -63,9 +71,24 @@ def embed(options: EmbedOptions) -> Embedded:
                 images, width = images + len(part.labels), part.vectors.shape[-1]
             bad.share(world.gather)
         images, width = world.tell((images, width))
+        shown = _pictured(model, source, options) if world.is_first and options.picture else None
     left_out = f", {len(bad)} unreadable left out" if len(bad) else ""
     said = Text(f"{out}: {options.tokens} features of {images} images, {width} wide{left_out}")
-    return Embedded(out=str(out), images=images, width=width, skipped=skipped(bad), sections=[said])
+    sections: list[Section] = [said]
+    if shown is not None:
+        picture.save(shown, Path(options.picture))
+        sections.append(Picture(shown, "Patch features as colours."))
+    return Embedded(out=str(out), images=images, width=width, skipped=skipped(bad), sections=sections)
+
+
+def _pictured(model: ImageEncoder, source: Source, options: EmbedOptions) -> Image.Image:
+    """Patch features of some images as colours."""
+    some = some_of(source, _PICTURED)
+    batches = seen_by(
+        model, source, bad=any_unreadable(source), batch_size=len(some), workers=0, indices=some,
+        crop_share=options.crop_share,
+    )  # fmt: skip
+    return drawn(model, next(batches))
 
 
 def _finite(parts: Iterator[Features], weights: str) -> Iterator[Features]:

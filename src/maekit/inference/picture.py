@@ -3,10 +3,11 @@
 Legend: H W pixels, C channels. One channel is shown as grey, two as their mean, of more than three the first three.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ Pixels = NDArray[np.uint8]
 
 HIDDEN_GREY = 128
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+_SAVED: dict[str, dict[str, Any]] = {"PNG": {"optimize": True}, "JPEG": {"quality": 92, "subsampling": 0}}
 _MASK_PIXELS = 1 << 24
 
 _PANEL = 160
@@ -38,7 +40,10 @@ class Row(NamedTuple):
 
 
 def grid(
-    rows: Sequence[Row], *, headings: Sequence[str] = ("masked", "reconstruction", "original"), caption: str = ""
+    rows: Sequence[Sequence[Pixels]],
+    *,
+    headings: Sequence[str] = ("masked", "reconstruction", "original"),
+    caption: str = "",
 ) -> Image.Image:
     """One picture of all rows, with a heading over each column and a wrapped caption below.
 
@@ -101,21 +106,32 @@ def read_mask(path: Path, grid: tuple[int, int]) -> NDArray[np.bool_]:
         raise DataError(f"{path}: the mask cannot be read ({reason})") from None
     brightness = painted[0].numpy().astype(np.float32)
     white = 1.0 if painted.is_floating_point() else 255.0
+    masked = at_grid(brightness / np.float32(white), grid)
     rows, columns = grid
-    share = Image.fromarray(brightness / np.float32(white)).resize((columns, rows), Image.Resampling.BOX)
-    masked = np.asarray(share) >= 0.5
     if masked.all() or not masked.any():
         found = "every patch" if masked.all() else "no patch"
         raise ModelError(f"{path}: hides {found} of {rows}x{columns}; paint white what to hide, black what to show")
     return masked
 
 
+def at_grid(hidden: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask painted at any size, [H, W], 1 where it hides, for a grid of (rows, columns): hidden is what half is."""
+    share = Image.fromarray(hidden).resize((grid[1], grid[0]), Image.Resampling.BOX)
+    return np.asarray(share) >= 0.5
+
+
 def save(picture: Image.Image, path: Path) -> None:
     """Write a .png or .jpg that is either complete or not there. Raises what `check_writable` raises."""
     check_writable(path)
-    options = {"quality": 92, "subsampling": 0} if _format(path) == "JPEG" else {"optimize": True}
     with storage.replacing(path) as temporary:
-        picture.save(temporary, format=_format(path), **options)
+        picture.save(temporary, format=_format(path), **_SAVED[_format(path)])
+
+
+def png(picture: Image.Image) -> bytes:
+    """What `save` would write to a .png."""
+    written = io.BytesIO()
+    picture.save(written, format="PNG", **_SAVED["PNG"])
+    return written.getvalue()
 
 
 def check_writable(path: Path) -> None:

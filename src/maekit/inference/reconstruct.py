@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit import masking, patches
+from maekit.config import MaskConfig
 from maekit.config.verbs import ReconstructOptions
 from maekit.data.decode import decode
 from maekit.data.loader import stack
@@ -156,6 +157,10 @@ def _masks(model: MaskedAutoencoder, count: int, options: ReconstructOptions) ->
         rows, columns = model.grid[0] // model.geometry.planes, model.grid[1]
         painted = torch.from_numpy(picture.read_mask(Path(options.mask), (rows, columns)).copy())
         return painted.flatten().repeat(count, model.geometry.planes)
-    config = model.mask if options.mask_ratio is None else replace(model.mask, ratio=options.mask_ratio)
-    keys = keys_tensor(options.seed, torch.arange(count))
-    return masking.draw(config, model.grid, keys, model.geometry.planes)
+    ratio = model.mask.ratio if options.mask_ratio is None else options.mask_ratio
+    return drawn(model, count, options.seed, replace(model.mask, ratio=ratio))
+
+
+def drawn(model: MaskedAutoencoder, count: int, seed: int, mask: MaskConfig) -> Tensor:
+    """The masks of so many images in a row: bool [count, L]."""
+    return masking.draw(mask, model.grid, keys_tensor(seed, torch.arange(count)), model.geometry.planes)

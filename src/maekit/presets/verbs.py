@@ -31,6 +31,7 @@ VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
     "classify": (verbs.ClassifyOptions, None),
     "reconstruct": (verbs.ReconstructOptions, None),
     "embed": (verbs.EmbedOptions, None),
+    "app": (verbs.AppOptions, None),
     "inspect": (verbs.InspectOptions, None),
     "convert": (verbs.ConvertOptions, None),
 }
