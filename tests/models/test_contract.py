@@ -247,7 +247,7 @@ def test_timms_layout_and_back_loses_nothing(config, tmp_path):
     back = load(tmp_path / "timm.safetensors")
     assert back.config.image_hw == config.image_hw
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
-    images = torch.randn(2, config.channels, *config.image_hw)
+    images = torch.rand(2, config.channels, *config.image_hw)
     with torch.no_grad():
         assert torch.equal(model.features(images), back.features(images))
 
@@ -331,7 +331,7 @@ def test_a_classifier_on_it_learns(config):
     settings = ClassifierConfig(pooling="mean")
     model = classifier.build(config, settings, ("a", "b"), mean=half, std=half, seed=0)
     labels = torch.tensor([0, 1])
-    images = torch.rand(2, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(2))
+    images = torch.randn(2, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(2))
     images = images + labels[:, None, None, None]
     steps = optimizer.build(OptimizerConfig(lr=1e-3), list(model.named_parameters()), 1e-3)
     losses = []
