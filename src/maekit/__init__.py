@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from maekit.models.encoder import ImageEncoder
     from maekit.models.mae import MaskedAutoencoder
     from maekit.results import (
-        Classified, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Planned, Probed, Reconstructed, Result,
-        Run, Suggested,
+        Classified, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Packed, Planned, Probed, Reconstructed,
+        Result, Run, Suggested,
     )
     from maekit.verbs import (
-        classify, convert, data, demo, embed, evaluate, finetune, inspect, plan, pretrain, probe, reconstruct, scratch,
-        suggest,
+        classify, convert, data, demo, embed, evaluate, finetune, inspect, pack, plan, pretrain, probe, reconstruct,
+        scratch, suggest,
     )
     from maekit.weights.load import load
 
 __all__ = [
     "Classified", "Classifier", "ClassifyConfig", "Converted", "DataError", "Demo", "Embedded", "Evaluated", "Examined",
     "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "OthersError",
-    "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped", "StorageError",
-    "Suggested",
-    "TrainingError", "UsageError", "WeightsError", "classify", "convert", "data", "demo", "embed", "evaluate",
-    "finetune", "inspect", "load", "plan", "presets", "pretrain", "probe", "reconstruct", "scratch", "suggest",
+    "Packed", "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Stopped",
+    "StorageError", "Suggested", "TrainingError", "UsageError", "WeightsError", "classify", "convert", "data", "demo",
+    "embed", "evaluate", "finetune", "inspect", "load", "pack", "plan", "presets", "pretrain", "probe", "reconstruct",
+    "scratch", "suggest",
 ]
 
 _HOMES = {

@@ -73,6 +73,7 @@ ENCODER = re.sub(r"--model.decoder.* (?=--device)", "", shlex.join(tiny.SIZES))
 SMALL = {
     "data": "--workers 0",
     "suggest": "--device cpu",
+    "pack": "--workers 0",
     "plan": shlex.join(tiny.SIZES).replace("--device cpu ", ""),
     "pretrain": f"{shlex.join(tiny.SIZES)} --batch-size 4 --lr 1e-3 --steps 2 --workers 0",
     "probe": "--device cpu --workers 0 --kinds knn --neighbours 2",
