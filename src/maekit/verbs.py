@@ -88,7 +88,7 @@ def pack(options: verbs.PackOptions) -> results.Packed:
     Example:
         >>> said = maekit.pack("digits:train", out="packed", workers=0)
         >>> said.images, said.how
-        (1437, {'not for JPEG': 1437})
+        (1437, {'small already': 1437})
         >>> maekit.data("packed", images=20, channels=1, workers=0).images
         1437
     """

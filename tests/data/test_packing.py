@@ -1,6 +1,8 @@
 """What becomes of an image that is packed: smaller, or the very bytes it had."""
 
+import hashlib
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,10 @@ import tifffile
 from PIL import Image
 from test_reduced import picture, turned
 
+import maekit
 from maekit.data.decode import decode
-from maekit.data.packing import made_small, name_of
+from maekit.data.packing import Form, made_small, name_of
+from maekit.data.sources import find_source
 from maekit.errors import ImageError
 
 
@@ -76,8 +80,16 @@ def test_what_jpeg_cannot_hold_keeps_its_bytes() -> None:
                          (bands.getvalue(), ".tif")):  # fmt: skip
         small = made_small(data, 32, 90)
         assert (small.data, small.suffix, small.how) == (data, suffix, "not for JPEG")
-    array = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    assert np.array_equal(np.load(io.BytesIO(made_small(array, 32, 90).data)), array)
+
+
+def test_arrays_of_a_program_are_pictures_where_they_can_be() -> None:
+    array = np.asarray(picture(90, 80))
+    assert made_small(array, 32, 90).how == "made smaller"
+    for kept, how in ((array, "small already"), (array.astype(np.float32) / 255, "not for JPEG"),
+                      (array.repeat(3, axis=2), "not for JPEG")):  # fmt: skip
+        small = made_small(kept, 200, 90)
+        assert (small.suffix, small.how) == (".npy", how)
+        assert np.array_equal(np.load(io.BytesIO(small.data)), kept)
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\xff\xd8\xff\xe0 broken", b"II*\0 broken", b"\x93NUMPY broken"])
@@ -93,3 +105,17 @@ def test_names_keep_the_order_and_what_an_image_was_called() -> None:
     assert sorted(name_of(n, 20, f"{20 - n}.jpg", ".jpg") for n in range(20)) == [
         name_of(n, 20, f"{20 - n}.jpg", ".jpg") for n in range(20)
     ]
+
+
+@pytest.mark.parametrize("to", ["tar", "parquet"])
+def test_every_form_of_a_source_is_packed_alike(in_every_form: dict[str, str], tmp_path: Path, to: Form) -> None:
+    """Also files elsewhere, and data sets of other libraries."""
+    found = []
+    for form, text in in_every_form.items():
+        out = tmp_path / form
+        maekit.pack(text, out=out, short_side=32, to=to, workers=0, shards=2)
+        before, after = find_source(text), find_source(str(out))
+        assert after.classes == before.classes, form
+        assert [after.label(n) for n in range(12)] == [before.label(n) for n in range(12)], form
+        found.append([hashlib.sha256(after.read(n)).hexdigest() for n in range(12)])
+        assert found[-1] == found[0], form

@@ -131,7 +131,7 @@ def module_generator(*key: int) -> np.random.Generator:
     return numpy_generator(_AUGMENT, *key)
 
 
-@pytest.mark.parametrize("size", [(20, 30), (32, 32), (63, 400), (400, 63)])
+@pytest.mark.parametrize("size", [(20, 30), (32, 32), (63, 400), (400, 63), (150, 170)])
 def test_pictures_near_the_size_are_exactly_as_ever(size: tuple[int, int]) -> None:
     data = jpeg(picture(*size))
     for number in range(8):

@@ -167,6 +167,9 @@ def test_a_folder_of_something_else_is_left_alone(animals: Path, tmp_path: Path)
     (tmp_path / "mine").mkdir()
     with pytest.raises(StorageError, match="is there already; choose another --out"):
         packed(animals, tmp_path / "mine")
+    for there in (tmp_path, "."):
+        with pytest.raises(StorageError, match="is there already"):
+            packed(animals, there)
     (tmp_path / "begun.part").mkdir()
     (tmp_path / "begun.part/.plan.json").write_text('{"short_side": 99}')
     with pytest.raises(StorageError, match="that was not finished; remove it"):
@@ -196,7 +199,13 @@ def test_the_command_says_what_it_did(animals: Path, tmp_path: Path, maekit_here
     assert done.returncode == 0
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["how"] == {"made smaller": 7, "small already": 4}
-    for words in ("made smaller", "small enough already", "1, left out", "images/s a process before", "02.jpg: not an"):
+    for words in (
+        "to a shorter side of 64 px",
+        "small enough already",
+        "1, left out",
+        "images/s a process before",
+        "02.jpg: not an",
+    ):
         assert words in done.stderr
 
 

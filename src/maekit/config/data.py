@@ -37,10 +37,9 @@ class DataConfig:
     """Column of parquet, or of the hub's datasets, that holds the images, where several do. None: the only one, or the
     one called image."""
     decode: Literal["full", "reduced"] = "reduced"
-    """reduced: of a JPEG twice or more as large as its crop needs, each way, only a half, a quarter or an eighth of the
-    pixels is decoded, never fewer than the crop has; crops are the same, their pixels nearly (docs/training.md says how
-    nearly). full: all pixels. Images with a --data.range, and all that are judged or used, are always decoded in
-    full."""
+    """reduced: of a JPEG with 25 times the pixels of the model's images or more, only a half, a quarter or an eighth of
+    them each way is decoded, never fewer than a crop is to have. Crops are the same, their pixels nearly:
+    docs/training.md. full: all pixels, as with --data.range, and always where images are judged or used."""
     workers: Annotated[int | None, arg(aliases=("--workers",)), Field(ge=0)] = None
     """Processes that decode images, per device. None: one less than the device's share of the cores, at most 16."""
     bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01

@@ -62,29 +62,34 @@ def made_small(data: bytes | Pixels, short_side: int, quality: int) -> Small:
 
     Raises ImageError where it cannot be read.
     """
-    if isinstance(data, np.ndarray):
-        buffer = io.BytesIO()
-        np.save(buffer, data, allow_pickle=False)
-        return Small(buffer.getvalue(), ".npy", "not for JPEG")
-    channels = 3
-    with explained():
-        if data.startswith(NPY):
-            read_npy(data, MAX_PIXELS)
-            return Small(data, ".npy", "not for JPEG")
-        if data.startswith(TIFF) and (bands := int(stored_mode(data).rpartition("x")[2])) not in (1, 3, 4):
-            channels = bands
-    image = decode(data, channels)
-    suffix = _SUFFIXES[stored_mode(data).partition(" ")[0]]
-    if image.is_floating_point() or channels != 3:
-        return Small(data, suffix, "not for JPEG")
+    kept, suffix, image = _seen(data)
+    if image is None:
+        return Small(kept, suffix, "not for JPEG")
     height, width = image.shape[1:]
     shorter = min(height, width)
-    if shorter <= short_side and not is_turned(data):
-        return Small(data, suffix, "small already")
+    if shorter <= short_side and (isinstance(data, np.ndarray) or not is_turned(data)):
+        return Small(kept, suffix, "small already")
     if shorter > short_side:
         size = [max(1, round(side * short_side / shorter)) for side in (height, width)]
         image = resize(image, (size[0], size[1]), "bicubic")
     return Small(_as_jpeg(image, quality), ".jpg", "made smaller")
+
+
+def _seen(data: bytes | Pixels) -> tuple[bytes, str, Tensor | None]:
+    """The bytes of an image with the suffix they go by, and its pixels [3, H, W] uint8 if a JPEG can hold them."""
+    with explained():
+        if isinstance(data, np.ndarray):
+            buffer = io.BytesIO()
+            np.save(buffer, data, allow_pickle=False)
+            is_picture = data.dtype == np.uint8 and (data.ndim == 2 or data.shape[-1] in (1, 3))
+            return buffer.getvalue(), ".npy", decode(data, 3) if is_picture else None
+        if data.startswith(NPY):
+            read_npy(data, MAX_PIXELS)
+            return data, ".npy", None
+        bands = int(stored_mode(data).rpartition("x")[2]) if data.startswith(TIFF) else 3
+        image = decode(data, 3 if bands in (1, 3, 4) else bands)
+        suffix = _SUFFIXES[stored_mode(data).partition(" ")[0]]
+    return data, suffix, None if image.is_floating_point() or len(image) != 3 else image
 
 
 def _as_jpeg(image: Tensor, quality: int) -> bytes:

@@ -26,6 +26,7 @@ from maekit.randomness import global_seeds, numpy_generator
 _AUGMENT = 0x617567  # keeps these draws apart from masks, which have the same seed, epoch, index and view
 _RANDAUGMENT_FILL = (124, 116, 104)  # ImageNet's mean, where rotation and shear uncover nothing
 _WIDEST = 4  # times what is asked for: more of a long thin image is cut away before it is resized, not after
+_MUCH_LARGER = 25  # times the pixels asked for: in less, decoding saves no more than resampling between pixels costs
 _NOISE_MEAN, _NOISE_STD = 0.5, 0.25  # of erased pixels
 
 
@@ -63,9 +64,8 @@ class TrainTransform:
 
     def factor(self, keys: Sequence[tuple[int, ...]], height: int, width: int) -> int:
         """How many pixels of a larger image may become one, each way, for all views of these keys to be made of
-        pixels that are no fewer than theirs."""
-        spare = min(height / self.image_hw[0], width / self.image_hw[1])
-        if largest_factor(spare) == 1:
+        pixels that are no fewer than theirs; 1 where it would not pay."""
+        if height * width < _MUCH_LARGER * math.prod(self.image_hw):
             return 1
         boxes = (self._box(height, width, numpy_generator(_AUGMENT, *key)) for key in keys)
         spare = min(min(box[2] / self.image_hw[0], box[3] / self.image_hw[1]) for box in boxes)

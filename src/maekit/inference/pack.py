@@ -23,7 +23,7 @@ from maekit.config import AugmentConfig
 from maekit.config.verbs import PackOptions
 from maekit.data.decode import decode_reduced
 from maekit.data.packing import Entry, Form, How, Small, made_small, name_of, writing
-from maekit.data.sources import Source, Space, open_source
+from maekit.data.sources import Source, Space, find_source, open_source
 from maekit.data.sources.elsewhere import some_of
 from maekit.data.sources.tar_samples import samples_of
 from maekit.data.transforms import TrainTransform
@@ -80,13 +80,13 @@ class _Made:
 def pack(options: PackOptions) -> Packed:
     """`maekit pack`. Raises DataError where no image can be read, StorageError where the folder is another's."""
     out = Path(options.out)
-    work = storage.temporary_of(out)
     source = open_source(options.source, options.image_column, Space.within(options.cache_limit))
     plan = _plan(source, options)
     if out.exists():
         facts = _finished(out, plan)
         _log.info("%s: is packed already; its files are what was written", out)
         return _answer(source, out, facts)
+    work = storage.temporary_of(out)
     with storage.explained(out):
         work.mkdir(parents=True, exist_ok=True)
         with lock(work / "lock"):
@@ -269,7 +269,7 @@ def _facts(source: Source, plan: _Plan, records: Sequence[dict[str, Any]]) -> di
 
 
 def _answer(source: Source, out: Path, facts: dict[str, Any]) -> Packed:
-    before, after = _rate(source), _rate(open_source(str(out)))
+    before, after = _rate(source), _rate(find_source(str(out)))
     return Packed(
         out=str(out), images=facts["packed"], how=facts["how"], unreadable=facts["unreadable"], shards=facts["shards"],
         bytes_before=facts["bytes_before"], bytes=facts["bytes"], images_per_second_before=before,
@@ -281,7 +281,7 @@ def _lines(out: Path, facts: dict[str, Any], before: float | None, after: float 
     how, side, files = facts["how"], facts["short_side"], f"{facts['shards']} .{facts['to']}"
     yield "packed", f"{out}: {facts['packed']:,} images in {files} files, which have been read again"
     if count := how.get("made smaller"):
-        yield "made smaller", f"{count:,}, to a shorter side of {side} px; JPEG of quality {facts['quality']}"
+        yield "smaller", f"{count:,}, to a shorter side of {side} px; JPEG of quality {facts['quality']}"
     if count := how.get("small already"):
         yield "as it was", f"{count:,}, byte for byte: small enough already"
     if count := how.get("not for JPEG"):
