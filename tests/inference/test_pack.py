@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -172,8 +173,21 @@ def test_a_folder_of_something_else_is_left_alone(animals: Path, tmp_path: Path)
             packed(animals, there)
     (tmp_path / "begun.part").mkdir()
     (tmp_path / "begun.part/.plan.json").write_text('{"short_side": 99}')
+    (tmp_path / "begun.part/shard-00000.tar").write_bytes(b"")
     with pytest.raises(StorageError, match="that was not finished; remove it"):
         packed(animals, tmp_path / "begun")
+
+
+def test_a_full_disk_is_said_and_what_was_begun_in_vain_binds_nobody(animals: Path, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot be written"):
+            packed(animals, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "out.part").glob("shard-*")) == []
+    assert packed(animals, tmp_path / "out", short_side=40).images == 11
 
 
 def test_two_processes_do_not_write_one_folder(animals: Path, tmp_path: Path) -> None:

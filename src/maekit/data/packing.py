@@ -159,7 +159,7 @@ class _Tar:
     """WebDataset's layout: NUMBER_NAME.jpg and, where it has a label, NUMBER_NAME.cls; the classes' names go before."""
 
     def __init__(self, sink: Hashed, classes: Sequence[str] | None) -> None:
-        self._tar = tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT)  # type: ignore[call-overload]  # noqa: SIM115
+        self._tar = tarfile.TarFile(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
         if classes is not None:
             self._write(CLASSES_MEMBER, json.dumps(list(classes)).encode())
 

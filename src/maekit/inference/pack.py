@@ -139,7 +139,7 @@ def _finished(out: Path, plan: _Plan) -> dict[str, Any]:
 def _begin(work: Path, plan: _Plan) -> None:
     """Write down what is to be packed, or find that it was begun and is the same."""
     begun = work / ".plan.json"
-    if not begun.exists():
+    if not begun.exists() or not any(work.glob("shard-*")):
         storage.write_text(begun, json.dumps(asdict(plan)))
         return
     try:
@@ -170,9 +170,9 @@ def _write_missing(source: Source, work: Path, plan: _Plan, workers: int | None)
     left = sum(len(plan.shard(number)) for number in missing)
     if not missing:
         return
-    chunks = [
+    chunks = (
         list(part[start : start + _CHUNK]) for part in map(plan.shard, missing) for start in range(0, len(part), _CHUNK)
-    ]
+    )
     few = workers is None and left <= _A_SHARD // 64  # a process would take longer to start
     indices = np.concatenate([np.arange(part.start, part.stop) for part in map(plan.shard, missing)])
     made = map_in_order(
