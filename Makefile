@@ -22,7 +22,7 @@ demo: $(BIN)/maekit
 	$(BIN)/maekit demo --out runs/demo --overwrite
 
 test: $(VENV)/dev-installed
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(TESTS)
 
 check: $(VENV)/dev-installed
 	$(BIN)/ruff check .

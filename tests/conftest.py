@@ -72,3 +72,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.mkdir(exist_ok=True)
         picture.save(target / f"{number:02d}.{'jpg' if number % 4 < 2 else 'png'}")
     return folder
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first, beside which the other process takes the rest."""
+    items.sort(key=lambda item: item.path.name != "test_tour.py")

@@ -84,12 +84,13 @@ def test_sbatch_asks_for_what_it_rests_on():
     assert asked["ntasks-per-node"] == asked["gpus-per-node"]
 
 
-@pytest.mark.parametrize(("code", "requeued"), [("0", False), ("1", False), ("2", False), ("75", True)])
-def test_a_job_is_requeued_where_it_was_stopped_after_saving(pretended, monkeypatch, code, requeued):
+@pytest.mark.parametrize("code", ["0", "1", "2", "75"])
+def test_a_job_whose_time_is_not_over_is_not_requeued_however_it_ends(pretended, monkeypatch, code):
+    """75 without the signal: stopped by scancel."""
     monkeypatch.setenv("CODE", code)
     done = subprocess.run(["bash", SBATCH, *TRAINING], capture_output=True, text=True, check=False)
     assert done.returncode == int(code), done.stderr
-    assert (pretended / "asked").read_text() == ("requeue 4711\n" if requeued else "")
+    assert (pretended / "asked").read_text() == ""
     words = " ".join(("-m maekit", *TRAINING, "--resume"))
     assert sorted((pretended / "started").read_text().splitlines()) == [
         f"{rank} {rank} 2 2 127.0.0.1 24711 {words}" for rank in (0, 1)

@@ -135,21 +135,21 @@ def test_they_may_be_kept_between_the_passes_and_be_sent_in_half_precision():
 
 
 CHAIN = ((4, "fsdp"), (2, "ddp"), (1, "ddp"), (2, "fsdp"))
-STEPS = 8
+STEPS = 20
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """Losses of a run in one process, and the folder of one that went from hand to hand, two steps in each."""
+    """Losses of a run in one process, and the folder of one that went from hand to hand, five steps in each."""
     build, config = MODELS["vit"]
     root = tmp_path_factory.mktemp("chain")
     trained(build, config, STEPS, 1, root / "one", ema=0.5)
     for number, (count, parallel) in enumerate(CHAIN, 1):
-        settings = {"parallel": parallel, "resume": True, "checkpoint_every": 2, "keep": 9, "ema": 0.5}
+        settings = {"parallel": parallel, "resume": True, "checkpoint_every": 5, "keep": 9, "ema": 0.5}
         settings["async_checkpoint"] = number % 2 == 0
         together(count, build, config, STEPS, 1, root / "run", **settings)
         for folder in (root / "run" / "checkpoints").iterdir():
-            if int(folder.name.partition("-")[2]) > 2 * number:
+            if int(folder.name.partition("-")[2]) > 5 * number:
                 storage.remove(folder)
     return root
 
@@ -168,12 +168,12 @@ def test_a_run_goes_on_in_any_number_of_processes_divided_or_not(chain):
 
 
 def test_what_is_divided_is_safetensors_of_every_process_and_a_manifest(chain):
-    files = sorted(path.name for path in (chain / "run" / "checkpoints" / "step-2").iterdir())
+    files = sorted(path.name for path in (chain / "run" / "checkpoints" / "step-5").iterdir())
     assert files[0] == "manifest.json"
     assert [name[:11] for name in files[1:]] == [f"shard-{rank:05d}" for rank in range(1, 5)]
     assert {Path(name).suffix for name in files} == {".json", ".safetensors"}
     with pytest.raises(MaekitError, match="divided between processes"):
-        maekit.load(chain / "run" / "checkpoints" / "step-2")
+        maekit.load(chain / "run" / "checkpoints" / "step-5")
 
 
 class Bomb:
@@ -191,12 +191,12 @@ def test_a_damaged_part_is_set_aside_and_no_pickle_is_run(chain, tmp_path, monke
     content = bytearray(part.read_bytes())
     content[-5] ^= 1
     part.write_bytes(content)
-    storage.remove(steps / "step-6")
-    storage.remove(steps / "step-4")
-    (steps / "step-2" / ".metadata").write_bytes(pickle.dumps(Bomb()))
+    storage.remove(steps / "step-15")
+    storage.remove(steps / "step-10")
+    (steps / "step-5" / ".metadata").write_bytes(pickle.dumps(Bomb()))
     with caplog.at_level(logging.WARNING, "maekit"):
         trained(*MODELS["vit"], STEPS, 1, tmp_path / "run", resume=True, ema=0.5)
-    assert "set aside as broken-step-8" in caplog.text
+    assert f"set aside as broken-step-{STEPS}" in caplog.text
     assert not (tmp_path / "bombed").exists()
     losses = [[r["loss"] for r in metrics.read(root / "run" / "metrics.jsonl")] for root in (chain, tmp_path)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,24 +19,16 @@ WORDS = (
     "pretrain", "vit-tiny", *tiny.SIZES, "--batch-size", "4", "--lr", "1e-3", "--workers", "0", "--run.no-tensorboard",
     "--run.log-every", "1", "--checkpoint-every", "1000000", "--steps", "1000000",
 )  # fmt: skip
+TOGETHER = ("--standalone", "--nproc-per-node", "2")
 
 
 class Job:
     """`torchrun -m maekit WORDS...` in two processes; what it prints is in a file."""
 
-    def __init__(self, folder, photos, *words, launch=()):
-        self.folder, self.said = folder, folder.with_name("said")
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            *launch,
-            "-m",
-        ]
-        command += ["maekit", *map(str, (*WORDS, "--data", photos, "--out", folder, *words))]
+    def __init__(self, folder, photos, *words, launch=(), machines=TOGETHER, said="said"):
+        self.folder, self.said = folder, folder.with_name(said)
+        command = [sys.executable, "-m", "torch.distributed.run", *machines, *launch, "-m", "maekit"]
+        command += map(str, (*WORDS, "--data", photos, "--out", folder, *words))
         with self.said.open("wb") as to:
             self.agent = subprocess.Popen(command, stdout=to, stderr=to, start_new_session=True)
 
@@ -79,8 +72,8 @@ class Job:
 def job(tmp_path, photos):
     jobs = []
 
-    def start(*words, launch=()):
-        jobs.append(Job(tmp_path / "run", photos, *words, launch=launch))
+    def start(*words, **options):
+        jobs.append(Job(tmp_path / "run", photos, *words, **options))
         return jobs[-1]
 
     yield start
@@ -166,3 +159,44 @@ def test_without_torchrun_its_processes_end_and_leave_the_folder_free(job, maeki
     more = ("--resume", "--steps", saved(one.folder) + 1, "--allow-drift")
     done = maekit_here(*WORDS, "--data", photos, "--out", one.folder, *more)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_machines_come_and_go_and_the_run_goes_on(job, monkeypatch):
+    # torch 2.14's own: without this a torchrun that comes later waits for an address that was told in the first round
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "elastic", "--rdzv-conf",
+               "last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=3")  # fmt: skip
+    machines = ("--nnodes", "1:2", "--nproc-per-node", "1", "--local-addr", "127.0.0.1", *meeting)
+    words = ("--checkpoint-every", "5")
+    one = job(*words, machines=machines, launch=("--max-restarts", "3"))
+    one.under_way(step=12)
+    other = job(*words, machines=machines, launch=("--max-restarts", "3"), said="said by the other")
+
+    def going_on(times):
+        until, both = time.monotonic() + 60, ""
+        while len(found := re.findall(r"going on from step (\d+)", both)) < times:
+            assert one.agent.poll() is None, both
+            assert time.monotonic() < until, both
+            time.sleep(0.2)
+            both = one.text() + other.text()
+        steps = max(map(int, found))
+        one.under_way(step=steps + 12)
+        return steps, re.findall(r"(\d) devices x", one.text() + other.text())
+
+    alone, devices = going_on(1)
+    assert alone >= 12
+    assert sorted(devices) == ["1", "2"]
+    for process in (*other.ranks().values(), other.agent.pid):
+        os.kill(process, signal.SIGKILL)
+    left, devices = going_on(2)
+    assert left >= alone + 10
+    assert sorted(devices) == ["1", "1", "2"]
+    one.agent.terminate()
+    one.end(40)
+    steps = [record["step"] for record in metrics.read(one.folder / "metrics.jsonl")]
+    assert steps == list(range(1, len(steps) + 1))
+    assert saved(one.folder) == len(steps)

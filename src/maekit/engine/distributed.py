@@ -4,12 +4,14 @@ import datetime
 import inspect
 import os
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -44,6 +46,8 @@ class World:
     """A group over CPU tensors beside the device's own; None where the main group is that already."""
     timeout: datetime.timedelta = datetime.timedelta(minutes=10)
     """How long a process waits for the others."""
+    launchers: frozenset[str] = frozenset()
+    """The torchruns, one a machine, whose processes these are."""
 
     @property
     def is_first(self) -> bool:
@@ -166,7 +170,7 @@ def join(device: str, timeout: float = 600.0, patience: float | None = None) -> 
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = choose_device(device, local_rank if size > 1 else None)
     if size == 1:
-        yield World(device=chosen)
+        yield World(device=chosen, launchers=frozenset(_launcher()))
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -175,8 +179,10 @@ def join(device: str, timeout: float = 600.0, patience: float | None = None) -> 
     # torchrun's own store outlives its processes: what those before a restart left in it is not for these.
     store = PrefixStore(f"maekit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}", store)
     # Connections are made once all are here: imports may take a busy machine longer than a process waits for others.
-    store.set(f"here/{rank}", "1")
-    store.wait([f"here/{other}" for other in range(size)], _JOINING)
+    store.set(f"here/{rank}", " ".join(_launcher()))
+    here = [f"here/{other}" for other in range(size)]
+    store.wait(here, _JOINING)
+    launchers = frozenset(bytes(store.get(other)).decode() for other in here) - {""}
     on_gpu, own = chosen.type == "cuda", PrefixStore("groups", store)
     dist.init_process_group("nccl" if on_gpu else "gloo", store=own, rank=rank, world_size=size, timeout=wait)
     hosts: Any = dist.new_group(backend="gloo", timeout=wait) if on_gpu else None
@@ -185,7 +191,7 @@ def join(device: str, timeout: float = 600.0, patience: float | None = None) -> 
     peers = Peers(store, rank, size, timeout)
     ended_by: Exception | None = None
     try:
-        yield World(rank, size, local_rank, chosen, hosts, wait)
+        yield World(rank, size, local_rank, chosen, hosts, wait, launchers)
     except (Stopped, OthersError):
         raise
     except MaekitError as error:
@@ -200,6 +206,16 @@ def join(device: str, timeout: float = 600.0, patience: float | None = None) -> 
     finally:
         peers.leave(ended_by)
         dist.destroy_process_group()
+
+
+def _launcher() -> list[str]:
+    """The torchrun that started this process, in words that no other will ever have; nothing without one."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return []
+    parent, began = os.getppid(), ""
+    with suppress(OSError):
+        began = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+    return [f"{socket.gethostname()}:{parent}:{began}"]
 
 
 def _end_soon(number: int, _: FrameType | None) -> None:

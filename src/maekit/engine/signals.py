@@ -20,7 +20,8 @@ class StopRequest:
         self._what = f"saves {after}, then ends" if saves else f"nothing is kept; it ends {after}"
 
     def _take(self, number: int, _: FrameType | None) -> None:
-        together = int(os.environ.get("WORLD_SIZE", "1")) > 1  # torchrun passes each signal on, and ends what is slow
+        # torchrun passes each signal on, and ends what is slow
+        together = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1
         if self.signal is not None and together and number != signal.SIGINT:
             return
         if self.signal is not None:  # asked twice: at once, without saving

@@ -1,6 +1,7 @@
 """What every recipe does around its training: the processes, the run folder, what ran written down, what to warn of."""
 
 import datetime
+import json
 import logging
 import os
 import platform
@@ -98,12 +99,18 @@ def warnings(plan: Plan, schedule: ScheduleConfig, *, from_nothing: bool) -> Ite
         )
 
 
-def restarted(run: RunConfig) -> RunConfig:
-    """How a run goes on that torchrun has started again (--max-restarts): from its newest sound checkpoint.
+def restarted(run: RunConfig, world: World) -> RunConfig:
+    """How a run goes on that torchrun has started again: from its newest sound checkpoint.
 
-    Raises UsageError where it would not find its folder again.
+    It counts those after a failure (--max-restarts), and not those where a machine has come (--nnodes 1:2): then the
+    folder's run is of a torchrun that is still at it. Raises UsageError where the folder would not be found again.
     """
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+    begun = False
+    if world.is_first and run.out:
+        with suppress(OSError, ValueError):
+            recorded = json.loads((Path(run.out) / "config.json").read_text(encoding="utf-8"))
+            begun = not world.launchers.isdisjoint(recorded["hardware"].get("launchers", ()))
+    if world.tell(begun) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
         return replace(run, resume=True, overwrite=False)
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and not run.out:
         raise UsageError("--out is missing: where a run goes on that torchrun starts again (--max-restarts)")
@@ -122,7 +129,8 @@ def _hardware(world: World) -> dict[str, Any]:
     """The device of a process, how many processes there are, and the cores of the machine of the first."""
     on_gpu = world.device.type == "cuda"
     name = torch.cuda.get_device_name(world.device) if on_gpu else platform.processor() or platform.machine()
-    return {"device": world.device.type, "name": name, "processes": world.size, "cores": os.cpu_count()}
+    return {"device": world.device.type, "name": name, "processes": world.size, "cores": os.cpu_count(),
+            "launchers": sorted(world.launchers)}  # fmt: skip
 
 
 def _versions() -> dict[str, str]:

@@ -252,6 +252,5 @@ class Training(ABC, Generic[Recipe, Model]):
 
 def run(kind: type[Training[Recipe, Any]], config: Recipe) -> dict[str, Any]:
     """Train as a config says, in as many processes as there are; see `Training.run`."""
-    config = replace(config, run=execution.restarted(config.run))
     with execution.join_world(config.run) as world:
-        return kind(config, world).run()
+        return kind(replace(config, run=execution.restarted(config.run, world)), world).run()
