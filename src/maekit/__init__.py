@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from maekit.models.encoder import ImageEncoder
     from maekit.models.mae import MaskedAutoencoder
     from maekit.results import (
-        Classified, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Planned, Probed, Reconstructed, Result,
-        Run, Served, Suggested,
+        Classified, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Packed, Planned, Probed, Reconstructed,
+        Result, Run, Served, Suggested,
     )
     from maekit.verbs import (
-        app, classify, convert, data, demo, embed, evaluate, finetune, inspect, plan, pretrain, probe, reconstruct,
+        app, classify, convert, data, demo, embed, evaluate, finetune, inspect, pack, plan, pretrain, probe,
+        reconstruct,
         scratch, suggest,
     )
     from maekit.weights.load import load
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Classified", "Classifier", "ClassifyConfig", "Converted", "DataError", "Demo", "Embedded", "Evaluated", "Examined",
     "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError", "OthersError",
-    "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Served", "Stopped",
+    "Packed", "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError", "Served", "Stopped",
     "StorageError", "Suggested", "TrainingError", "UsageError", "WeightsError", "app", "classify", "convert", "data",
-    "demo", "embed", "evaluate", "finetune", "inspect", "load", "plan", "presets", "pretrain", "probe", "reconstruct",
+    "demo", "embed", "evaluate", "finetune", "inspect", "load", "pack", "plan", "presets", "pretrain", "probe",
+    "reconstruct",
     "scratch", "suggest",
 ]
 
