@@ -13,7 +13,7 @@ import tiny
 from maekit.engine import metrics
 
 STEPS = 90
-KILLS = 3
+KILLS = 2
 
 
 def command(photos, folder, *more):
@@ -49,7 +49,7 @@ def complete(words):
 
 @pytest.fixture(scope="module")
 def runs(photos, tmp_path_factory):
-    """(the folder of an uninterrupted run, that of a run killed three times, what its last process said)."""
+    """(the folder of an uninterrupted run, that of a run killed twice, what its last process said)."""
     root, draw = tmp_path_factory.mktemp("kill"), random.Random()
     whole, killed = root / "whole", root / "killed"
     complete(command(photos, whole))
