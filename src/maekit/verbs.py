@@ -362,7 +362,8 @@ def _answered(run: Callable[[Any], dict[str, Any]], config: Any) -> results.Run:
 
             record = metrics.last(Path(stop.run) / "metrics.jsonl") if stop.run else {}
             stopped = {**record, "run": stop.run or None, "steps": stop.step, "stopped": stop.signal}
-            return results.Run.of(stopped, sections=[Text(str(stop))])
+            again = f"; the same call with out={stop.run!r}, resume=True goes on" if stop.run else ""
+            return results.Run.of(stopped, sections=[Text(f"{stop}{again}")])
     values = [
         f"{name} {'not finite' if value is None else f'{value:.4g}'}"
         for name, value in answer.items()
