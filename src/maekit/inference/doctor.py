@@ -83,12 +83,13 @@ def run(options: DataOptions) -> Examined:
     return answer
 
 
-def examine(options: DataOptions) -> Examined:
-    """What the source holds. Raises DataError where there is no such source."""
+def examine(options: DataOptions, source: Source | None = None) -> Examined:
+    """What the source holds, opened or by its name. Raises DataError where there is no such source."""
     picture = Path(options.picture) if options.picture else None
     if picture is not None:
         check_writable(picture)
-    source = find_source(options.source, options.image_column, Space.within(options.cache_limit))
+    if source is None:
+        source = find_source(options.source, options.image_column, Space.within(options.cache_limit))
     indices = some_of(source, options.images)
     value_range = resolved(options.range, source, options.channels, workers=options.workers)
     findings = list(_findings(source, indices, options, value_range))
