@@ -104,6 +104,16 @@ class Evaluated(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compared(Result):
+    """A page of several runs. differences: of each option whose values differ, and of images, hardware, versions and
+    code, its value by run. runs: by run its steps, images, seconds, and the last of each measure."""
+
+    out: str
+    differences: Mapping[str, Mapping[str, Any]]
+    runs: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Classified(Result):
     """The most probable classes of each image: {path, top: [{label, probability}]}, in the order they were named."""
 

@@ -171,6 +171,38 @@ def scratch(
     return _train("scratch", preset, common, options)
 
 
+@takes(verbs.WatchOptions)
+def watch(options: verbs.WatchOptions) -> results.Served:
+    """A run's report while the run goes on: a page on this machine that follows its history.
+
+    Serves until it is interrupted, or for `seconds`. RunError for a folder without a run, or a port in use.
+
+    Example:
+        >>> maekit.watch("runs/digits", port=0, seconds=0.2).url.startswith("http://127.0.0.1:")
+        True
+    """
+    from maekit.app.watch import watch
+
+    with to_terminal():
+        return watch(options)
+
+
+@takes(verbs.CompareOptions)
+def compare(options: verbs.CompareOptions) -> results.Compared:
+    """Several runs on one page: what differs between their options, how they ended, their curves, what they paint.
+
+    UsageError for fewer than two runs, RunError for a folder without one, StorageError.
+
+    Example:
+        >>> said = maekit.compare(["runs/digits", "runs/two"], out="compare.html")
+        >>> said.differences["model.depth"]
+        {'digits': 4, 'two': 2}
+    """
+    from maekit.report import compare
+
+    return compare.run(options)
+
+
 @takes(verbs.EvaluateOptions)
 def evaluate(options: verbs.EvaluateOptions) -> results.Evaluated:
     """Top-1, top-5, loss and a per-class table of a classifier.

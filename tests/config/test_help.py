@@ -78,6 +78,8 @@ SMALL = {
     "probe": "--device cpu --workers 0 --kinds knn --neighbours 2",
     "finetune": "--device cpu --batch-size 4 --lr 1e-3 --steps 2 --workers 0",
     "scratch": f"{ENCODER} --batch-size 4 --lr 1e-3 --steps 2 --workers 0",
+    "watch": "--port 0 --seconds 0.1",
+    "compare": "",
     "evaluate": "--device cpu --workers 0",
     "classify": "--device cpu --workers 0",
     "reconstruct": "--device cpu",

@@ -87,7 +87,7 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         ran = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); name a folder that a run has written") from None
+        raise RunError(f"{path}: cannot be read ({error.strerror}); name the folder of a run that has begun") from None
     except ValueError as error:
         raise RunError(f"{path}: is damaged ({error}); a report needs the config that ran") from None
     if not isinstance(ran, dict) or not isinstance(ran.get("config"), dict):

@@ -8,6 +8,9 @@ from maekit import storage
 from maekit.report import figures
 from maekit.sections import Section, html
 
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""What browsers may load for a page: nothing but what is in it."""
+
 
 def write(path: Path, title: str, sections: Sequence[Section]) -> None:
     """Write the page; the file is either complete or as it was before. Raises StorageError."""
@@ -26,7 +29,7 @@ def render(title: str, sections: Sequence[Section], *, refresh: int | None = Non
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
 {again}<title>{escape(title)}</title>
 <style>{_CSS}{figures.HOVER}</style>
 </head>
@@ -61,6 +64,7 @@ figure { margin: 1.25rem 0 2rem; }
 figcaption { margin-top: .5rem; color: var(--quiet); font-size: .875rem; }
 .paper { display: block; background: #fff; border-radius: 6px; max-width: 100%; height: auto; }
 div.paper { padding: .5rem; }
+div.paper { overflow-x: auto; }
 .paper svg { display: block; width: 100%; height: auto; }
 .paper svg text { font-family: inherit !important; }
 .wide { overflow-x: auto; }
@@ -80,6 +84,8 @@ dd { margin: 0; overflow-wrap: anywhere; }
 .strips img { display: block; width: 100%; height: auto; }
 @media (max-width: 30rem) {
   main { padding: 1.25rem .9rem 3rem; }
+  dl { grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); padding: .75rem; gap: .6rem .75rem; }
+  .paper svg { min-width: 27rem; }
   .strips { grid-template-columns: minmax(0, 1fr); gap: .1rem; }
   .strips img { margin-bottom: .5rem; }
 }

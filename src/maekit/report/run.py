@@ -36,6 +36,7 @@ _RAN = {
 }
 _ACCURACIES = ("val_knn", "val_top")
 MEASURES = {
+    "val_loss": "validation loss",
     "val_knn": "kNN top-1",
     "val_knn_ema": "kNN top-1 of the averaged encoder",
     "val_top1": "top-1",
