@@ -102,27 +102,34 @@ def _model(config: PretrainConfig) -> mae.MaskedAutoencoder:
     )
 
 
-def make_step(name: str, model: str, precision: str, options: argparse.Namespace) -> Step:
-    """A call that does one training step of the named implementation."""
+def make_network(name: str, model: str) -> nn.Module:
+    """The named implementation; a peer begins by standardising."""
     torch.manual_seed(0)
+    config = _config(model, name)
+    ours = _model(config)
+    if name in OURS:
+        return ours
+    sizes = ours.encoder.embed_dim, len(ours.encoder.blocks), ours.encoder.blocks[0].attn.num_heads, ours.unit[0]
+    return nn.Sequential(ours.standardise, (PlainTimm if "timm" in name else HuggingFace)(config, *sizes))
+
+
+def make_step(
+    name: str, model: str, precision: str, options: argparse.Namespace, network: nn.Module | None = None
+) -> Step:
+    """A call that does one training step of the named implementation."""
     device, count = options.device, options.batch_size
     config = _config(model, name)
+    network = network or make_network(name, model).to(device)
     pixels = torch.randint(0, 256, (count, 3, *config.model.image_hw), dtype=torch.uint8, device=device)
-    ours = _model(config).to(device)
-    standardise, encoder, unit = ours.standardise, ours.encoder, ours.unit
     if name in OURS:
-        task = PretrainTask(ours, seed=config.run.seed)
+        task = PretrainTask(network, seed=config.run.seed)
         numbers = torch.arange(count, device=device)
         batch = Batch(pixels, numbers, numbers, numbers * 0, numbers * 0)
-        network: nn.Module = ours
         loss = torch.compile(task.loss) if "compiled" in name else task.loss
-        forward = lambda: loss(batch)["loss"]  # noqa: E731
+        forward = lambda: loss(task.prepare(batch))["loss"]  # noqa: E731
     else:
-        sizes = encoder.embed_dim, len(encoder.blocks), encoder.blocks[0].attn.num_heads, unit[0]
-        del ours, encoder  # a peer's memory is its own
-        network = (PlainTimm if "timm" in name else HuggingFace)(config, *sizes).to(device)
         call = torch.compile(network) if "compiled" in name else network
-        forward = lambda: call(standardise(pixels))  # noqa: E731
+        forward = lambda: call(pixels)  # noqa: E731
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     context = torch.autocast(device.split(":")[0], torch.bfloat16) if precision == "bf16" else nullcontext()
 

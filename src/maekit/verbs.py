@@ -77,6 +77,28 @@ def suggest(options: verbs.SuggestOptions) -> results.Suggested:
     return recipe.run(options)
 
 
+@takes(verbs.PackOptions)
+def pack(options: verbs.PackOptions) -> results.Packed:
+    """Make images smaller once, in files that are quick to train on.
+
+    A folder `out`, which is a source with the same labels, classes and order. Ended before its time, the same call goes
+    on; done already, it says so. DataError where no image can be read, StorageError where `out` is something else,
+    UsageError for more shards than images, or an `out` among the images.
+
+    Example:
+        >>> said = maekit.pack("digits:train", out="packed", workers=0)
+        >>> said.images, said.how
+        (1437, {'small already': 1437})
+        >>> maekit.data("packed", images=20, channels=1, workers=0).images
+        1437
+    """
+    beforehand.check_apart(options.source, options.out)
+
+    from maekit.inference.pack import pack
+
+    return pack(options)
+
+
 def plan(
     preset: objects.Path | PretrainConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Planning]
 ) -> results.Planned:
@@ -194,13 +216,13 @@ def compare(options: verbs.CompareOptions) -> results.Compared:
     UsageError for fewer than two runs, RunError for a folder without one, StorageError.
 
     Example:
-        >>> said = maekit.compare(["runs/digits", "runs/two"], out="compare.html")
-        >>> said.differences["model.depth"]
-        {'digits': 4, 'two': 2}
+        >>> said = maekit.compare(["runs/digits", "runs/tuned"], out="compare.html")
+        >>> said.runs["tuned"]["steps"], "weights" in said.differences
+        (2, True)
     """
-    from maekit.report import compare
+    from maekit.report.compare import compare
 
-    return compare.run(options)
+    return compare(options)
 
 
 @takes(verbs.EvaluateOptions)

@@ -9,7 +9,7 @@ import pytest
 
 from maekit import cli
 
-WORKPLACES = ("maekit.recipes", "maekit.inference")
+WORKPLACES = ("maekit.recipes", "maekit.inference", "maekit.app.", "maekit.report.")
 
 
 class Answer(NamedTuple):
@@ -24,7 +24,13 @@ class Answer(NamedTuple):
 def typed(monkeypatch, capsys) -> Callable[..., Answer]:
     """What `maekit ...`, in parts as a shell splits them, answers before its work begins."""
     begins = {name for name in sys.modules if name.startswith(WORKPLACES)}
-    begins |= {f"maekit.inference.{verb}" for verb in (*cli.VERBS, "doctor")} | {*WORKPLACES}
+    begins |= {f"maekit.inference.{verb}" for verb in (*cli.VERBS, "doctor")} | {
+        "maekit.recipes",
+        "maekit.inference",
+        "maekit.app.server",
+        "maekit.app.watch",
+        "maekit.report.compare",
+    }
     for name in begins:
         monkeypatch.setitem(sys.modules, name, None)
 

@@ -11,6 +11,13 @@ WRONG = {
     "demo": ["demo --out", "demo --seeds 0", "demo --frobnicate 3"],
     "data": ["data", "data photos --channels 0", "data photos --picture p.txt", "data photos --gpus 2"],
     "suggest": ["suggest", "suggest photos --hours 0", "suggest photos --device gpu", "suggest photos --epochs 3"],
+    "pack": [
+        "pack",
+        "pack photos",
+        "pack photos --out o --short-side 0",
+        "pack photos --out o --quality 101",
+        "pack photos --out o --to zip",
+    ],
     "plan": [
         "plan vit-tiny",
         "plan vit-tiny --images 100000 --gpus 0",

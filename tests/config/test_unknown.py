@@ -11,6 +11,7 @@ from maekit.presets.verbs import options_by_verb
 ENOUGH = {
     "demo": "demo",
     "data": "data photos",
+    "pack": "pack photos --out o",
     "pretrain": "pretrain vit-tiny photos",
     "probe": "probe photos --weights w --val photos",
     "finetune": "finetune vit-tiny photos --weights w --val photos",

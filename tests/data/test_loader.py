@@ -16,7 +16,11 @@ from maekit.errors import DataError, UsageError
 
 
 def batches(source: Source, **changes: Any) -> Iterator[Batch]:
-    config = DataConfig(workers=changes.pop("workers", 0), bad_share=changes.pop("bad_share", 0.01))
+    config = DataConfig(
+        workers=changes.pop("workers", 0),
+        bad_share=changes.pop("bad_share", 0.01),
+        decode=changes.pop("decode", "reduced"),
+    )
     augment = changes.pop("augment", AugmentConfig(erase=0.3))
     settings: dict[str, Any] = {
         "image_hw": (16, 16), "channels": 3, "seed": 0, "batch_size": 8, "micro_batch": 4, "start_step": 0,

@@ -106,7 +106,7 @@ def eager(model, images, visible=None):
     if hasattr(model, "head"):
         return (model(images),)
     plain = images * model.standardise.std + model.standardise.mean  # features() standardises, a graph does not
-    return model.features(plain), model.encoder.forward_features(images)
+    return model._features(model.standardise(plain), "pooled", 1), model.encoder.forward_features(images)
 
 
 def test_another_number_of_visible_patches(exported):

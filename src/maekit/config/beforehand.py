@@ -1,5 +1,6 @@
 """What can be told of options before anything is loaded: torch, images or weights."""
 
+import os
 import re
 from pathlib import Path, PurePath
 from typing import Any
@@ -126,6 +127,13 @@ def check_files(options: Any) -> None:
         suffix = PurePath(path).suffix.lower()
         if suffix not in suffixes and (path or option == "out"):  # which has to be given
             raise UsageError(f"{path}: {says}, not as {suffix or 'no suffix'}")
+
+
+def check_apart(source: str, out: str) -> None:
+    """Raises UsageError where a folder to write would lie among the images that are read."""
+    folder = Path(os.path.expanduser(source))  # noqa: PTH111 - which leaves the ~ of nobody as it is
+    if folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"--out {out}: lies in {source}, whose images are read; choose a folder beside it")
 
 
 def check_conversion(options: ConvertOptions) -> None:

@@ -36,6 +36,10 @@ class DataConfig:
     image_column: Annotated[str | None, arg(aliases=("--image-column",))] = None
     """Column of parquet, or of the hub's datasets, that holds the images, where several do. None: the only one, or the
     one called image."""
+    decode: Literal["full", "reduced"] = "reduced"
+    """reduced: of a JPEG with 25 times the pixels of the model's images or more, only a half, a quarter or an eighth of
+    them each way is decoded, never fewer than a crop is to have. Crops are the same, their pixels nearly:
+    docs/training.md. full: all pixels, as with --data.range, and always where images are judged or used."""
     workers: Annotated[int | None, arg(aliases=("--workers",)), Field(ge=0)] = None
     """Processes that decode images, per device. None: one less than the device's share of the cores, at most 16."""
     bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01

@@ -12,7 +12,7 @@ from maekit.config.options import Option, by_name
 
 _VALUES = {
     "--data": "SOURCE", "--val": "SOURCE", "--gallery": "SOURCE",
-    "--weights": "W", "--out": "PATH", "--config": "PRESET",
+    "--weights": "W", "--out": "PATH", "--run": "RUN", "--runs": "RUN", "--config": "PRESET",
     "--push": "hf:REPO",
     "--mask": "PICTURE", "--picture": "PICTURE", "--confusion": "PICTURE", "--device": "NAME", "--encoder": "NAME",
 }  # fmt: skip
@@ -27,6 +27,7 @@ COMMON: dict[str, str] = {
     "demo": "--out --overwrite --seed --seeds --per-class --steps --few-label-steps",
     "data": "--data --channels --images --picture --rate --workers",
     "suggest": "--data --hours --device --image-column",
+    "pack": "--data --out --short-side --quality --to --shards --workers --image-column",
     "plan": (
         "--data --images --gpus --memory --rate --measure --batch-size --micro-batch-size --epochs --precision "
         "--run.parallel --run.checkpoint-activations"
@@ -58,6 +59,7 @@ EXAMPLES: dict[str, str] = {
     "demo": "maekit demo --out runs/demo",
     "data": "maekit data photos/train",
     "suggest": "maekit suggest photos/train --hours 8",
+    "pack": "maekit pack photos/train --out photos-256 --short-side 256",
     "plan": "maekit plan {preset} --images 1000000 --gpus 8 --memory 80",
     "pretrain": "maekit pretrain {preset} --data photos/train --out runs/photos --epochs 100",
     "probe": "maekit probe --weights runs/photos --data photos/train --val photos/val",

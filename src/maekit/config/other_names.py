@@ -25,7 +25,11 @@ _OWN_MODEL = "the model is the weights' own"
 
 OTHER_NAMES: dict[str, Other] = {
     # images
-    **_all("crop-size input-size img-size imgsize image-res resolution size", "--image-size", otherwise=_OWN_MODEL),
+    **_all("crop-size input-size img-size imgsize image-res resolution size", "--image-size", "--short-side",
+           otherwise=_OWN_MODEL),
+    **_all("short-edge shorter-side shortest-side shorter-edge shortest-edge min-size smallest-side max-resolution",
+           "--short-side", "--image-size"),
+    **_all("encode-quality jpeg-quality", "--quality"),
     **_all("train-file train-path train-dir train data-path data-dir data-root dataset root folder images-dir "
            "image-dir source input", "--data"),
     **_all("test-image test-images image images img test-file test-path test-dir", "--data"),

@@ -85,6 +85,8 @@ _TRAINING = (
          "serves random order alone, which --data.no-shuffle gives up"),
     Rule("data.window", lambda c: _is_elsewhere(c.data.source),
          _HERE),
+    Rule("data.decode", lambda c: c.data.range is None or c.data.decode == "full",
+         "with --data.range all pixels are decoded; take one of them"),
     Rule("augment.scale augment.ratio", lambda c: c.augment.crop == "random",
          "belongs to --augment.crop random; the crop is another"),
     Rule("augment.color_jitter_prob", lambda c: c.augment.color_jitter,
@@ -168,8 +170,9 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
         Rule("weights validation.source validation.every validation.images validation.crop_share run.out run.resume "
              "run.branch run.overwrite run.allow_drift run.keep run.log_every run.tensorboard run.hang_timeout "
              "run.async_checkpoint", _never, "belongs to pretrain; a plan is the same without it"),
-        Rule("augment. data.normalise data.mean data.std data.range data.workers data.bad_share data.shuffle run.seed "
-             "run.device run.compile", lambda c: c.measure, "changes nothing that is counted; add --measure"),
+        Rule("augment. data.normalise data.mean data.std data.range data.workers data.bad_share data.shuffle "
+             "data.decode run.seed run.device run.compile",
+             lambda c: c.measure, "changes nothing that is counted; add --measure"),
         Rule("images", lambda c: not c.data.source, "--data says how many there are; take one of them"),
         Rule("measure", lambda c: c.data.source or not c.measure, "on which images? give --data"),
         Rule("rate", lambda c: not c.measure, "--measure finds it; take one of them"),

@@ -143,6 +143,29 @@ class DataOptions:
 
 
 @verb
+class PackOptions(ColumnOptions):
+    """Make images smaller once, before training on them."""
+
+    source: Annotated[Images, arg(name="data"), WORDS]
+    """SOURCE to pack. The option's name may be left out."""
+    _: KW_ONLY
+    out: PathText
+    """Folder to write, which is a SOURCE with the same labels, classes and order."""
+    short_side: Annotated[int, Field(ge=8)] = 256
+    """Pixels of the shorter side, of images whose shorter side is longer. Crops of fewer pixels than the model takes
+    are enlarged: for all of the default crops to have them, twice its image size is enough."""
+    quality: Annotated[int, Field(ge=1, le=100)] = 90
+    """Of the JPEGs that are written (4:2:0). Images that are small already keep their bytes, and so do arrays and
+    those of more than 8 bits."""
+    to: Literal["tar", "parquet"] = "tar"
+    """Files to write: tar shards in WebDataset's layout, or parquet in the hub's."""
+    shards: Annotated[int | None, Field(ge=1)] = None
+    """How many files; None: one for each 4,096 images."""
+    workers: Annotated[int | None, Field(ge=0)] = None
+    """Processes that decode; None: one less than the cores."""
+
+
+@verb
 class ReconstructOptions(WeightsOptions, DeviceOptions, ColumnOptions):
     """Masked, reconstruction and original, side by side."""
 

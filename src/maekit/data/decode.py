@@ -14,9 +14,14 @@
 
 Pillow is the truth. simplejpeg decodes ordinary JPEGs to the same pixels, faster, and tells what is damaged; tifffile
 reads TIFFs that Pillow reads wrong or not at all, torchvision PNGs in colours of 16 bits.
+
+`decode_reduced` has JPEGs in grey and RGB decoded at a half, a quarter or an eighth of their size, by their own
+transform (DCT): all their data are read, so damage is noticed as ever, but fewer pixels are made of them.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -41,6 +46,7 @@ from maekit.data.arrays import (
     scaled,
     stored,
 )
+from maekit.data.reduced import Factor, Reduced, Reduction
 from maekit.errors import ImageError
 
 try:
@@ -48,7 +54,17 @@ try:
 except ImportError:  # no wheel, and nothing to build it with
     simplejpeg = None
 
-__all__ = ["MAX_PIXELS", "MAX_VALUES", "Range", "decode", "stored_mode", "stored_values"]
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_VALUES",
+    "Range",
+    "decode",
+    "decode_reduced",
+    "explained",
+    "is_turned",
+    "stored_mode",
+    "stored_values",
+]
 
 BACKGROUND = (255, 255, 255, 255)
 """What shows through transparent pixels."""
@@ -69,13 +85,35 @@ def decode(
     Returns [C, H, W] uint8, or float32 in [0, 1] for more than 8 bits and with a range. Raises ImageError with the
     reason, and nothing else, whatever the bytes.
     """
+    found = _guarded(data, channels, max_pixels, value_range, None)
+    return found.pixels if isinstance(found, Reduced) else found
+
+
+def decode_reduced(
+    data: bytes | Pixels, channels: int, factor: Factor, *, value_range: Range | None = None
+) -> Tensor | Reduced:
+    """`decode`, or where the image is a JPEG, `factor` allows it and there is no range: fewer pixels of it."""
+    return _guarded(data, channels, MAX_PIXELS, value_range, factor)
+
+
+def _guarded(
+    data: bytes | Pixels, channels: int, max_pixels: int, value_range: Range | None, factor: Factor | None
+) -> Tensor | Reduced:
+    with explained():
+        pixels, reduction = _decode(data, channels, max_pixels, value_range, factor)
+        image = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).permute(2, 0, 1)
+    return image if reduction is None else Reduced(image, reduction)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Inside the block whatever a decoder raises becomes an ImageError."""
     try:
-        pixels = np.require(_decode(data, channels, max_pixels, value_range), requirements=("C", "W"))
+        yield
     except ImageError:
         raise
-    except Exception as error:  # decoders raise SyntaxError, struct.error, EOFError and more on damaged files
+    except Exception as error:  # SyntaxError, struct.error, EOFError and more, of damaged files
         raise ImageError(_reason(error)) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def stored_mode(data: bytes | Pixels) -> str:
@@ -90,18 +128,20 @@ def stored_mode(data: bytes | Pixels) -> str:
         return f"{image.format} {image.mode}" + (" 16-bit" if png.deep_colours(data) else "")
 
 
+def is_turned(data: bytes) -> bool:
+    """Whether a picture that can be decoded is kept otherwise than it is seen."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        return _orientation(image) in range(2, 9)
+
+
 def stored_values(data: bytes | Pixels, channels: int) -> Stored:
     """An image's values as it is kept, for which a range can be given; alpha is left out. Raises as `decode`."""
     if isinstance(data, np.ndarray):
         return stored(data)
-    try:
+    with explained():
         if data.startswith(NPY):
             return stored(read_npy(data, MAX_PIXELS))
         beyond_pillow = tiff.read_stored(data, channels, MAX_PIXELS) if data.startswith(tiff.MAGIC) else None
-    except ImageError:
-        raise
-    except Exception as error:  # as in decode
-        raise ImageError(_reason(error)) from error
     if beyond_pillow is not None:
         return beyond_pillow
     pixels = decode(data, channels)
@@ -110,21 +150,23 @@ def stored_values(data: bytes | Pixels, channels: int) -> Stored:
     return stored((pixels[:3] * 65535).round().numpy().astype(np.uint16))  # a picture of 16 bits
 
 
-def _decode(data: bytes | Pixels, channels: int, max_pixels: int, value_range: Range | None) -> Pixels:
-    """Pixels [H, W, C]."""
+def _decode(
+    data: bytes | Pixels, channels: int, max_pixels: int, value_range: Range | None, factor: Factor | None
+) -> tuple[Pixels, Reduction | None]:
+    """Pixels [H, W, C], and what was made fewer where factor is given and allows it."""
     if isinstance(data, np.ndarray):
-        return from_array(data, channels, value_range)
+        return from_array(data, channels, value_range), None
     if not data:
         raise ImageError("the file is empty")
     if data.startswith(NPY):
-        return from_array(read_npy(data, max_pixels), channels, value_range)
+        return from_array(read_npy(data, max_pixels), channels, value_range), None
     if data.startswith(tiff.MAGIC):
         beyond_pillow = tiff.read(data, channels, max_pixels, value_range)
         if beyond_pillow is not None:
-            return _oriented(*beyond_pillow)
+            return _oriented(*beyond_pillow), None
     if channels not in (1, 3, 4):
         raise ImageError(f"such a file cannot hold {channels} channels; keep these images as .npy or .tif")
-    return _read_picture(data, channels, max_pixels, value_range)
+    return _read_picture(data, channels, max_pixels, value_range, factor if value_range is None else None)
 
 
 def _reason(error: Exception) -> str:
@@ -136,7 +178,9 @@ def _reason(error: Exception) -> str:
     return words if any(map(str.isalpha, words)) else f"damaged ({type(error).__name__} {words})".replace(" )", ")")
 
 
-def _read_picture(data: bytes, channels: int, max_pixels: int, value_range: Range | None) -> Pixels:
+def _read_picture(
+    data: bytes, channels: int, max_pixels: int, value_range: Range | None, factor: Factor | None
+) -> tuple[Pixels, Reduction | None]:
     if data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") > len(data) - 8:
         raise ImageError("truncated: the WebP is shorter than it says")
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -146,8 +190,15 @@ def _read_picture(data: bytes, channels: int, max_pixels: int, value_range: Rang
         elif image.format == "PNG":
             png.check(data)
         orientation = _orientation(image)
+        stored_hw, by = (image.height, image.width), 1
         plain: Image.Image = image
-        pixels = _fast_jpeg(data, image) if image.format in ("JPEG", "MPO") else None
+        pixels = None
+        if image.format in ("JPEG", "MPO"):
+            if factor is not None and _SPACES.get(image.mode) == "RGB":
+                by = factor(*_turned(stored_hw, orientation))
+            pixels = _fast_jpeg(data, image, by)
+            if pixels is None and by > 1:
+                image.draft(None, (image.width // by, image.height // by))
         if pixels is not None and channels != 3:
             plain, pixels = Image.fromarray(pixels), None
         if image.mode in _SIXTEEN_BIT or png.deep_colours(data):
@@ -156,17 +207,23 @@ def _read_picture(data: bytes, channels: int, max_pixels: int, value_range: Rang
             pixels = np.atleast_3d(np.asarray(_in_colours(plain, channels)))
         if value_range is not None and pixels.dtype == np.uint8:
             pixels = _scaled(pixels, value_range)
-    return _oriented(pixels, orientation)
+    return _oriented(pixels, orientation), None if by == 1 else _reduction(by, stored_hw, orientation)
 
 
-def _fast_jpeg(data: bytes, image: Image.Image) -> Pixels | None:
-    """simplejpeg's pixels of a JPEG, [H, W, 3] in RGB; None where Pillow has to decide. ImageError for damaged ones."""
+def _fast_jpeg(data: bytes, image: Image.Image, by: int) -> Pixels | None:
+    """simplejpeg's pixels of a JPEG, [H, W, 3] in RGB; None where Pillow has to decide. ImageError for damaged ones.
+
+    by: so many pixels become one each way; the size is rounded up.
+    """
     jpeg.check(data, to_the_end=simplejpeg is None)
     space = _SPACES.get(image.mode)
     if simplejpeg is None or space is None:
         return None
 
-    strictly = partial(simplejpeg.decode_jpeg, colorspace=space, fastdct=False, fastupsample=False, strict=True)
+    strictly = partial(
+        simplejpeg.decode_jpeg, colorspace=space, fastdct=False, fastupsample=False, strict=True,
+        min_height=-(-image.height // by), min_width=-(-image.width // by),
+    )  # fmt: skip
     try:
         pixels: Pixels = strictly(data)
     except ValueError as error:  # damaged, or only odd
@@ -182,15 +239,29 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+_SIDEWAYS, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)  # EXIF's orientations, in this order
+
+
 def _oriented(pixels: Pixels, orientation: int) -> Pixels:
     """Pixels [H, W, C] as the viewer should see them; EXIF orientations 1 to 8, others count as 1."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
+    if orientation in _UPSIDE_DOWN:
         pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
+    if orientation in _MIRRORED:
         pixels = pixels[:, ::-1]
     return pixels
+
+
+def _turned(hw: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return hw[::-1] if orientation in _SIDEWAYS else hw
+
+
+def _reduction(by: int, stored_hw: tuple[int, int], orientation: int) -> Reduction:
+    """What was made fewer of an image that is to be turned; as stored, its last row and column reach out of it."""
+    rows, columns = _turned((-stored_hw[0] % by, -stored_hw[1] % by), orientation)
+    before = (rows if orientation in _UPSIDE_DOWN else 0, columns if orientation in _MIRRORED else 0)
+    return Reduction(by, _turned(stored_hw, orientation), before)
 
 
 def _deep(data: bytes, image: Image.Image, channels: int, value_range: Range | None) -> Pixels:

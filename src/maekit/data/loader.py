@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from maekit.config import AugmentConfig, DataConfig
 from maekit.config.beforehand import check_augment
-from maekit.data.decode import Range, decode
+from maekit.data.decode import Range, decode, decode_reduced
 from maekit.data.ranges import known_range
+from maekit.data.reduced import Reduced
 from maekit.data.sampler import Sample
 from maekit.data.sources import Source
 from maekit.data.transforms import EvalTransform, TrainTransform
@@ -151,7 +153,8 @@ def train_batches(
     items = stream.micro_batches(
         start_step, total_steps, batch_size=batch_size, micro_batch=micro_batch, rank=rank, world_size=world_size
     )
-    work = _TrainingWork(source, channels, TrainTransform(augment, image_hw), seed, known_range(config.range))
+    transform = TrainTransform(augment, image_hw)
+    work = _TrainingWork(source, channels, transform, seed, known_range(config.range), config.decode)
     return _batches(map_in_order(work, items, worker_count(config.workers)), bad)
 
 
@@ -203,6 +206,7 @@ class _TrainingWork:
     transform: TrainTransform
     seed: int
     value_range: Range | None
+    decoding: Literal["full", "reduced"]
 
     def __call__(self, samples: list[Sample]) -> _Loaded:
         images: list[Tensor] = []
@@ -218,17 +222,26 @@ class _TrainingWork:
                 shown.append(Sample(epoch, actual, sample.view))
         return _Loaded(_batch(self.source, images, shown), bad)
 
-    def _readable(self, epoch: int, index: int, bad: list[tuple[int, str]]) -> tuple[int, Tensor] | None:
+    def _readable(self, epoch: int, index: int, bad: list[tuple[int, str]]) -> tuple[int, Tensor | Reduced] | None:
         """The image at the index, or the first readable of those drawn to replace it."""
         draw = numpy_generator(_REPLACEMENT, self.seed, epoch, index)
         candidate = index
         for _ in range(_REPLACEMENT_TRIES):
             try:
-                return candidate, decode(self.source.read(candidate), self.channels, value_range=self.value_range)
+                return candidate, self._decoded(epoch, candidate)
             except ImageError as error:
                 bad.append((candidate, str(error)))
             candidate = int(draw.integers(len(self.source)))
         return None
+
+    def _decoded(self, epoch: int, index: int) -> Tensor | Reduced:
+        """The image, or as much of it as all its views need, also those of another micro-batch: pixels are to be the
+        same however batches are cut."""
+        data = self.source.read(index)
+        if self.decoding == "full":
+            return decode(data, self.channels, value_range=self.value_range)
+        keys = [(self.seed, epoch, index, view) for view in range(self.transform.augment.repeats)]
+        return decode_reduced(data, self.channels, partial(self.transform.factor, keys), value_range=self.value_range)
 
 
 def _evaluated(

@@ -5,6 +5,7 @@ on no other image, nor on batch, worker or rank.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,12 +19,14 @@ from torchvision.transforms.v2 import functional
 from maekit import parts
 from maekit.config import AugmentConfig
 from maekit.config.beforehand import check_augment
+from maekit.data.reduced import Box, Reduced, largest_factor
 from maekit.errors import UsageError
 from maekit.randomness import global_seeds, numpy_generator
 
 _AUGMENT = 0x617567  # keeps these draws apart from masks, which have the same seed, epoch, index and view
 _RANDAUGMENT_FILL = (124, 116, 104)  # ImageNet's mean, where rotation and shear uncover nothing
 _WIDEST = 4  # times what is asked for: more of a long thin image is cut away before it is resized, not after
+_MUCH_LARGER = 25  # times the pixels asked for: in less, decoding saves no more than resampling between pixels costs
 _NOISE_MEAN, _NOISE_STD = 0.5, 0.25  # of erased pixels
 
 
@@ -48,34 +51,58 @@ class TrainTransform:
 
             self._erase = RandomErasing(augment.erase, mode="pixel", device="cpu")
 
-    def __call__(self, image: Tensor, *key: int) -> Tensor:
-        """image: [C, H, W]; key: (seed, epoch, index, view). Returns [C, h, w] of the same dtype."""
+    def __call__(self, image: Tensor | Reduced, *key: int) -> Tensor:
+        """image: [C, H, W], or fewer pixels of it; key: (seed, epoch, index, view). Returns [C, h, w] of that dtype."""
         draw = numpy_generator(_AUGMENT, *key)
-        image = self._crop(image, draw)
+        cropped = self._crop(image, draw)
         if draw.random() < self.augment.flip:
-            image = functional.horizontal_flip(image)
+            cropped = functional.horizontal_flip(cropped)
         if any(step is not None for step in (self._randaugment, self._jitter, self._erase, self._own)):
             with global_seeds(_AUGMENT, *key):
-                image = self._from_libraries(image)
-        return image
+                cropped = self._from_libraries(cropped)
+        return cropped
 
-    def _crop(self, image: Tensor, draw: np.random.Generator) -> Tensor:
+    def factor(self, keys: Sequence[tuple[int, ...]], height: int, width: int) -> int:
+        """How many pixels of a larger image may become one, each way, for all views of these keys to be made of
+        pixels that are no fewer than theirs; 1 where it would not pay."""
+        if height * width < _MUCH_LARGER * math.prod(self.image_hw):
+            return 1
+        boxes = (self._box(height, width, numpy_generator(_AUGMENT, *key)) for key in keys)
+        spare = min(min(box[2] / self.image_hw[0], box[3] / self.image_hw[1]) for box in boxes)
+        return largest_factor(spare)
+
+    def _box(self, height: int, width: int, draw: np.random.Generator) -> Box:
+        """The part of a larger image that is seen. Of whole pixels, where it is drawn."""
+        if self.augment.crop == "random":
+            return _random_box(draw, height, width, self.augment.scale, self.augment.ratio)
+        if self.augment.crop != "center":
+            return 0, 0, height, width
+        pixels = min(height / self.image_hw[0], width / self.image_hw[1])
+        rows, columns = self.image_hw[0] * pixels, self.image_hw[1] * pixels
+        return (height - rows) / 2, (width - columns) / 2, rows, columns
+
+    def _crop(self, image: Tensor | Reduced, draw: np.random.Generator) -> Tensor:
         height, width = self.image_hw
         how = self.augment.crop
-        if how == "center":
-            return _cover_and_centre(image, self.image_hw, self.image_hw, self.augment.interpolation)
-        if how == "random":
-            top, left, rows, columns = _random_box(
-                draw, image.shape[-2], image.shape[-1], self.augment.scale, self.augment.ratio
-            )
-            image = image[:, top : top + rows, left : left + columns]
-        image = _resize(image, self.image_hw, self.augment.interpolation)
+        if isinstance(image, Reduced):
+            box = self._box(*image.reduction.image_hw, draw)
+            cropped = image.resized(box, self.image_hw, self.augment.interpolation)
+        elif how == "center":
+            cropped = _cover_and_centre(image, self.image_hw, self.image_hw, self.augment.interpolation)
+        else:
+            if how == "random":
+                top, left, rows, columns = _random_box(
+                    draw, image.shape[-2], image.shape[-1], self.augment.scale, self.augment.ratio
+                )
+                image = image[:, top : top + rows, left : left + columns]
+                image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # which is resized sooner than a view
+            cropped = resize(image, self.image_hw, self.augment.interpolation)
         if how == "pad":
             vertical, horizontal = height // 8, width // 8
-            image = functional.pad(image, [horizontal, vertical])
+            cropped = functional.pad(cropped, [horizontal, vertical])
             top, left = int(draw.integers(2 * vertical + 1)), int(draw.integers(2 * horizontal + 1))
-            image = image[:, top : top + height, left : left + width]
-        return image
+            cropped = cropped[:, top : top + height, left : left + width]
+        return cropped
 
     def _from_libraries(self, image: Tensor) -> Tensor:
         if self._randaugment is not None:
@@ -126,11 +153,12 @@ def _cover_and_centre(image: Tensor, cover: tuple[int, int], centre: tuple[int, 
         image = functional.center_crop(image, [min(height, most[0]), min(width, most[1])])
         height, width = image.shape[-2:]
     size = (max(cover[0], int(height * scale)), max(cover[1], int(width * scale)))
-    centred: Tensor = functional.center_crop(_resize(image, size, interpolation), list(centre))
+    centred: Tensor = functional.center_crop(resize(image, size, interpolation), list(centre))
     return centred
 
 
-def _resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+def resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """An image [C, H, W] at a size (height, width), resampled with antialiasing."""
     if tuple(image.shape[-2:]) == size:
         return image
     resized: Tensor = functional.resize(image, list(size), InterpolationMode(interpolation), antialias=True)

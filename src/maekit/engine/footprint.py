@@ -56,7 +56,7 @@ def whole(make: Callable[[], Task], batch: Any, *, optimizer: OptimizerConfig, r
     """
     task = make()
     prepared, precision = task.prepare(batch), Precision(run.precision, _CPU)
-    with _without_data() as live:
+    with without_data() as live:
         model = task.model.train().to_empty(device=_CPU)
         average = Ema(model, run.ema, part=task.averaged) if run.ema else None
         weights = live.now
@@ -90,7 +90,7 @@ def divided(
     task = make()
     prepared, precision = task.prepare(batch), Precision(run.precision, _CPU)
     sent = precision.dtype or torch.float32
-    with _without_data() as live:
+    with without_data() as live:
         model = task.model.train().to_empty(device=_CPU)
         step = Step(task)
         trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -120,12 +120,12 @@ def divided(
 
 
 @contextmanager
-def _without_data() -> Iterator["_Live"]:
+def without_data() -> Iterator["Live"]:
     """Inside the block tensors have shapes alone, and what lives of them is counted."""
     # Autograd starts its threads for devices once, at the first backward pass; for the GPU that fake tensors pretend to
     # be there, of which forked processes would then complain.
     torch.zeros((), requires_grad=True).backward()
-    with FakeTensorMode(allow_non_fake_inputs=True), _Live() as live:
+    with FakeTensorMode(allow_non_fake_inputs=True), Live() as live:
         yield live
 
 
@@ -154,7 +154,7 @@ def _elements(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
 
 
-class _Live(TorchDispatchMode):
+class Live(TorchDispatchMode):
     """Bytes of the storages that operations under it made and that something still holds: `now`, and at the `peak`."""
 
     def __init__(self) -> None:

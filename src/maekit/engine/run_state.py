@@ -104,7 +104,7 @@ def open_run(path: Path, *, resume: bool, overwrite: bool) -> Iterator[RunFolder
         held.callback(_remove_empty, new)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            held.enter_context(_lock(path / "lock"))
+            held.enter_context(lock(path / "lock"))
             if run.holds_run and not (resume or overwrite):
                 raise RunError(f"{path}: holds a run already; --resume continues it, --overwrite starts anew")
             if overwrite and not resume:
@@ -144,7 +144,7 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Iterator[None]:
     """Hold a lock file; the kernel lets go of it when the process ends, however it ends."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

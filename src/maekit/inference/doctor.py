@@ -23,7 +23,7 @@ from PIL import Image
 from maekit.config import AugmentConfig
 from maekit.config.verbs import DataOptions
 from maekit.data import cache
-from maekit.data.decode import Range, decode, stored_mode, stored_values
+from maekit.data.decode import Range, decode, decode_reduced, stored_mode, stored_values
 from maekit.data.ranges import LITTLE, resolved, use_of_range
 from maekit.data.sources import Source, Space, find_source
 from maekit.data.sources.elsewhere import some_of
@@ -43,6 +43,7 @@ from maekit.sections import Facts, Picture, Section, Text
 _TRAINING_SIZE = (224, 224)  # of the crop that is timed
 _CHUNK = 16  # images a worker examines before it reports
 _BYTES = "0 to 255"
+_REDUCED = ("JPEG RGB", "JPEG L", "MPO RGB")  # of which fewer pixels can be decoded
 _NAMED = 10  # lines of each list that are printed; the answer holds all
 
 
@@ -124,12 +125,19 @@ def _examined(
         began = time.perf_counter()
         try:
             data = source.read(index)
+            reading = time.perf_counter() - began
             image = decode(data, channels, value_range=value_range)
         except ImageError as error:
             findings.append(_Finding(index, reason=str(error)))
             continue
-        transform(image, 0, 0, index, 0)
-        seconds = time.perf_counter() - began
+        key = (0, 0, index, 0)
+        transform(image, *key)
+        seconds, smaller = time.perf_counter() - began, partial(transform.factor, [key])
+        mode = stored_mode(data)
+        if mode in _REDUCED and value_range is None and smaller(*image.shape[1:]) > 1:  # as training decodes it
+            began = time.perf_counter()
+            transform(decode_reduced(data, channels, smaller), *key)
+            seconds = reading + time.perf_counter() - began
         digest = hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()
         height, width = image.shape[1:]
         if image.is_floating_point():
@@ -137,7 +145,6 @@ def _examined(
             values = float(kept.values.min()), float(kept.values.max()), float(kept.full)
         else:
             values = float(image.min()), float(image.max()), 255.0
-        mode = stored_mode(data)
         findings.append(_Finding(index, "", digest, height, width, mode, moments(image), values, seconds))
     return findings
 

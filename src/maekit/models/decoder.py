@@ -15,6 +15,7 @@ from maekit.config import DecoderConfig
 from maekit.errors import ModelError
 from maekit.models import positions
 from maekit.models.family import Latents, run_block
+from maekit.models.recomputed import norm_linear, norm_mlp
 from maekit.models.vit import initialise
 from maekit.patches import take
 from maekit.targets import Geometry
@@ -161,12 +162,12 @@ class SelfBlock(nn.Module):
     def forward(self, tokens: Tensor, queries: int | None = None) -> Tensor:
         """tokens [N, T, D] → [N, T, D], or [N, queries, D] for the last `queries` tokens, which equal those of all."""
         asked = tokens if queries is None else tokens[:, -queries:]
-        asked = asked + self.attn(self.norm1(tokens), queries)
-        return asked + self.mlp(self.norm2(asked))
+        asked = asked + self.attn(tokens, self.norm1, queries)
+        return asked + norm_mlp(self.norm2, self.mlp, asked)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over all tokens, for all of them or the last few."""
+    """Multi-head attention over all tokens, for all of them or the last few; the norm before it is the caller's."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -174,13 +175,13 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, queries: int | None = None) -> Tensor:
-        """tokens [N, T, D] → [N, T or queries, D]."""
+    def forward(self, tokens: Tensor, norm: nn.LayerNorm, queries: int | None = None) -> Tensor:
+        """tokens [N, T, D], not yet normed → [N, T or queries, D]."""
         width = tokens.shape[2]
         if queries is None:
-            query, key, value = self.qkv(tokens).chunk(3, dim=2)
+            query, key, value = norm_linear(norm, self.qkv, tokens).chunk(3, dim=2)
         else:
-            weight, bias = self.qkv.weight, self.qkv.bias
+            tokens, weight, bias = norm(tokens), self.qkv.weight, self.qkv.bias
             query = F.linear(tokens[:, -queries:], weight[:width], bias[:width])
             key, value = F.linear(tokens, weight[width:], bias[width:]).chunk(2, dim=2)
         return self.proj(_attend(query, key, value, self.heads))
@@ -202,8 +203,9 @@ class CrossBlock(nn.Module):
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
         """queries [N, Q, D], context [N, K + V, E] → [N, Q, D]."""
         key, value = self.kv(context).chunk(2, dim=2)
-        queries = queries + self.proj(_attend(self.q(self.norm1(queries)), key, value, self.heads))
-        return queries + self.mlp(self.norm2(queries))
+        asked = norm_linear(self.norm1, self.q, queries)
+        queries = queries + self.proj(_attend(asked, key, value, self.heads))
+        return queries + norm_mlp(self.norm2, self.mlp, queries)
 
 
 class ConvTransposeHead(nn.Module):

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
     "demo": (verbs.DemoOptions, None),
     "data": (verbs.DataOptions, None),
     "suggest": (verbs.SuggestOptions, None),
+    "pack": (verbs.PackOptions, None),
     "plan": (PlanConfig, {name: _planned(preset) for name, preset in presets.PRETRAIN.items()}),
     "pretrain": (PretrainConfig, presets.PRETRAIN),
     "probe": (ProbeOptions, None),

@@ -112,9 +112,9 @@ def restarted(run: RunConfig, world: World) -> RunConfig:
     """
     begun = False
     if world.is_first and run.out:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # no run, or one of before launchers were told
             recorded = json.loads((Path(run.out) / "config.json").read_text(encoding="utf-8"))
-            begun = not world.launchers.isdisjoint(recorded["hardware"].get("launchers", ()))
+            begun = not world.launchers.isdisjoint(recorded["hardware"]["launchers"])
     if world.tell(begun) or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
         return replace(run, resume=True, overwrite=False)
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and not run.out:

@@ -24,7 +24,7 @@ _ABSENT = "–"
 Runs = Mapping[str, History]
 
 
-def run(options: CompareOptions) -> Compared:
+def compare(options: CompareOptions) -> Compared:
     """`maekit compare`. Raises UsageError for too few or many runs, RunError for a folder that holds none."""
     if not 2 <= len(options.runs) <= _MOST:
         raise UsageError(f"compare: takes 2 to {_MOST} run folders, not {len(options.runs)}")

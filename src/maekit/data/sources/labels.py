@@ -54,15 +54,18 @@ def found_labels(text: str, values: Sequence[Any], names: Sequence[str] | None =
 
 
 def labels_of_codes(
-    text: str, values: Sequence[int | str | None], codes: NDArray[np.integer[Any]]
+    text: str,
+    values: Sequence[int | str | None],
+    codes: NDArray[np.integer[Any]],
+    names: Sequence[str] | None = None,
 ) -> tuple[Labels, Classes]:
-    """The same of `values[code]` for each code, where many images have few different labels."""
+    """The same of `values[code]` for each code, where many images have few different labels. Words have no names."""
     if any(isinstance(value, str) for value in values):
         labels, classes = string_labels([None if value is None else str(value) for value in values])
         return shared(labels[codes]), classes
     numbers = [value if isinstance(value, int) else -1 for value in values]
     labels = shared(np.maximum(_integers(text, numbers), -1)[codes])
-    return labels, _numbered(text, labels)
+    return labels, _numbered(text, labels, names)
 
 
 def integer_labels(

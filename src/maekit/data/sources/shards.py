@@ -22,7 +22,7 @@ from maekit.data.sources.tar_samples import samples_of
 from maekit.errors import DataError, ImageError
 
 INDEX_SUFFIX = ".maekit-index.npz"
-_VERSION = 3
+_VERSION = 4
 _BY_ONE = 2**30  # bytes of tar files that one process indexes as soon as several
 
 Shard = Path | RemoteFile
@@ -34,7 +34,8 @@ class ShardsSource(LabelledImages):
     """The samples of uncompressed tar files that hold an image, in the order given.
 
     Each shard's index lies beside it and is made anew when the shard's size or time changes; where the folder cannot be
-    written it is made each time. Labels are numbers, or strings that become classes in sorted order.
+    written it is made each time. Labels are numbers, of classes that a member `.classes.json` of the shards may name
+    (as `maekit pack` writes it), or strings that become classes in sorted order.
     """
 
     def __init__(self, text: str, shards: Sequence[Path] | Sequence[RemoteFile], window: int = 0) -> None:
@@ -52,7 +53,7 @@ class ShardsSource(LabelledImages):
         starts = np.cumsum([0, *(len(index.labels) for index in indices)])
         codes = [index.codes + start for index, start in zip(indices, starts, strict=False)]
         values = [label for index in indices for label in index.labels]
-        self._labels, self.classes = labels_of_codes(text, values, np.concatenate(codes))
+        self._labels, self.classes = labels_of_codes(text, values, np.concatenate(codes), _names(shards, indices))
 
     def path(self, index: int) -> str:
         return f"{self._shards[self._shard[index]]}:{self._names[index]}"
@@ -85,7 +86,17 @@ class _Index:
     sizes: NDArray[np.int64]
     codes: NDArray[np.int64]
     labels: list[int | str | None]
+    classes: list[str] | None
     passed_over: PassedOver
+
+
+def _names(shards: Sequence[Shard], indices: Sequence[_Index]) -> list[str] | None:
+    """Of classes, where shards name them."""
+    found = [(shard, index.classes) for shard, index in zip(shards, indices, strict=True) if index.classes is not None]
+    for shard, names in found:
+        if names != found[0][1]:
+            raise DataError(f"{shard}: names other classes than {found[0][0].name}; open one of them")
+    return found[0][1] if found else None
 
 
 def _indices(shards: Sequence[Shard]) -> list[_Index]:
@@ -131,7 +142,7 @@ def _kept(shard: Shard) -> _Index | None:
             if any(about[name] != value for name, value in state.items()):
                 return None
             index = _Index(Names(kept["names"], kept["ends"]), kept["offsets"], kept["sizes"], kept["codes"],
-                           about["labels"], _passed_over(about["passed_over"]))  # fmt: skip
+                           about["labels"], about["classes"], _passed_over(about["passed_over"]))  # fmt: skip
     except Exception:  # none yet, or a damaged one: whatever NumPy makes of that
         return None
     return index if _can_be(index, state["size"]) else None
@@ -144,6 +155,8 @@ def _can_be(index: _Index, end: int) -> bool:
     if names.data.dtype != np.uint8 or any(array.dtype != np.int64 or array.shape != offsets.shape for array in arrays):
         return False
     if not all(isinstance(label, int | str | None) for label in index.labels):
+        return False
+    if index.classes is not None and not all(isinstance(name, str) for name in index.classes):
         return False
     ends = np.append(0, names.ends)
     within = (offsets >= 0) & (sizes >= 0) & (offsets <= end) & (sizes <= end - offsets)
@@ -163,19 +176,20 @@ def _made(shard: Shard) -> _Index | DataError:
     """A shard's index, made by reading it, and left beside it."""
     try:
         state = _state(shard)
-        samples, passed_over = samples_of(shard)
+        samples, classes, passed_over = samples_of(shard)
     except DataError as error:
         return error
     numbers: dict[int | str | None, int] = {}
     codes = np.array([numbers.setdefault(sample.label, len(numbers)) for sample in samples], np.int64)
     offsets, sizes = (np.array([sample[place] for sample in samples], np.int64) for place in (1, 2))
-    index = _Index(Names.of(sample.name for sample in samples), offsets, sizes, codes, list(numbers), passed_over)
+    names = Names.of(sample.name for sample in samples)
+    index = _Index(names, offsets, sizes, codes, list(numbers), classes, passed_over)
     _keep(_beside(shard), index, state)
     return index
 
 
 def _keep(beside: Path, index: _Index, state: dict[str, int]) -> None:
-    about = {**state, "labels": index.labels, "passed_over": index.passed_over.as_dict()}
+    about = {**state, "labels": index.labels, "classes": index.classes, "passed_over": index.passed_over.as_dict()}
     partial = beside.with_name(f"{beside.name}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as file:

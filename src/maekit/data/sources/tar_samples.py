@@ -18,6 +18,9 @@ from maekit.data.sources.passed_over import PassedOver, is_beside, suffix
 from maekit.data.sources.source import is_image_name
 from maekit.errors import DataError
 
+CLASSES_MEMBER = ".classes.json"
+"""A member that gives the names of the classes, in the order of their numbers."""
+
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LABEL_KEYS = ("label", "cls", "class")  # of a sample's .json
 _LABELS = (".cls", ".json")
@@ -43,13 +46,19 @@ class _File(NamedTuple):
     is_image: bool
 
 
-def samples_of(shard: os.PathLike[str]) -> tuple[list[Sample], PassedOver]:
-    """The samples with an image, in order. Raises DataError where the file is no uncompressed and complete tar."""
+def samples_of(shard: os.PathLike[str]) -> tuple[list[Sample], list[str] | None, PassedOver]:
+    """The samples with an image, in order, the classes' names where it gives them, and what is left.
+
+    Raises DataError where the file is no uncompressed and complete tar.
+    """
     images, beside = Counter[str](), Counter[str]()
+    classes: list[str] | None = None
     try:
         with tarfile.open(shard, "r:") as tar:
             files = []
             for member in tar:
+                if member.name == CLASSES_MEMBER and (classes := _classes(tar, member)) is not None:
+                    continue
                 if member.name.rpartition("/")[2].startswith("."):
                     beside["hidden file"] += member.isreg()
                 elif member.isreg():
@@ -60,7 +69,17 @@ def samples_of(shard: os.PathLike[str]) -> tuple[list[Sample], PassedOver]:
             samples = [_sample(tar, files, images) for files in _grouped(files, images, beside)]
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(f"{shard}: not an uncompressed and complete tar file ({error})") from None
-    return samples, PassedOver(+images, +beside)
+    return samples, classes, PassedOver(+images, +beside)
+
+
+def _classes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> list[str] | None:
+    """Names in a member that is a list of them."""
+    opened = tar.extractfile(member)
+    try:
+        names = json.loads(opened.read() if opened is not None else b"")
+    except ValueError:
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
