@@ -182,6 +182,8 @@ CASES = {
         "one run to compare": "compare run --out compare.html",
         "a comparison that is no page": "compare run classifier --out compare.pdf",
         "a folder to compare that holds no run": "compare run photos --out compare.html",
+        "a page of images that is none": "data photos --out data.png",
+        "held-out images to look for, but none to look among": "data --val photos --clear-cache",
         "a host that is no address of this machine": "app run --host 192.0.2.1",
         "a gallery's option without a gallery": "app run --gallery-images 9",
         "a layout that is none": "convert run --to pytorch --out converted",

@@ -295,5 +295,13 @@ class Examined(Result):
     workers_for_rate: int | None
     range: tuple[float, float] | None
     """The stored values that became black and white."""
+    near_duplicates: Sequence[Sequence[str]] | None = None
+    """Groups of paths of images that look nearly the same, of `val` too; with out or val, as what follows."""
+    shared: Sequence[Sequence[str]] | None = None
+    """Groups of paths in which images of `val` are together with examined ones: equal, or nearly the same."""
+    dark: Sequence[str] | None = None
+    blurred: Sequence[str] | None = None
+    constant: Sequence[str] | None = None
+    """Paths of images of one colour; of very dark, and very blurred ones."""
     freed: int | None = None
     """Bytes removed from the cache folder, where that was asked for."""

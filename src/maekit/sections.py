@@ -64,13 +64,21 @@ class Strips:
 
 
 @dataclass(frozen=True)
+class Thumbnails:
+    """Small pictures side by side: of each its JPEG file, and the words under it."""
+
+    pictures: Sequence[tuple[bytes, str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
 class Facts:
     """Names and values."""
 
     values: Sequence[tuple[str, str]]
 
 
-Section = Heading | Text | Table | Figure | Picture | Strips | Facts
+Section = Heading | Text | Table | Figure | Picture | Strips | Thumbnails | Facts
 
 
 def text(section: Section) -> str:
@@ -110,6 +118,10 @@ def html(section: Section) -> str:
         case Strips(rows, caption):
             shown = "".join(f"<span>{escape(name)}</span>{_strip(name, jpeg)}" for name, jpeg in rows)
             return f'<figure><div class="strips">{shown}</div><figcaption>{escape(caption)}</figcaption></figure>'
+        case Thumbnails(pictures, caption):
+            shown = "".join(f"<div>{_strip(words, jpeg)}<span>{escape(words)}</span></div>" for jpeg, words in pictures)
+            note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+            return f'<figure><div class="thumbnails">{shown}</div>{note}</figure>'
         case Facts(values):
             pairs = (f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in values)
             return "<dl>" + "".join(pairs) + "</dl>"

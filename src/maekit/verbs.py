@@ -54,8 +54,9 @@ def data(options: verbs.DataOptions) -> results.Examined:
     _need(options.source or options.clear_cache, "--data", "the images to look at")
 
     from maekit.inference import doctor
+    from maekit.report.images import write
 
-    return doctor.run(options)
+    return doctor.run(options, page=write)
 
 
 @takes(verbs.SuggestOptions)

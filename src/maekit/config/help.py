@@ -25,7 +25,7 @@ _LINES = 2  # of an option's help, at most
 _TRAINING = "--data --val --weights --out --image-size --epochs --batch-size --lr {} --device --precision --resume"
 COMMON: dict[str, str] = {
     "demo": "--out --overwrite --seed --seeds --per-class --steps --few-label-steps",
-    "data": "--data --channels --images --picture --rate --workers",
+    "data": "--data --val --out --channels --images --picture --rate --workers",
     "suggest": "--data --hours --device --image-column",
     "pack": "--data --out --short-side --quality --to --shards --workers --image-column",
     "plan": (

@@ -133,6 +133,10 @@ class DataOptions:
     """Examine this many images, evenly spread; None: all."""
     picture: PathText = text("")
     """Write a picture of the spread of sizes and modes to this path."""
+    out: PathText = text("")
+    """Write what was found to this page (.html), with thumbnails: a sample, near duplicates, dark or blurred."""
+    val: Images = text("")
+    """SOURCE of held-out images: those that are among the examined ones too, exactly or nearly, are named."""
     rate: Annotated[float, Field(gt=0)] = 1000.0
     """Images per second that training would want; the answer says how many workers feed it."""
     workers: Annotated[int | None, Field(ge=0)] = None

@@ -82,6 +82,9 @@ dd { margin: 0; overflow-wrap: anywhere; }
 .strips { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: .35rem .75rem; align-items: center; }
 .strips span { color: var(--quiet); font-size: .8rem; font-variant-numeric: tabular-nums; max-width: 7rem; }
 .strips img { display: block; width: 100%; height: auto; }
+.thumbnails { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .75rem; }
+.thumbnails img { display: block; max-width: 100%; height: auto; }
+.thumbnails span { display: block; color: var(--quiet); font-size: .72rem; line-height: 1.35; overflow-wrap: anywhere; }
 @media (max-width: 30rem) {
   main { padding: 1.25rem .9rem 3rem; }
   dl { grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); padding: .75rem; gap: .6rem .75rem; }
