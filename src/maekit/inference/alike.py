@@ -22,8 +22,9 @@ from maekit.data.sources.passed_over import printable
 _ROWS, _COLUMNS = 16, 16  # of differences between neighbours, a bit each
 _COMPARED_SIDE = 32  # px
 _STEP = 0.01  # of white, under which a difference is none: what compression changes stays the same
+_SHARE = 0.15  # of the bits that are set in both, which may differ at most: what is plain has few
 _NEAR = 20  # of 256 bits that may differ
-_PLAIN = 40  # bits set, under which there is too little in an image to tell it by
+_PLAIN = 16  # bits set, under which there is too little in an image to tell it by
 MOST = 20_000  # images among which near ones are looked for, each with each
 _CHUNK = 1000
 _DARK = 0.05  # mean, of white
@@ -81,11 +82,13 @@ def near(looks: Sequence[Look]) -> list[list[int]]:
     """
     bits = np.array([np.unpackbits(one.bits) for one in looks[:MOST]], np.float32)
     kept = np.flatnonzero(bits.sum(axis=1) >= _PLAIN) if len(bits) else np.empty(0, np.int64)
+    counts = bits[kept].sum(axis=1) if len(kept) else np.empty(0, np.float32)
     signs = 2 * bits[kept] - 1 if len(kept) else np.empty((0, 1), np.float32)
     rows, columns = [], []
     for start in range(0, len(kept), _CHUNK):
         differ = (signs.shape[1] - signs[start : start + _CHUNK] @ signs.T) / 2
-        left, right = np.nonzero(differ <= _NEAR)
+        allowed = np.minimum(_NEAR, _SHARE * (counts[start : start + _CHUNK, None] + counts))
+        left, right = np.nonzero(differ <= allowed)
         later = left + start < right
         rows.append(left[later] + start)
         columns.append(right[later])
