@@ -18,6 +18,7 @@ MOST = 2000  # images on a map
 QUERIES = 8
 _NEIGHBOURS = 6
 _FEWEST = 30  # images, under which t-SNE would draw chance
+_ITERATIONS = 500  # half of scikit-learn's, at half of the time
 _THUMBNAILS = 150  # on a map
 _THUMB, _DOT = 56, 5  # px on the canvas, of which a page shows about half
 _CANVAS = (1400, 1000)
@@ -47,7 +48,7 @@ def neighbourhood(vectors: NDArray[np.float32]) -> Places | None:
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     unit = _unit(vectors)
-    return _in_unit(TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(unit))
+    return _in_unit(TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=_ITERATIONS).fit_transform(unit))
 
 
 def spread_out(places: Places) -> list[int]:
