@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from maekit.config import OptimizerConfig, RunConfig, ScheduleConfig
 from maekit.engine.distributed import World
-from maekit.engine.loop import Outcome, train
+from maekit.engine.loop import train
 from maekit.engine.run_state import open_run
 from maekit.engine.schedule import Plan
+from maekit.engine.task import Outcome
 
 IMAGES = 64
 INPUTS = torch.randn(IMAGES, 6, generator=torch.Generator().manual_seed(1))

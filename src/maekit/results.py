@@ -104,6 +104,16 @@ class Evaluated(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compared(Result):
+    """A page of several runs. differences: of each option whose values differ, and of images, hardware, versions and
+    code, its value by run. runs: by run its steps, images, seconds, and the last of each measure."""
+
+    out: str
+    differences: Mapping[str, Mapping[str, Any]]
+    runs: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Classified(Result):
     """The most probable classes of each image: {path, top: [{label, probability}]}, in the order they were named."""
 
@@ -285,5 +295,13 @@ class Examined(Result):
     workers_for_rate: int | None
     range: tuple[float, float] | None
     """The stored values that became black and white."""
+    near_duplicates: Sequence[Sequence[str]] | None = None
+    """Groups of paths of images that look nearly the same, of `val` too; with out or val, as what follows."""
+    shared: Sequence[Sequence[str]] | None = None
+    """Groups of paths in which images of `val` are together with examined ones: equal, or nearly the same."""
+    dark: Sequence[str] | None = None
+    blurred: Sequence[str] | None = None
+    constant: Sequence[str] | None = None
+    """Paths of images of one colour; of very dark, and very blurred ones."""
     freed: int | None = None
     """Bytes removed from the cache folder, where that was asked for."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
+_LARGE = 100_000  # bytes of a picture
 _NAMES = 12  # columns for the names of facts
 
 
@@ -48,10 +49,26 @@ class Figure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, embedded as PNG."""
+    """A picture, embedded as PNG, or as JPEG where that is much smaller."""
 
     image: "Image.Image"
     caption: str
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Pictures as wide as the page, one under the other: what each shows, and its JPEG file."""
+
+    rows: Sequence[tuple[str, bytes]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """Small pictures side by side: of each its JPEG file, and the words under it."""
+
+    pictures: Sequence[tuple[bytes, str]]
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,7 @@ class Facts:
     values: Sequence[tuple[str, str]]
 
 
-Section = Heading | Text | Table | Figure | Picture | Facts
+Section = Heading | Text | Table | Figure | Picture | Strips | Thumbnails | Facts
 
 
 def text(section: Section) -> str:
@@ -98,6 +115,13 @@ def html(section: Section) -> str:
             size = f'width="{image.width}" height="{image.height}"'
             drawing = f'<img class="paper" src="{_data_uri(image)}" alt="{escape(caption)}" {size}>'
             return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+        case Strips(rows, caption):
+            shown = "".join(f"<span>{escape(name)}</span>{_strip(name, jpeg)}" for name, jpeg in rows)
+            return f'<figure><div class="strips">{shown}</div><figcaption>{escape(caption)}</figcaption></figure>'
+        case Thumbnails(pictures, caption):
+            shown = "".join(f"<div>{_strip(words, jpeg)}<span>{escape(words)}</span></div>" for jpeg, words in pictures)
+            note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+            return f'<figure><div class="thumbnails">{shown}</div>{note}</figure>'
         case Facts(values):
             pairs = (f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in values)
             return "<dl>" + "".join(pairs) + "</dl>"
@@ -118,7 +142,20 @@ def _cells(row: Sequence[str]) -> str:
     return f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
 
 
+def _strip(name: str, jpeg: bytes) -> str:
+    return f'<img src="{_in_words("jpeg", jpeg)}" alt="{escape(name)}">'
+
+
 def _data_uri(image: "Image.Image") -> str:
-    encoded = BytesIO()
-    image.save(encoded, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode()
+    """As PNG, or, of a photograph that would be large so, as JPEG."""
+    png, jpeg = BytesIO(), BytesIO()
+    image.save(png, format="PNG", optimize=True)
+    if png.tell() > _LARGE:
+        image.convert("RGB").save(jpeg, format="JPEG", quality=90, subsampling=0)
+        if 2 * jpeg.tell() < png.tell():
+            return _in_words("jpeg", jpeg.getvalue())
+    return _in_words("png", png.getvalue())
+
+
+def _in_words(kind: str, encoded: bytes) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(encoded).decode()

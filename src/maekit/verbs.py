@@ -54,8 +54,9 @@ def data(options: verbs.DataOptions) -> results.Examined:
     _need(options.source or options.clear_cache, "--data", "the images to look at")
 
     from maekit.inference import doctor
+    from maekit.report.images import write
 
-    return doctor.run(options)
+    return doctor.run(options, page=write)
 
 
 @takes(verbs.SuggestOptions)
@@ -191,6 +192,38 @@ def scratch(
         2
     """
     return _train("scratch", preset, common, options)
+
+
+@takes(verbs.WatchOptions)
+def watch(options: verbs.WatchOptions) -> results.Served:
+    """A run's report while the run goes on: a page on this machine that follows its history.
+
+    Serves until it is interrupted, or for `seconds`. RunError for a folder without a run, or a port in use.
+
+    Example:
+        >>> maekit.watch("runs/digits", port=0, seconds=0.2).url.startswith("http://127.0.0.1:")
+        True
+    """
+    from maekit.app.watch import watch
+
+    with to_terminal():
+        return watch(options)
+
+
+@takes(verbs.CompareOptions)
+def compare(options: verbs.CompareOptions) -> results.Compared:
+    """Several runs on one page: what differs between their options, how they ended, their curves, what they paint.
+
+    UsageError for fewer than two runs, RunError for a folder without one, StorageError.
+
+    Example:
+        >>> said = maekit.compare(["runs/digits", "runs/tuned"], out="compare.html")
+        >>> said.runs["tuned"]["steps"], "weights" in said.differences
+        (2, True)
+    """
+    from maekit.report.compare import compare
+
+    return compare(options)
 
 
 @takes(verbs.EvaluateOptions)

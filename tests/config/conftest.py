@@ -9,7 +9,7 @@ import pytest
 
 from maekit import cli
 
-WORKPLACES = ("maekit.recipes", "maekit.inference", "maekit.app.")
+WORKPLACES = ("maekit.recipes", "maekit.inference", "maekit.app.", "maekit.report.")
 
 
 class Answer(NamedTuple):
@@ -28,6 +28,8 @@ def typed(monkeypatch, capsys) -> Callable[..., Answer]:
         "maekit.recipes",
         "maekit.inference",
         "maekit.app.server",
+        "maekit.app.watch",
+        "maekit.report.compare",
     }
     for name in begins:
         monkeypatch.setitem(sys.modules, name, None)

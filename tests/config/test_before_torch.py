@@ -57,6 +57,8 @@ WRONG = {
         "scratch vit-tiny photos --val photos --crop_size 64",
         "scratch vit-base photos --val photos --model.channels 1",
     ],
+    "watch": ["watch", "watch r --port 70000", "watch r --seconds 0"],
+    "compare": ["compare", "compare r s"],
     "evaluate": ["evaluate photos", "evaluate photos --weights w --confusion c.png"],
     "classify": ["classify --weights w", "classify a.jpg --weights w --top 0"],
     "reconstruct": [

@@ -16,6 +16,8 @@ ENOUGH = {
     "probe": "probe photos --weights w --val photos",
     "finetune": "finetune vit-tiny photos --weights w --val photos",
     "scratch": "scratch vit-tiny photos --val photos",
+    "watch": "watch r",
+    "compare": "compare r s --out c.html",
     "evaluate": "evaluate photos --weights w",
     "classify": "classify a.jpg --weights w",
     "reconstruct": "reconstruct a.jpg --weights w --out o.png",

@@ -1,6 +1,7 @@
 """`maekit pretrain` as a user meets it: what it leaves, what it says, that it repeats itself, and what it refuses."""
 
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,6 +45,48 @@ def test_it_leaves_a_whole_run(finished):
     assert "lock" not in names
     assert not [name for name in names if name.endswith(".part")]
     assert sorted(entry.name for entry in (folder / "checkpoints").iterdir()) == ["step-16", "step-20"]
+
+
+def test_it_keeps_what_it_painted_on_the_way_and_what_it_was_before(finished):
+    _, folder = finished
+    names = {path.name for path in (folder / "pictures" / "moments").iterdir()}
+    steps = {f"step-{step}.jpg" for step in (0, 1, 4, 10, 20)}
+    assert names == {"masked.jpg", "original.jpg", *steps}
+    before = json.loads((folder / "untrained.json").read_text())
+    assert before.keys() == {"images", "val_loss", "val_rankme", "val_knn"}
+    assert before["images"] == 12
+    report = (folder / "report.html").read_text()
+    assert report.count("data:image/jpeg;base64,") >= 7
+    words = "In words", "images seen", "Painted during training", "step 10", "What looks alike", "by 12 of them"
+    assert not [word for word in words if word not in report]
+    assert "<script" not in report
+
+
+@pytest.mark.parametrize(
+    "broken", ["maekit.report.page.write", "maekit.report.features.nearest", "PIL.Image.Image.save"]
+)
+def test_whatever_its_report_meets_a_pretraining_keeps_its_weights(maekit_here, photos, tmp_path, monkeypatch, broken):
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(broken, fails)
+    done = maekit_here(*WORDS, "--data", photos, "--out", tmp_path / "run", "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    assert isinstance(maekit.load(tmp_path / "run"), maekit.MaskedAutoencoder)
+    assert re.search("the report lacks .*: RuntimeError: no luck", done.stderr)
+
+
+def test_names_of_classes_and_files_are_no_markup(maekit_here, photos, tmp_path):
+    for number, photo in enumerate(sorted(Path(photos).rglob("*.jpg"))[:4]):
+        evil = tmp_path / "images" / f"<script>alert({number % 2})<" / "script>"
+        evil.mkdir(parents=True, exist_ok=True)
+        (evil / f'"><img src=x onerror=alert(1)>{number}.jpg').write_bytes(photo.read_bytes())
+    images = tmp_path / "images"
+    done = maekit_here(*WORDS, "--data", images, "--out", tmp_path / "run", "--steps", "1", "--val", images)
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "<script" not in report
+    assert "<img src=x" not in report
 
 
 def test_the_last_line_is_the_answer(finished):
@@ -93,7 +136,7 @@ def test_the_config_says_what_ran(finished, photos):
     }  # fmt: skip
     assert said["computed"] == {
         "steps": 20, "warmup_steps": 1, "lr": 1e-3, "base_lr": 0.032, "micro_batch": 4, "accumulation": 2,
-        "world_size": 1,
+        "world_size": 1, "gflop": said["computed"]["gflop"],
     }  # fmt: skip
     assert said["versions"]["torch"] == version("torch")
 

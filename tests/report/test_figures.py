@@ -127,3 +127,34 @@ def test_a_spike_that_comes_later_is_shown_whole():
     losses = [*(1 - number / 200 for number in range(99)), 40.0]
     drawn = figures.curve({"loss": (list(range(100)), losses)}, xlabel="step", ylabel="loss", cut_start=True)
     assert "lie above" not in drawn
+
+
+def readings(svg: str) -> list[str]:
+    return re.findall(r'<g class="read">.*?<text[^>]*>([^<]*)</text></g></g>', svg)
+
+
+def test_the_values_at_a_step_can_be_read_without_a_script():
+    svg = figures.curve({"a": ([10, 20], [0.5, 0.25]), "b": ([20], [3])}, xlabel="step", ylabel="loss")
+    assert readings(svg) == ["step 10  a 0.5", "step 20  a 0.25  b 3"]
+    assert "<script" not in svg
+
+
+def test_of_a_long_line_no_more_can_be_read_than_there_is_room_for():
+    found = readings(figures.curve({"a": (list(range(5000)), [1.0] * 5000)}, xlabel="step", ylabel="loss"))
+    assert len(found) == 100
+    assert (found[0], found[-1]) == ("step 0  a 1", "step 4,999  a 1")
+
+
+def test_a_wide_range_is_drawn_by_its_logarithm_where_that_is_asked_for():
+    falling = [10 ** -(number / 50) for number in range(200)]
+    ticks = {"0.0001", "0.001", "0.01", "0.1", "1"}
+    assert ticks <= set(words(figures.curve({"a": (STEPS, falling)}, xlabel="step", ylabel="loss", log=True)))
+    assert not ticks <= set(words(figures.curve({"a": (STEPS, falling)}, xlabel="step", ylabel="loss")))
+    below = [value - 0.5 for value in falling]
+    assert not ticks <= set(words(figures.curve({"a": (STEPS, below)}, xlabel="step", ylabel="loss", log=True)))
+
+
+def test_names_under_the_pointer_are_no_markup():
+    svg = figures.curve({"<b>a": ([1], [1])}, xlabel="<i>", ylabel="y")
+    assert "<b>" not in svg
+    assert "<i>" not in svg

@@ -2,7 +2,7 @@ import torch
 
 from maekit.inference.evaluate import Evaluation
 from maekit.report import judgement
-from maekit.report.page import Figure, Table, Text
+from maekit.sections import Figure, Table, Text
 
 
 def evaluation(classes: int) -> Evaluation:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from maekit import presets
 from maekit.config.files import to_dict
 from maekit.errors import RunError, StorageError
 from maekit.report import figures
-from maekit.report.page import Facts, Figure, Heading, Picture, Section, Table, Text, render, run_sections, write
+from maekit.report.page import render, write
+from maekit.report.run import run_sections
+from maekit.sections import Facts, Figure, Heading, Picture, Section, Strips, Table, Text
 
 FIGURE = Figure(figures.curve({"loss": ([1, 2, 3], [3, 2, 1])}, xlabel="step", ylabel="loss"), "The loss falls.")
 PICTURE = Picture(Image.fromarray(np.zeros((4, 6), np.uint8)), "Four rows of black.")
@@ -23,6 +26,7 @@ SECTIONS: list[Section] = [
     FIGURE,
     PICTURE,
     Facts([("seed", "0")]),
+    Strips([("step 5", b"a picture's bytes")], "Painted."),
 ]
 VOID = {"meta", "img", "br", "link", "input"}
 
@@ -64,7 +68,7 @@ def test_a_page_holds_every_section_as_its_own_kind_of_element():
     )
     assert {"The loss falls.", "Four rows of black."} <= set(page.words)
     counts = {tag: page.count(tag) for tag in ("h1", "h2", "p", "table", "svg", "img", "dl")}
-    assert counts == {"h1": 1, "h2": 1, "p": 2, "table": 1, "svg": 1, "img": 1, "dl": 1}
+    assert counts == {"h1": 1, "h2": 1, "p": 2, "table": 1, "svg": 1, "img": 2, "dl": 1}
 
 
 def test_a_page_asks_nothing_of_the_network_and_runs_nothing():
@@ -73,12 +77,15 @@ def test_a_page_asks_nothing_of_the_network_and_runs_nothing():
     for tag, attributes in page.tags:
         for name in ("src", "href", "xlink:href"):
             target = attributes.get(name)
-            assert target is None or target.startswith(("data:image/png;base64,", "#")), (tag, target)
+            assert target is None or target.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#")), (
+                tag,
+                target,
+            )
 
 
 def test_pictures_and_figures_have_words_for_those_who_cannot_see_them():
     page = Reader(render("A run", SECTIONS))
-    assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == ["Four rows of black."]
+    assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == ["Four rows of black.", "step 5"]
     assert ("img", "The loss falls.") in [(a.get("role"), a.get("aria-label")) for _, a in page.tags]
 
 
@@ -91,11 +98,12 @@ def test_no_word_is_taken_for_markup():
         Figure("<svg></svg>", evil),
         Picture(PICTURE.image, evil),
         Facts([(evil, evil)]),
+        Strips([(evil, b"")], evil),
     ]
     page = Reader(render(evil, sections))
     assert page.count("script") == 0
     assert not any("onload" in attributes for _, attributes in page.tags)
-    assert page.words.count(evil) == 11
+    assert page.words.count(evil) == 13
 
 
 def test_writing_replaces_the_page_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -150,7 +158,7 @@ def test_a_run_is_told_by_facts_loss_learning_rate_and_throughput(tmp_path: Path
 def test_a_run_says_how_far_it_came_how_long_it_took_and_on_what(tmp_path: Path):
     run = make_run(tmp_path, [step(1), step(4, images_per_second=64.0), step(30, images_per_second=128.0)])
     written = json.loads((run / "config.json").read_text())
-    written["computed"] = {"steps": 120}
+    written["computed"] = {"steps": 120, "gflop": 0.5, "world_size": 2}
     written["config"]["schedule"] |= {"batch_size": 64, "epochs": 800}
     written["hardware"] = {"device": "cpu", "name": "x86_64", "processes": 2, "cores": 2}
     (run / "config.json").write_text(json.dumps(written))
@@ -158,8 +166,37 @@ def test_a_run_says_how_far_it_came_how_long_it_took_and_on_what(tmp_path: Path)
     assert told["steps done"] == "30 of 120"
     assert told["epochs done"] == "3 of 12"
     assert "800" not in told.values()
+    assert told["images seen"] == "1,920"
     assert told["time in steps"] == "16.1 s"  # 1 step at 900, 3 at 64 and 26 at 128 images a second
+    assert told["hours × devices"] == "0.0089"
+    assert told["GFLOP"] == "960, 0.5 an image"
     assert told["hardware"] == "2 × cpu, x86_64, 2 CPU cores"
+
+
+def test_waiting_and_mfu_are_told_and_drawn(tmp_path: Path):
+    sections = run_sections(make_run(tmp_path, [step(n, waiting=n / 10, mfu=0.4) for n in range(1, 6)]))
+    assert facts(sections)["waiting for images"] == "30% of the time"
+    assert facts(sections)["MFU"] == "40%"
+    assert "spent waiting for images" in captions(sections)
+    assert "MFU" in captions(sections)
+    assert any("waited for images 30%" in section.body for section in sections if isinstance(section, Text))
+
+
+def test_loss_validation_and_rate_have_one_axis_of_steps(tmp_path: Path):
+    lines = [step(n, **({"val_loss": 0.4, "val_knn": n / 100} if n % 10 == 0 else {})) for n in range(1, 41)]
+    drawn = [section.svg for section in run_sections(make_run(tmp_path, lines)) if isinstance(section, Figure)]
+    assert len(drawn) == 4
+    axes = [re.findall(r"<!-- (\d+) -->|>(\d+)</text>", svg) for svg in drawn[:3]]
+    ends = {max(int(a or b) for a, b in found) for found in axes}
+    assert ends == {40}
+
+
+def test_the_model_before_training_stands_at_step_0(tmp_path: Path):
+    run = make_run(tmp_path, [step(n, val_knn=n / 100) for n in range(1, 41)])
+    (run / "untrained.json").write_text('{"images": 400, "val_knn": 0.123456}')
+    (accuracy,) = (s for s in run_sections(run) if isinstance(s, Figure) and s.caption.startswith("Accuracy"))
+    assert "step 0  kNN top-1 0.1235" in accuracy.svg
+    assert "At step 0: before training." in accuracy.caption
 
 
 def test_validation_is_drawn_where_there_is_any(tmp_path: Path):

@@ -1,6 +1,5 @@
 """`maekit app`: the page, served until it is interrupted."""
 
-import errno
 import ipaddress
 import logging
 import secrets
@@ -13,9 +12,10 @@ from maekit.app.exhibit import Exhibit
 from maekit.app.gallery import Gallery
 from maekit.app.guards import Guard
 from maekit.app.images import Images
+from maekit.app.listening import CONNECTIONS, listening, names
 from maekit.app.reading import Reader
 from maekit.config.verbs import AppOptions
-from maekit.errors import RunError, UsageError
+from maekit.errors import UsageError
 from maekit.results import Served
 from maekit.sections import Text
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("maekit")
 
-_CONNECTIONS = 128
 _SECONDS_TO_END = 3
 
 
@@ -50,7 +49,7 @@ def serve(options: AppOptions) -> Served:
         _say(url, token)
         config = uvicorn.Config(
             Guard(page.app(), names(port) if local else None, token), log_level="warning", access_log=False,
-            server_header=False, ws="none", lifespan="off", limit_concurrency=_CONNECTIONS,
+            server_header=False, ws="none", lifespan="off", limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=_SECONDS_TO_END,
         )  # fmt: skip
         began = time.monotonic()
@@ -83,23 +82,6 @@ def _run(server: Any, listener: socket.socket, seconds: float | None) -> None:
         late.cancel()
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there; 0 is any free port. Raises UsageError, RunError."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
-    except socket.gaierror:
-        raise UsageError(f"--host {host}: is no address; 127.0.0.1 is this machine, 0.0.0.0 all its networks") from None
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise RunError(
-                f"--port {port}: is in use, perhaps by another maekit app; take another, or 0 for any that is free"
-            ) from None
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(f"--host {host}: is no address of this machine; 0.0.0.0 is all it has") from None
-        raise RunError(f"--port {port}: cannot be had ({error.strerror}); take one above 1023") from None
-
-
 def _say(url: str, token: str) -> None:
     if token:
         log.warning(
@@ -121,9 +103,3 @@ def _in_url(host: str) -> str:
     if host in ("0.0.0.0", "::"):
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host
-
-
-def names(port: int) -> frozenset[str]:
-    """What browsers call this machine in a request to it."""
-    names = ("127.0.0.1", "localhost", "[::1]")
-    return frozenset(f"{name}:{port}" for name in names) | (frozenset(names) if port == 80 else frozenset())

@@ -12,7 +12,7 @@ from maekit.config.options import Option, by_name
 
 _VALUES = {
     "--data": "SOURCE", "--val": "SOURCE", "--gallery": "SOURCE",
-    "--weights": "W", "--out": "PATH", "--config": "PRESET",
+    "--weights": "W", "--out": "PATH", "--run": "RUN", "--runs": "RUN", "--config": "PRESET",
     "--push": "hf:REPO",
     "--mask": "PICTURE", "--picture": "PICTURE", "--confusion": "PICTURE", "--device": "NAME", "--encoder": "NAME",
 }  # fmt: skip
@@ -25,7 +25,7 @@ _LINES = 2  # of an option's help, at most
 _TRAINING = "--data --val --weights --out --image-size --epochs --batch-size --lr {} --device --precision --resume"
 COMMON: dict[str, str] = {
     "demo": "--out --overwrite --seed --seeds --per-class --steps --few-label-steps",
-    "data": "--data --channels --images --picture --rate --workers",
+    "data": "--data --val --out --channels --images --picture --rate --workers",
     "suggest": "--data --hours --device --image-column",
     "pack": "--data --out --short-side --quality --to --shards --workers --image-column",
     "plan": (
@@ -39,6 +39,8 @@ COMMON: dict[str, str] = {
     ),
     "finetune": _TRAINING.format("--per-class"),
     "scratch": _TRAINING.replace("--weights ", "").format("--per-class --seed"),
+    "watch": "--run --port --seconds",
+    "compare": "--runs --out",
     "evaluate": "--weights --data --confusion --crop-share --image-size --batch-size --workers --device",
     "classify": "--weights --data --top --crop-share --image-size --batch-size --workers --device",
     "reconstruct": "--weights --data --out --mask-ratio --mask --seed --rows --statistics --image-size --device",
@@ -63,6 +65,8 @@ EXAMPLES: dict[str, str] = {
     "probe": "maekit probe --weights runs/photos --data photos/train --val photos/val",
     "finetune": "maekit finetune {preset} --weights runs/photos --data photos/train --val photos/val --out runs/tuned",
     "scratch": "maekit scratch {preset} --data photos/train --val photos/val --out runs/scratch",
+    "watch": "maekit watch runs/photos",
+    "compare": "maekit compare runs/photos runs/tuned --out compare.html",
     "evaluate": "maekit evaluate --weights runs/tuned --data photos/val",
     "classify": "maekit classify --weights runs/tuned cat.jpg dog.jpg",
     "reconstruct": "maekit reconstruct --weights runs/photos cat.jpg --out cat.png",

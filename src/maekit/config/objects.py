@@ -82,8 +82,8 @@ def _several(value: Any) -> Any:
     return tuple(value) if several else (value,)
 
 
-def _several_weights(value: Any) -> Any:
-    """One W, or several of them."""
+def _some(value: Any) -> Any:
+    """One W or path, or several of them."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
@@ -113,13 +113,15 @@ if TYPE_CHECKING:
         def __set__(self, owner: Any, value: Wider) -> None: ...
 
     PathText = _Option[str, Path]
+    SeveralPaths = _Option[tuple[str, ...], Path | Sequence[Path]]
     SeveralWeights = _Option[tuple[str, ...], Path | Loaded | Sequence[Path | Loaded]]
     Images = _Option[str, Source]
     SeveralImages = _Option[tuple[str, ...], Source | Sequence[Source]]
     Weights = _Option[str, Path | Loaded]
 else:
     PathText = Annotated[str, BeforeValidator(lambda v: os.fspath(v) if isinstance(v, os.PathLike) else v)]
+    SeveralPaths = Annotated[tuple[PathText, ...], BeforeValidator(_some)]
     Images = Annotated[str, _keeping(given_images)]
     SeveralImages = Annotated[tuple[Images, ...], BeforeValidator(_several)]
     Weights = Annotated[str, _keeping(given_weights)]
-    SeveralWeights = Annotated[tuple[Weights, ...], BeforeValidator(_several_weights)]
+    SeveralWeights = Annotated[tuple[Weights, ...], BeforeValidator(_some)]

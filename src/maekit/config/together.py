@@ -130,9 +130,9 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
              "to which size? give --image-size"),
     ),
     DataOptions: (
-        Rule("channels image_column range images picture rate workers", lambda c: c.source,
+        Rule("channels image_column range images picture out val rate workers", lambda c: c.source,
              "of which images? give SOURCE"),
-        Rule("cache_limit", lambda c: _is_elsewhere(c.source), _HERE),
+        Rule("cache_limit", lambda c: _is_elsewhere(c.source, c.val), _HERE),
     ),
     ReconstructOptions: (
         Rule("mask_ratio", lambda c: not c.mask, "what is hidden is painted in --mask; take one of them"),

@@ -6,7 +6,7 @@ from typing import Literal
 from tyro.conf import arg
 
 from maekit.config.data import CACHE_LIMIT
-from maekit.config.objects import Images, PathText, SeveralImages, SeveralWeights, Weights, text
+from maekit.config.objects import Images, PathText, SeveralImages, SeveralPaths, SeveralWeights, Weights, text
 from maekit.config.schema import (
     DEVICE,
     ENCODER,
@@ -133,6 +133,10 @@ class DataOptions:
     """Examine this many images, evenly spread; None: all."""
     picture: PathText = text("")
     """Write a picture of the spread of sizes and modes to this path."""
+    out: PathText = text("")
+    """Write what was found to this page (.html), with thumbnails: a sample, near duplicates, dark or blurred."""
+    val: Images = text("")
+    """SOURCE of held-out images: those that are among the examined ones too, exactly or nearly, are named."""
     rate: Annotated[float, Field(gt=0)] = 1000.0
     """Images per second that training would want; the answer says how many workers feed it."""
     workers: Annotated[int | None, Field(ge=0)] = None
@@ -252,6 +256,30 @@ class AppOptions(SeenOptions):
     """Address to serve at. One that other machines can reach asks them for the token in the link that is printed."""
     seconds: Annotated[float | None, Field(gt=0)] = None
     """Serve so long; None: until Ctrl-C."""
+
+
+@verb
+class WatchOptions:
+    """A run's report while the run goes on."""
+
+    run: Annotated[PathText, WORDS]
+    """Run folder. The option's name may be left out."""
+    _: KW_ONLY
+    port: Annotated[int, Field(ge=0, le=65535)] = 8766
+    """Port of this machine to serve at; 0: any that is free."""
+    seconds: Annotated[float | None, Field(gt=0)] = None
+    """Serve so long; None: until Ctrl-C."""
+
+
+@verb
+class CompareOptions:
+    """Several runs side by side."""
+
+    runs: Annotated[SeveralPaths, WORDS, Field(min_length=1)]
+    """Run folders, two to twelve. The option's name may be left out."""
+    _: KW_ONLY
+    out: PathText
+    """Page to write (.html)."""
 
 
 @verb

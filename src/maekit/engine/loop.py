@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import torch
@@ -32,23 +32,12 @@ from maekit.engine.progress import log_estimate, meter
 from maekit.engine.run_state import RunFolder
 from maekit.engine.schedule import Plan
 from maekit.engine.signals import StopRequest, stop_requests
-from maekit.engine.task import Batches, Task
+from maekit.engine.task import Batches, Outcome, Task
 from maekit.engine.timing import TRACE, Timing, Trace
 from maekit.errors import Stopped, TrainingError
 from maekit.randomness import key
 
 log = logging.getLogger("maekit")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """step: where the run ended. record: its last logged line. weights, averaged: the state dict, and that of the
-    running average if one is kept; whole, and empty on all processes but the first."""
-
-    step: int
-    record: Record
-    weights: dict[str, Tensor]
-    averaged: dict[str, Tensor] | None
 
 
 def train(
@@ -64,6 +53,7 @@ def train(
     evaluate_every: int | None = None,
     best_by: str | None = None,
     at_log_points: Callable[[], None] = lambda: None,
+    looks: Mapping[int, Callable[[], None]] | None = None,
     gflop: float | None = None,
     advice: str = "",
 ) -> Outcome:
@@ -72,10 +62,11 @@ def train(
     folder: where history and checkpoints go; None on all ranks but the first, and for runs that leave nothing.
     facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: whose
     highest value earns best.safetensors (of averaged weights, if any). at_log_points: raises what has to end all.
+    looks: by step (0: before the first), what looks at the model then, on every rank, as evaluation does.
     gflop: of an image in training, for MFU. advice: what to do where images are waited for.
     Raises Stopped after a signal, the state saved; TrainingError where none is kept, and for a loss that is not finite.
     """
-    loop = _Loop(task, plan, optimizer, config, world, folder, facts, gflop, advice)
+    loop = _Loop(task, plan, optimizer, config, world, folder, facts, gflop, advice, looks or {})
     start = loop.restore()
     if start >= plan.steps:
         log.info("the run is complete: it is at step %d of %d", start, plan.steps)
@@ -96,6 +87,7 @@ def train(
             trace = Trace(config.profile, folder.path / TRACE, loop.timing)
             open_now.callback(trace.close)
         record: Record = {}
+        loop.look(start)
         if not config.compile:  # else time is counted from the end of the first step, which compiles
             shown.advance(start)
         loop.timing.restart(start)
@@ -114,6 +106,7 @@ def train(
                     history.write(record)
                 shown.show(record)
                 loop.timing.restart(done)
+            loop.look(done)
             stops = loop.must_stop(request)
             if done % config.resolved_checkpoint_every(plan.steps) == 0 or last or stops:
                 loop.save(done)
@@ -142,6 +135,7 @@ class _Loop:
     facts: Mapping[str, Any]
     gflop: float | None = None
     advice: str = ""
+    looks: Mapping[int, Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         task, plan, config, world = self.task, self.plan, self.config, self.world
@@ -274,18 +268,30 @@ class _Loop:
 
     def evaluate(self, best_by: str | None) -> Record:
         """What the task says of the weights, and of their running average; the best are kept."""
+        with self._judging():
+            with self._whole():
+                said: Record = dict(self.task.evaluate())
+            if self.ema is not None:
+                with self.ema.in_place(), self._whole():
+                    said |= {f"{name}_ema": value for name, value in self.task.evaluate_average().items()}
+        self._keep_best(said, best_by)
+        return said
+
+    def look(self, step: int) -> None:
+        """Let the model after `step` steps be looked at, where that is wanted."""
+        if step in self.looks:
+            with self._judging(), self._whole():
+                self.looks[step]()
+            self.timing.restart(step)
+
+    @contextlib.contextmanager
+    def _judging(self) -> Iterator[None]:
         self.model.eval()
         try:
             with torch.no_grad(), self.precision.autocast():
-                with self._whole():
-                    said: Record = dict(self.task.evaluate())
-                if self.ema is not None:
-                    with self.ema.in_place(), self._whole():
-                        said |= {f"{name}_ema": value for name, value in self.task.evaluate_average().items()}
+                yield
         finally:
             self.model.train()
-        self._keep_best(said, best_by)
-        return said
 
     def _keep_best(self, record: Record, best_by: str | None) -> None:
         """Write best.safetensors where a validation beats all before it."""

@@ -16,7 +16,9 @@ from maekit.errors import RunError, StorageError
 
 log = logging.getLogger("maekit")
 
-_PARTS = ("config.json", "metrics.jsonl", "model.safetensors", "model_ema.safetensors", "best.safetensors",
+UNTRAINED = "untrained.json"
+"""What validation says of the model before its first step."""
+_PARTS = ("config.json", "metrics.jsonl", UNTRAINED, "model.safetensors", "model_ema.safetensors", "best.safetensors",
           "report.html", "log.txt", "not_finite.json", "trace.json.gz", "tensorboard", "checkpoints",
           "pictures")  # fmt: skip
 

@@ -1,10 +1,13 @@
-"""What the loop asks of whatever it trains."""
+"""What the loop asks of whatever it trains, and what it gives back."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from maekit.engine.metrics import Record
 
 
 class Batch(Protocol):
@@ -54,3 +57,14 @@ class Task(Protocol):
 
 Batches = Callable[[int], Iterator[Any]]
 """From a step to the micro-batches of this rank, from that step on, in order."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """step: where the run ended. record: its last logged line. weights, averaged: the state dict, and that of the
+    running average if one is kept; whole, and empty on all processes but the first."""
+
+    step: int
+    record: Record
+    weights: dict[str, Tensor]
+    averaged: dict[str, Tensor] | None

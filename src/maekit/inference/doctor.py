@@ -8,7 +8,7 @@ import io
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from maekit import storage
 from maekit.config import AugmentConfig
 from maekit.config.verbs import DataOptions
 from maekit.data import cache
@@ -34,7 +35,8 @@ from maekit.data.statistics import mean_and_std, moments
 from maekit.data.transforms import TrainTransform
 from maekit.data.workers import map_in_order, worker_count
 from maekit.engine.progress import counter
-from maekit.errors import DataError, ImageError
+from maekit.errors import DataError, ImageError, UsageError
+from maekit.inference.alike import Entry, Look, Seen, alike, look
 from maekit.inference.one_pass import printable
 from maekit.inference.picture import check_writable, save
 from maekit.results import Examined
@@ -45,6 +47,10 @@ _CHUNK = 16  # images a worker examines before it reports
 _BYTES = "0 to 255"
 _REDUCED = ("JPEG RGB", "JPEG L", "MPO RGB")  # of which fewer pixels can be decoded
 _NAMED = 10  # lines of each list that are printed; the answer holds all
+
+
+Page = Callable[[Path, Examined, Seen], None]
+"""Writes a page of what was found."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,12 @@ class _Finding:
     """Least and largest value as stored, and what its type stands for white."""
     seconds: float = 0.0
     """From reading to a crop that can be trained on, in one process."""
+    look: Look | None = None
+    """Where it is asked for."""
 
 
-def run(options: DataOptions) -> Examined:
-    """`maekit data`: `examine`, with the cache cleared before where that is asked for.
+def run(options: DataOptions, page: Page | None = None) -> Examined:
+    """`maekit data`: `examine`, with the cache cleared before where that is asked for. page: writes options.out.
 
     Raises DataError, its `answer` filled, where no image can be read.
     """
@@ -74,7 +82,11 @@ def run(options: DataOptions) -> Examined:
     said = [] if freed is None else [Text(f"{freed / 1e9:,.2f} GB are removed from {cache.folder()}")]
     if not options.source:
         return Examined(**_answer(JoinedSource([]), [], options.rate), range=None, freed=freed, sections=said)
-    answer = examine(options)
+    if options.out:
+        if Path(options.out).suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--out {options.out}: is a page, so its name ends in .html")
+        storage.check_writable(Path(options.out))
+    answer = examine(options, page=page)
     answer = replace(answer, freed=freed, sections=[*said, *answer.sections])
     if len(answer.unreadable) == answer.examined:
         reason = answer.unreadable[0]["reason"]
@@ -84,17 +96,31 @@ def run(options: DataOptions) -> Examined:
     return answer
 
 
-def examine(options: DataOptions) -> Examined:
-    """What the source holds. Raises DataError where there is no such source."""
+def examine(options: DataOptions, source: Source | None = None, page: Page | None = None) -> Examined:
+    """What the source holds, opened or by its name. Raises DataError where there is no such source."""
     picture = Path(options.picture) if options.picture else None
     if picture is not None:
         check_writable(picture)
-    source = find_source(options.source, options.image_column, Space.within(options.cache_limit))
+    if source is None:
+        source = find_source(options.source, options.image_column, Space.within(options.cache_limit))
+    space, held_out = Space.within(options.cache_limit), None
+    if options.val:
+        held_out = find_source(options.val, options.image_column, space)
     indices = some_of(source, options.images)
     value_range = resolved(options.range, source, options.channels, workers=options.workers)
     findings = list(_findings(source, indices, options, value_range))
+    others = []
+    if held_out is not None:
+        others = list(_findings(held_out, some_of(held_out, options.images), options, value_range))
     answer = _answer(source, findings, options.rate) | {"range": value_range}
     said = _told(answer, options, source.passed_over)
+    if options.out or options.val:
+        seen = Seen((source, held_out), alike(_entries(findings, False) + _entries(others, True)))
+        answer |= seen.as_dict()
+        said += [Text(part) for title, lines in seen.lines() for part in _some(title, lines)]
+        if options.out and page is not None:
+            page(Path(options.out), Examined(**answer, sections=said), seen)
+            said.append(Text(f"\n{options.out}: the page"))
     if picture is not None:
         shown = _spread(findings)
         save(shown, picture)
@@ -106,7 +132,8 @@ def _findings(
     source: Source, indices: NDArray[np.int64], options: DataOptions, value_range: Range | None
 ) -> Iterator[_Finding]:
     transform = TrainTransform(AugmentConfig(), _TRAINING_SIZE)
-    work = partial(_examined, source, options.channels, transform, value_range)
+    looks = bool(options.out or options.val)
+    work = partial(_examined, source, options.channels, transform, value_range, looks)
     chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
     done = 0
     with counter(len(indices), "images") as count:
@@ -117,7 +144,12 @@ def _findings(
 
 
 def _examined(
-    source: Source, channels: int, transform: TrainTransform, value_range: Range | None, indices: list[int]
+    source: Source,
+    channels: int,
+    transform: TrainTransform,
+    value_range: Range | None,
+    looks: bool,
+    indices: list[int],
 ) -> list[_Finding]:
     findings = []
     for index in indices:
@@ -144,8 +176,13 @@ def _examined(
             values = float(kept.values.min()), float(kept.values.max()), float(kept.full)
         else:
             values = float(image.min()), float(image.max()), 255.0
-        findings.append(_Finding(index, "", digest, height, width, mode, moments(image), values, seconds))
+        seen = look(image) if looks else None
+        findings.append(_Finding(index, "", digest, height, width, mode, moments(image), values, seconds, seen))
     return findings
+
+
+def _entries(findings: list[_Finding], held_out: bool) -> list[Entry]:
+    return [Entry((held_out, one.index), one.digest, one.look) for one in findings if one.look is not None]
 
 
 def _answer(source: Source, findings: list[_Finding], rate: float) -> dict[str, Any]:

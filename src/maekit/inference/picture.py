@@ -51,9 +51,9 @@ def grid(
     """
     if not rows:
         raise ValueError("a picture needs at least one row")
-    panels = [[_panel(pixels) for pixels in row] for row in rows]
-    cell = max(panel.width for line in panels for panel in line)
-    heights = [max(panel.height for panel in line) for line in panels]
+    panels = [[panel(pixels) for pixels in row] for row in rows]
+    cell = max(one.width for line in panels for one in line)
+    heights = [max(one.height for one in line) for line in panels]
     width = 2 * _MARGIN + len(headings) * cell + (len(headings) - 1) * _GUTTER
 
     heading_font, caption_font = ImageFont.load_default(16), ImageFont.load_default(14)
@@ -68,10 +68,10 @@ def grid(
         middle = _MARGIN + column * (cell + _GUTTER) + cell / 2
         draw.text((middle, _MARGIN), heading, fill=_INK, font=heading_font, anchor="ma")
     for line, height in zip(panels, heights, strict=True):
-        for column, panel in enumerate(line):
-            left = _MARGIN + column * (cell + _GUTTER) + (cell - panel.width) // 2
-            draw.rectangle((left - 1, top - 1, left + panel.width, top + panel.height), outline=_EDGE)
-            canvas.paste(panel, (left, top))
+        for column, one in enumerate(line):
+            left = _MARGIN + column * (cell + _GUTTER) + (cell - one.width) // 2
+            draw.rectangle((left - 1, top - 1, left + one.width, top + one.height), outline=_EDGE)
+            canvas.paste(one, (left, top))
         top += height + _GUTTER
     for number, text in enumerate(caption_lines):
         draw.text((_MARGIN, bottom + _GUTTER + number * _LINE), text, fill=_QUIET_INK, font=caption_font)
@@ -150,15 +150,16 @@ def _format(path: Path) -> str:
         raise UsageError(f"{path}: a picture is written as .png or .jpg, not as {path.suffix or 'no suffix'}") from None
 
 
-def _panel(pixels: Pixels) -> Image.Image:
+def panel(pixels: Pixels, least: int = _PANEL) -> Image.Image:
+    """[H, W, C] or [H, W] uint8 as a picture, enlarged by a whole factor where its sides are under `least` px."""
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
         raise ValueError(f"a panel is [H, W, C] or [H, W] uint8, not {list(pixels.shape)} {pixels.dtype}")
     if pixels.ndim == 3:
         channels = pixels.shape[2]
         pixels = pixels[..., :3] if channels >= 3 else pixels.mean(axis=2).round().astype(np.uint8)
-    panel = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
-    factor = math.ceil(_PANEL / max(panel.size))
-    return panel.resize((panel.width * factor, panel.height * factor), Image.Resampling.NEAREST)
+    shown = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    factor = math.ceil(least / max(shown.size))
+    return shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:

@@ -28,6 +28,8 @@ VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
     "probe": (ProbeOptions, None),
     "finetune": (ClassifyConfig, presets.FINETUNE),
     "scratch": (ClassifyConfig, presets.SCRATCH),
+    "watch": (verbs.WatchOptions, None),
+    "compare": (verbs.CompareOptions, None),
     "evaluate": (verbs.EvaluateOptions, None),
     "classify": (verbs.ClassifyOptions, None),
     "reconstruct": (verbs.ReconstructOptions, None),

@@ -32,6 +32,7 @@ from maekit.randomness import global_seeds
 from maekit.recipes import training
 from maekit.recipes.training import Training
 from maekit.report import judgement, page
+from maekit.report.run import run_sections
 from maekit.weights import native
 from maekit.weights.load import load
 from maekit.weights.transfer import copy_encoder
@@ -145,7 +146,7 @@ class Classification(Training[ClassifyConfig, Classifier]):
             self.model.eval()
             self.task.evaluate()
         if folder is not None:
-            sections = [*judgement.sections(self.task.judged), *page.run_sections(folder)]
+            sections = [*judgement.sections(self.task.judged), *run_sections(folder)]
             page.write(folder / "report.html", f"maekit {self.verb} {self.config.name}", sections)
 
 

@@ -12,13 +12,16 @@ from maekit.config.verbs import DemoOptions
 from maekit.data.sources import Source, open_source
 from maekit.engine.evaluate import collapse
 from maekit.engine.progress import duration, quiet
+from maekit.inference.one_pass import any_unreadable
 from maekit.models import mae
 from maekit.models.mae import MaskedAutoencoder
 from maekit.presets import FINETUNE, PRETRAIN, SCRATCH
 from maekit.recipes import classify, pretrain, probe
+from maekit.recipes.pictured import Shown
 from maekit.report import figures, page
+from maekit.report.run import run_sections
 from maekit.results import Demo
-from maekit.sections import Section, Table, Text
+from maekit.sections import Figure, Heading, Picture, Section, Table, Text
 from maekit.weights.load import reconstructor
 
 log = logging.getLogger("maekit")
@@ -111,37 +114,37 @@ def _report(
 ) -> None:
     out = Path(options.out)
     train, test = open_source(config.data.source), open_source(config.validation.source)
-    picture = pretrain.reconstruction_picture(model, test, config.run.seed)
-    assert picture is not None  # digits can be read
+    painted = pretrain.reconstruction_picture(model, Shown(test, any_unreadable(test)), config.run.seed)
+    assert painted is not None  # digits can be read
     probe_rows = [[name, *(f"{values[kind]:.3f}" for kind in _KINDS)] for name, values in judged.items()]
     few_rows = [[name, _spread(values), str(len(values))] for name, values in few.items()]
     sections = [
-        page.Text(
+        Text(
             f"A masked autoencoder saw {len(train):,} scanned digits without their labels, {config.mask.ratio:.0%} of "
             "each hidden, and learned to paint what was hidden. What its encoder made of that is judged here on "
             f"{len(test)} digits it never saw."
         ),
-        page.Heading("What it paints"),
-        page.Picture(picture, "Held-out digits: what the encoder was shown, what was painted, and the digit itself."),
-        page.Heading("What its features know"),
-        page.Table(
+        Heading("What it paints"),
+        Picture(painted, "Held-out digits: what the encoder was shown, what was painted, and the digit itself."),
+        Heading("What its features know"),
+        Table(
             ["encoder", *_KINDS.values()],
             probe_rows,
             f"Top-1 on the {len(test)} test digits, from frozen features (the mean of patches). Untrained: the same "
             "encoder with its initial weights.",
         ),
-        page.Heading(f"Learning from {options.per_class} labels per class"),
-        page.Table(
+        Heading(f"Learning from {options.per_class} labels per class"),
+        Table(
             ["start", "top-1", "draws"],
             few_rows,
             f"The whole network trained on {10 * options.per_class} labelled digits, the same steps and augmentation "
             "from both starts. Mean and standard deviation over draws of labels and seeds.",
         ),
-        page.Figure(
+        Figure(
             figures.bars(few, xlabel=f"{options.per_class} labels per class", ylabel="top-1 on test digits"),
             "Each dot is one draw.",
         ),
-        *page.run_sections(out),
+        *run_sections(out),
     ]
     page.write(out / "report.html", "maekit demo: digits without labels", sections)
 

@@ -51,15 +51,20 @@ def hold_folder(config: RunConfig, name: str, world: World) -> Iterator[RunFolde
         yield folder
 
 
-def record(settings: dict[str, Any], source: Source, fingerprint: str, plan: Plan, world: World) -> dict[str, Any]:
-    """config.json: what runs (all options in plain values), on which data and hardware, with which versions."""
+def record(
+    settings: dict[str, Any], source: Source, fingerprint: str, plan: Plan, world: World, gflop: float
+) -> dict[str, Any]:
+    """config.json: what runs (all options in plain values), on which data and hardware, with which versions.
+
+    gflop: of an image in training.
+    """
     return {
         "config": settings,
         "data": {"source": source.text, "images": len(source), "classes": source.classes and len(source.classes),
                  "fingerprint": fingerprint, "passed_over": source.passed_over.as_dict()},
         "computed": {"steps": plan.steps, "warmup_steps": plan.warmup_steps, "lr": plan.lr, "base_lr": plan.base_lr,
                      "micro_batch": plan.micro_batch, "accumulation": plan.accumulation,
-                     "world_size": plan.world_size},
+                     "world_size": plan.world_size, "gflop": gflop},
         "hardware": _hardware(world),
         "versions": _versions(),
         "git": _git_state(),

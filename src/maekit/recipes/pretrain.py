@@ -3,7 +3,8 @@
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,16 @@ from maekit.engine.evaluate import collapse, knn_predict, rankme
 from maekit.errors import DataError, MaekitError
 from maekit.inference import picture, reconstruct
 from maekit.inference.features import Features, extract
-from maekit.inference.one_pass import seen_by
+from maekit.inference.one_pass import any_unreadable, seen_by
 from maekit.models import mae
 from maekit.models.mae import Draws, MaskedAutoencoder
 from maekit.randomness import keys_tensor
-from maekit.recipes import training
+from maekit.recipes import pictured, training
+from maekit.recipes.pictured import Shown
 from maekit.recipes.training import Training
-from maekit.report import page
+from maekit.report import features, moments, page
+from maekit.report.run import run_sections
+from maekit.sections import Heading, Picture, Section
 from maekit.weights import native
 from maekit.weights.transfer import continue_from
 
@@ -97,7 +101,7 @@ class Validation:
     ) -> None:
         """bad: what is known of the training images."""
         self._config, self._train, self._held_out, self._world, self._bad = config, train, held_out, world, bad
-        self._bad_held_out = BadImages(held_out, config.data.bad_share)
+        self.bad_held_out = BadImages(held_out, config.data.bad_share)
         self._classes = 0
         if train.classes and held_out.classes:
             used = used_labels(held_out)
@@ -138,19 +142,19 @@ class Validation:
         predicted = model(images, masking.draw_on(model.device, model.objective.mask, keys)[0])
         return model.objective.loss(images, predicted.patches, predicted.index)
 
-    def features(self, model: MaskedAutoencoder, source: Source) -> Features:
-        """Of as many images of a source, evenly spread, as the config allows; on every rank."""
-        return Features(*self._world.gather_rows(*extract(model, self._batches(model, source))))
+    def features(self, model: MaskedAutoencoder, source: Source, most: int | None = None) -> Features:
+        """Of as many images of a source, evenly spread, as the config, or `most`, allows; on every rank."""
+        return Features(*self._world.gather_rows(*extract(model, self._batches(model, source, most))))
 
-    def _batches(self, model: MaskedAutoencoder, source: Source) -> Iterator[Batch]:
+    def _batches(self, model: MaskedAutoencoder, source: Source, most: int | None = None) -> Iterator[Batch]:
         config = self._config
         return seen_by(
             model,
             source,
-            bad=self._bad if source is self._train else self._bad_held_out,
+            bad=self._bad if source is self._train else self.bad_held_out,
             batch_size=config.schedule.micro_batch_limit,
             workers=config.data.workers,
-            indices=some_of(source, config.validation.images),
+            indices=some_of(source, min(config.validation.images, most or config.validation.images)),
             crop_share=config.validation.crop_share,
             world=self._world,
         )
@@ -160,6 +164,7 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
     """Masked pretraining."""
 
     verb = "pretrain"
+    _validation: Validation | None = None
 
     def chosen(self, train: Source, held_out: Source | None) -> tuple[Source, Source | None]:
         parts.say(self.config.mask.kind, self.config.target.kind, self.config.target.loss)
@@ -179,10 +184,9 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         return model
 
     def make_task(self) -> PretrainTask:
-        config, validation = self.config, None
         if self.held_out is not None:
-            validation = Validation(config, self.source, self.held_out, world=self.world, bad=self.bad)
-        return PretrainTask(self.model, seed=config.run.seed, validation=validation)
+            self._validation = Validation(self.config, self.source, self.held_out, world=self.world, bad=self.bad)
+        return PretrainTask(self.model, seed=self.config.run.seed, validation=self._validation)
 
     def steps_between(self) -> int | None:
         if self.held_out is None:
@@ -190,29 +194,63 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         every = self.config.validation.every
         return max(1, self.plan.steps // VALIDATIONS) if every is None else self.steps_of(every)
 
-    def finish(self, record: dict[str, Any], folder: Path | None) -> None:
-        if warning := collapse(*self._rank(record)):
-            log.warning("%s", warning)
-        if folder is None:
-            return
-        sections = page.run_sections(folder)
-        shown = reconstruction_picture(self.model, self.held_out or self.source, self.config.run.seed)
-        if shown is not None:
-            (folder / "pictures").mkdir(exist_ok=True)
-            picture.save(shown, folder / "pictures" / "reconstruction.png")
-            sections.append(page.Picture(shown, reconstruct.caption(self.model, "visible")))
-        page.write(folder / "report.html", f"maekit pretrain {self.config.name}", sections)
+    def looks_at(self) -> list[int]:
+        return moments.steps_of(self.plan.steps)
 
-    def _rank(self, record: dict[str, Any]) -> tuple[float, int]:
-        """RankMe of the features at the end, and of how many images: held-out, or else some of the training ones."""
-        options, source = self.config.validation, self.source
-        if self.held_out is not None:
-            return record.get("val_rankme", math.inf), min(len(self.held_out), options.images)
+    def look(self, folder: Path | None, step: int) -> None:
+        if step == 0 and self.held_out is not None:
+            said, images = self.task.evaluate(), min(len(self.held_out), self.config.validation.images)
+            if folder is not None:
+                pictured.write_untrained(folder, said, images)
+        if folder is not None:
+            self._moments.paint(self.model, folder, step)
+
+    @cached_property
+    def _shown(self) -> Shown:
+        """What the report is about: held-out images, or else training ones."""
+        if self.held_out is None or self._validation is None:
+            return Shown(self.source, any_unreadable(self.source))  # training counts its own
+        return Shown(self.held_out, self._validation.bad_held_out)
+
+    @cached_property
+    def _moments(self) -> pictured.Moments:
+        return pictured.Moments(self._shown, self.config.run.seed)
+
+    def finish(self, record: dict[str, Any], folder: Path | None) -> None:
         self.model.eval()
-        few = replace(self.config, validation=replace(options, images=_RANKED))
-        some = Validation(few, source, source, world=self.world, bad=BadImages(source, 1.0))
-        vectors = some.features(self.model, source).vectors
-        return (rankme(vectors), len(vectors)) if len(vectors) else (math.inf, 0)
+        found = self._features()
+        if self.held_out is not None and "val_rankme" in record:
+            rank, images = record["val_rankme"], min(len(self.held_out), self.config.validation.images)
+        else:
+            rank, images = (rankme(found.vectors), len(found.vectors)) if len(found.vectors) else (math.inf, 0)
+        if warning := collapse(rank, images):
+            log.warning("%s", warning)
+        if folder is not None:
+            with pictured.left_out("itself; the weights are whole"):
+                self._report(folder, found)
+
+    def _report(self, folder: Path, found: Features) -> None:
+        sections: list[Section] = []
+        with pictured.left_out("its reconstructions"):
+            painted = reconstruction_picture(self.model, self._shown, self.config.run.seed)
+            if painted is not None:
+                (folder / "pictures").mkdir(exist_ok=True)
+                picture.save(painted, folder / "pictures" / "reconstruction.png")
+                said = reconstruct.caption(self.model, "visible")
+                sections += [Heading("Painted at the end"), Picture(painted, said)]
+        with pictured.left_out("its features"):
+            sections += pictured.feature_sections(self.model, self._shown, found)
+        with pictured.left_out("its images"):
+            data = self.config.data
+            sections += pictured.data_sections(self.source, data.source, self.config.model.channels)
+        page.write(folder / "report.html", f"maekit pretrain {self.config.name}", run_sections(folder, sections))
+
+    def _features(self) -> Features:
+        """Of held-out images, or else of some training ones, as many as a map shows."""
+        if self._validation is not None and self.held_out is not None:
+            return self._validation.features(self.model, self.held_out, features.MOST)
+        some = Validation(self.config, self.source, self.source, world=self.world, bad=any_unreadable(self.source))
+        return some.features(self.model, self.source, _RANKED)
 
 
 def run(config: PretrainConfig) -> dict[str, Any]:
@@ -224,16 +262,12 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     return training.run(Pretraining, config)
 
 
-def reconstruction_picture(model: MaskedAutoencoder, source: Source, seed: int) -> Image.Image | None:
+def reconstruction_picture(model: MaskedAutoencoder, shown: Shown, seed: int) -> Image.Image | None:
     """masked | reconstruction | original of a few images, evenly spread over a source.
 
     None where no image can be read, and, which is said, where what the model predicts cannot be painted.
     """
-    some = some_of(source, _SHOWN)
-    batches = seen_by(
-        model, source, bad=BadImages(source, 1.0), batch_size=_SHOWN, workers=0, indices=some, crop_share=1.0
-    )
-    first = next(batches, None)
+    first = shown.first(model, _SHOWN)
     if first is None:
         return None
     batch = first.to(model.device)

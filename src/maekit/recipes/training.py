@@ -91,6 +91,13 @@ class Training(ABC, Generic[Recipe, Model]):
     def steps_between(self) -> int | None:
         """Steps between two validations; None: there are none."""
 
+    def looks_at(self) -> list[int]:
+        """The steps after which `look` is called; 0: before the first."""
+        return []
+
+    def look(self, folder: Path | None, step: int) -> None:
+        """Keep for the report, where this process holds the folder, how the model does at this step."""
+
     @abstractmethod
     def finish(self, record: dict[str, Any], folder: Path | None) -> None:
         """A last look at the trained model, and its report where this process holds the folder.
@@ -110,8 +117,8 @@ class Training(ABC, Generic[Recipe, Model]):
             settings = files.to_dict(config)
             gflop = None
             if folder is not None:
-                folder.write_config(execution.record(settings, source, fingerprint, plan, world))
-                gflop = forward_gflop(self.model)
+                gflop, training_gflop = forward_gflop(self.model), 3 * self._mean_gflop()
+                folder.write_config(execution.record(settings, source, fingerprint, plan, world, training_gflop))
                 self._say_header(folder.path, gflop)
             outcome = loop.train(
                 self.task,
@@ -125,6 +132,9 @@ class Training(ABC, Generic[Recipe, Model]):
                 evaluate_every=self.steps_between(),
                 best_by=self.best_by,
                 at_log_points=lambda: self.bad.share(world.gather),
+                looks={
+                    step: partial(self.look, None if folder is None else folder.path, step) for step in self.looks_at()
+                },
                 gflop=None if gflop is None else 3 * gflop,
                 advice=self._faster_images(),
             )
@@ -217,6 +227,12 @@ class Training(ABC, Generic[Recipe, Model]):
         more = "--workers 1 or more" if data.workers == 0 else "more --workers, where there are cores"
         return f"{more}, or `maekit pack {data.source} --out FOLDER` once, and train on that"
 
+    def _mean_gflop(self) -> float:
+        """GFLOP of an image's forward pass, over all steps."""
+        others: dict[Any, Any] = getattr(self.model, "others", {})
+        work = [(until - first) * forward_gflop(others.get(hw, self.model)) for first, until, hw in self.stages]
+        return sum(work) / self.plan.steps
+
     def _say_header(self, path: Path, gflop: float) -> None:
         """What is about to happen, before the first step."""
         config, model, source, plan = self.config, self.model, self.source, self.plan
@@ -238,11 +254,9 @@ class Training(ABC, Generic[Recipe, Model]):
             "device": f"{self.world.device}, {precision}",
         }
         if self.stages[:-1]:
-            others = getattr(model, "others", {})
-            work = sum((until - first) * forward_gflop(others.get(hw, model)) for first, until, hw in self.stages)
             ends = ", ".join(f"{h}x{w} until step {until}" for _, until, (h, w) in self.stages)
             lines["sizes"] = (
-                f"{ends}: {work / gflop / plan.steps:.0%} of the work; time and memory below are of the first"
+                f"{ends}: {self._mean_gflop() / gflop:.0%} of the work; time and memory below are of the first"
             )
         if model.value_range is not None:
             low, high = model.value_range

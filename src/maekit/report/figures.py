@@ -1,12 +1,14 @@
 """Figures as SVG text, ready to stand inside a page: dark on white, for 700 px of width, without a trace of the clock.
 
 Lettering stays text, so it can be read aloud, searched and set in the page's own font. Colours are Okabe and Ito's
-(jfly.uni-koeln.de/color), which colour-blind readers can tell apart; series differ in dash or position as well.
+(jfly.uni-koeln.de/color), which colour-blind readers can tell apart; series differ in dash or position as well. Values
+appear under the pointer by style alone (`HOVER`), so a page with figures needs no script.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from io import StringIO
 from typing import Any
 
@@ -14,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoMinorLocator, MaxNLocator
+from matplotlib.ticker import AutoMinorLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -22,6 +24,16 @@ _DASHES = ("-", "--", "-.", ":")
 _INK, _QUIET_INK, _RULE = "#1a1a1a", "#555555", "#e4e4e4"
 _WIDTH = 7.0
 _MOST_POINTS = 800
+_MOST_READ = 100  # places of a curve whose values appear under the pointer
+_WIDE_RANGE = 20  # times the smallest value, from which on an axis is logarithmic
+_DOTS = 72  # an inch, SVG's own, so that places need no conversion
+
+HOVER = """
+.read > g { opacity: 0; pointer-events: none; }
+.read:hover > g { opacity: 1; }
+.read > rect { fill: none; pointer-events: all; }
+"""
+"""The style of a page with curves."""
 
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -42,13 +54,24 @@ _SETTINGS: dict[Any, Any] = {
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
-def curve(series: Series, *, xlabel: str, ylabel: str, smooth: int = 1, cut_start: bool = False) -> str:
-    """Lines over a common x axis.
+def curve(
+    series: Series,
+    *,
+    xlabel: str,
+    ylabel: str,
+    smooth: int = 1,
+    cut_start: bool = False,
+    log: bool = False,
+    until: float | None = None,
+) -> str:
+    """Lines over a common x axis, their values under the pointer.
 
     series: name → (x, y) of equal length; values that are not finite leave a gap. smooth: points of a centred moving
     mean, drawn strong over the faint raw line; lines of less than ten times as many points stay raw. cut_start: where
     the first twentieth of the points stands so high that it would flatten the rest, the y axis ends below it, and says
-    what it leaves out. Of a longer line than 800 points, neighbours are drawn as their mean, so the figure stays small.
+    what it leaves out. log: where the values are positive and span a factor of 20 or more, the y axis is logarithmic.
+    until: where the x axis ends, from 0. Of a longer line than 800 points, neighbours are drawn as their mean, so the
+    figure stays small.
     """
     with mpl.rc_context(_SETTINGS):
         figure, axes = _axes(height=3.1)
@@ -61,14 +84,18 @@ def curve(series: Series, *, xlabel: str, ylabel: str, smooth: int = 1, cut_star
             (line,) = axes.plot(*_thinned(xs, ys), color=colour, linestyle=dash, linewidth=1.8, label=name)
             if len(xs) <= 30:
                 line.set(marker="o", markersize=3.5)
-        axes.yaxis.set_minor_locator(AutoMinorLocator(2))
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.margins(x=0.02)
-        if cut_start:
-            _cut_start(axes, [np.asarray(y, float) for _, y in series.values()])
+        if until:
+            axes.set_xlim(-0.02 * until, 1.02 * until)
+        lines = [np.asarray(y, float) for _, y in series.values()]
+        if not (cut_start and _cut_start(axes, lines)) and log and _spans_wide(lines):
+            _logarithmic(axes)
+        else:
+            axes.yaxis.set_minor_locator(AutoMinorLocator(2))
         if len(series) > 1:
             _legend(axes, columns=len(series))
-        return _svg(figure)
+        return _svg(figure, lambda: _readings(figure, axes, series, xlabel))
 
 
 def bars(series: Mapping[str, Sequence[float]], *, xlabel: str, ylabel: str) -> str:
@@ -122,7 +149,7 @@ def heat(matrix: ArrayLike, labels: Sequence[str]) -> str:
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DOTS, layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=_RULE, linewidth=0.8)
@@ -131,21 +158,70 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _cut_start(axes: Axes, lines: Sequence[NDArray[np.float64]]) -> None:
-    """End the y axis below the first twentieth of each line, where that would take two thirds of the height or more."""
+def _spans_wide(lines: Sequence[NDArray[np.float64]]) -> bool:
+    values = np.concatenate([*lines, np.empty(0)])
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and values.max() >= _WIDE_RANGE * values.min())
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _readings(figure: Figure, axes: Axes, series: Series, xlabel: str) -> str:
+    """Strips over the figure, each of which shows the values at its place while the pointer is in it.
+
+    Where the line has more points than places, a place shows the value nearest to it.
+    """
+    lines = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in series.items() if len(x)}
+    places = np.unique(np.concatenate([np.empty(0), *(x for x, _ in lines.values())]))
+    if not len(places):
+        return ""
+    places = places[np.unique(np.linspace(0, len(places) - 1, _MOST_READ).round().astype(int))]
+    height = figure.get_figheight() * _DOTS
+    box = axes.get_window_extent()
+    across = axes.transData.transform(np.column_stack([places, np.full(len(places), axes.get_ylim()[1])]))[:, 0]
+    edges = np.concatenate([[box.x0], (across[1:] + across[:-1]) / 2, [box.x1]])
+    top, drawn = height - box.y1, []
+    for place, at, left, right in zip(places, across, edges[:-1], edges[1:], strict=True):
+        words = [f"{xlabel} {place:,g}"]
+        for name, (x, y) in lines.items():
+            nearest = int(np.abs(x - place).argmin())
+            near = len(x) > _MOST_READ or x[nearest] == place
+            if near and np.isfinite(y[nearest]):
+                words.append(f"{name} {y[nearest]:.4g}")
+        ends = at > (box.x0 + box.x1) / 2
+        drawn.append(
+            f'<g class="read"><rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{box.height:.1f}"/>'
+            f'<g><path d="M{at:.1f} {top:.1f}v{box.height:.1f}" stroke="{_QUIET_INK}" stroke-width=".7"/>'
+            f'<text x="{at + (-4 if ends else 4):.1f}" y="{top + 9:.1f}" font-size="9" paint-order="stroke" '
+            f'stroke="#fff" stroke-width="4" fill="{_INK}" text-anchor="{"end" if ends else "start"}">'
+            f"{escape('  '.join(words))}</text></g></g>"
+        )
+    return "".join(drawn)
+
+
+def _cut_start(axes: Axes, lines: Sequence[NDArray[np.float64]]) -> bool:
+    """End the y axis below the first twentieth of each line, where that would take two thirds of the height or more.
+
+    Whether it does.
+    """
     starts = [line[: max(1, len(line) // 20)] for line in lines]
     rest = np.concatenate([line[len(start) :] for line, start in zip(lines, starts, strict=True)])
     rest = rest[np.isfinite(rest)]
     peak = max((float(start[np.isfinite(start)].max(initial=-np.inf)) for start in starts), default=-np.inf)
     if len(rest) < 10:
-        return
+        return False
     low, high = float(rest.min()), float(rest.max())
     span = high - low
     if not span > 0 or peak - high < 2 * span:
-        return
+        return False
     axes.set_ylim(low - 0.05 * span, high + 0.15 * span)
     words = f"the first values, up to {peak:.3g}, lie above this picture"
     axes.annotate(words, (0.02, 0.98), xycoords="axes fraction", va="top", size=9, color=_QUIET_INK)
+    return True
 
 
 def _legend(axes: Axes, columns: int) -> None:
@@ -187,12 +263,17 @@ def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np
     return np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes
 
 
-def _svg(figure: Figure) -> str:
-    """The `<svg>` element alone, sized by its surroundings, its ids made its own by a hash of what it shows."""
+def _svg(figure: Figure, over: Callable[[], str] | None = None) -> str:
+    """The `<svg>` element alone, sized by its surroundings, its ids made its own by a hash of what it shows.
+
+    over: what lies over the figure, asked once it is laid out.
+    """
     text = StringIO()
     figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].strip()
+    if over is not None:
+        svg = svg.removesuffix("</svg>") + over() + "</svg>"
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     own = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]

@@ -3,7 +3,7 @@
 from maekit.inference.evaluate import DRAWN_CLASSES, Evaluation, shown_classes
 from maekit.inference.one_pass import printable
 from maekit.report import figures
-from maekit.report.page import Figure, Heading, Section, Table, Text
+from maekit.sections import Figure, Heading, Section, Table, Text
 
 
 def sections(said: Evaluation | None) -> list[Section]:
