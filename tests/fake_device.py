@@ -102,7 +102,10 @@ def backward(loss: Tensor, **_) -> None:
             continue
         with torch.no_grad():
             results = getattr(node, "apply", node)(*given)
-            for result, (following, slot) in zip(pytree.tree_leaves(results), node.next_functions, strict=True):
+            found = pytree.tree_leaves(results)
+            while len(found) > len(node.next_functions):  # of what was no tensor, last among a function's arguments
+                assert found.pop() is None
+            for result, (following, slot) in zip(found, node.next_functions, strict=True):
                 if following is None or result is None:
                     continue
                 of = following._input_metadata[slot]

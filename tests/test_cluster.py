@@ -1,11 +1,9 @@
 """What examples/cluster holds: scripts that run, where SLURM only pretends, and files that say what they must."""
 
-import json
 import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -146,25 +144,6 @@ def test_torchrun_is_told_of_all_machines(tmp_path):
         "--nnodes": "1:2", "--nproc-per-node": "4", "--rdzv-backend": "c10d", "--rdzv-endpoint": "host1:29500",
         "--rdzv-id": "maekit", "--max-restarts": "3",
     }  # fmt: skip
-
-
-@pytest.mark.slow
-def test_two_machines_train_together_by_torchrun(tmp_path, photos):
-    """Two of torchrun's agents, which are on one machine here."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "torchrun").write_text(f'#!/bin/bash\nexec {sys.executable} -m torch.distributed.run "$@"\n')
-    (tmp_path / "torchrun").chmod(0o755)
-    given = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HEAD": "127.0.0.1", "PORT": str(port),
-             "MACHINES": "2", "GPUS": "1", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}  # fmt: skip
-    words = (*TRAINING, "--data", str(photos), "--out", str(tmp_path / "run"), "--steps", "2")
-    machines = [
-        subprocess.Popen(["bash", TORCHRUN, *words], env=given, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    said = [machine.communicate(timeout=180)[1] for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], "".join(said)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["computed"]["world_size"] == 2
 
 
 # Files for schedulers that cannot be pretended here: the facts that they rest on

@@ -484,7 +484,6 @@ def test_nothing_of_the_program_is_changed(capsys, monkeypatch):
         lambda: maekit.finetune("digits", weights="runs/digits", per_class=2, **trained),
         lambda: maekit.scratch("digits", per_class=2, **trained, options={"mix.mixup": 0.8, "augment.erase": 0.5}),
         lambda: maekit.probe("runs/digits", "digits:train", val="digits:test", per_class=10, epochs=1, workers=0),
-        lambda: maekit.demo(out="runs/story", steps=2, few_label_steps=2, seeds=1),
         *CALLS.values(),
     ):
         call()

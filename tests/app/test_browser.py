@@ -86,6 +86,15 @@ def painted(page):
     return page.locator(".compare img").first.get_attribute("src")
 
 
+def until(page, holds):
+    """Wait for what a request that is on its way brings about."""
+    for _ in range(200):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("not within ten seconds")
+
+
 def test_it_begins_with_a_picture_a_mask_and_what_is_made_of_it(visit):
     page = visit()
     assert page.locator("#board [role=gridcell]").count() == 16
@@ -120,7 +129,7 @@ def test_mouse_and_keys(visit):
     assert [cell(page, 1, column).get_attribute("aria-selected") for column in range(1, 5)] == ["true"] * 4
     cell(page, 1, 1).click()
     said(page, "3 of 16")
-    assert painted(page) != before
+    until(page, lambda: painted(page) != before)
     assert page.locator("#kind").input_value() == "painted"
 
     page.click("#clear")
@@ -169,10 +178,10 @@ def test_sliders_seeds_kinds_and_statistics(visit):
     page.select_option("#kind", "random")
     page.locator("#ratio").fill("75")
     playwright.expect(page).to_have_url(re.compile(r"mask=random.*ratio=0\.75"))
-    assert painted(page) == first
+    until(page, lambda: painted(page) == first)
     page.click("#another")
     playwright.expect(page).to_have_url(re.compile("seed=1"))
-    assert painted(page) != first
+    until(page, lambda: painted(page) != first)
     page.check("input[value=original]")
     playwright.expect(page.locator(".note").first).to_contain_text("That is a leak")
 

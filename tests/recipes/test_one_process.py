@@ -41,7 +41,7 @@ for work in (a, b, c):  # each in a process that has done nothing yet
         run("many", work)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-run("one", b, a, d, c, d)
+run("one", b, a, d, c)
 """
 
 

@@ -20,7 +20,7 @@ def norm_linear(norm: nn.LayerNorm, linear: nn.Linear, tokens: Tensor) -> Tensor
         return linear(norm(tokens))
     assert norm.bias is not None
     assert linear.bias is not None
-    said: Tensor = _NormLinear.apply(tokens, norm.weight, norm.bias, norm.eps, linear.weight, linear.bias)
+    said: Tensor = _NormLinear.apply(tokens, norm.weight, norm.bias, linear.weight, linear.bias, norm.eps)
     return said
 
 
@@ -59,7 +59,7 @@ class _GeluLinear(torch.autograd.Function):
 class _NormLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, tokens: Tensor, scale: Tensor, shift: Tensor, eps: float, weight: Tensor, bias: Tensor
+        ctx: Any, tokens: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> Tensor:
         # autocast has norms in float32, whatever comes
         given = tokens.float() if torch.is_autocast_enabled(tokens.device.type) else tokens
@@ -70,7 +70,7 @@ class _NormLinear(torch.autograd.Function):
         return F.linear(normed, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, None]:
         (gradient,) = gradients
         tokens, scale, shift, weight, mean, deviation = ctx.saved_tensors
         given = tokens.to(mean.dtype)
@@ -80,7 +80,7 @@ class _NormLinear(torch.autograd.Function):
         of_tokens, of_scale, of_shift = torch.ops.aten.native_layer_norm_backward(
             of_norm.to(given.dtype), given, scale.shape, mean, deviation, *factors, [True, True, True]
         )
-        return of_tokens.to(tokens.dtype), of_scale.to(scale.dtype), of_shift.to(shift.dtype), None, of_weight, of_bias
+        return of_tokens.to(tokens.dtype), of_scale.to(scale.dtype), of_shift.to(shift.dtype), of_weight, of_bias, None
 
 
 def _linear_backward(gradient: Tensor, given: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
