@@ -6,21 +6,14 @@ weights, `hf:REPO`, or a model. What a person can set right raises a `MaekitErro
 named here. Progress and log lines go to standard error, nothing to standard output.
 """
 
-import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 from maekit import presets, results
-from maekit.calling import command_of, or_of_tensors, takes, to_terminal
+from maekit.calling import or_of_tensors, takes, to_terminal
 from maekit.config import ClassifyConfig, PlanConfig, PretrainConfig, ProbeOptions, beforehand, objects, verbs
-from maekit.config.keywords import Common, Planning, configured
-from maekit.errors import Stopped, UsageError
-from maekit.presets.verbs import VERBS
-from maekit.sections import Picture, Text
-
-_LEARNED_FROM = "labelled images to train on"
-_JUDGED_BY = "labelled images to judge by; or hold some out: --val-split 0.1"
+from maekit.config.keywords import Common, Planning
+from maekit.trainings import JUDGED_BY, config_of, need, train
 
 
 @takes(verbs.DemoOptions)
@@ -51,7 +44,7 @@ def data(options: verbs.DataOptions) -> results.Examined:
         >>> found.images, len(found.classes), found.sizes["width"]["largest"], len(found.mean)
         (1437, 10, 8, 1)
     """
-    _need(options.source or options.clear_cache, "--data", "the images to look at")
+    need(options.source or options.clear_cache, "--data", "the images to look at")
 
     from maekit.inference import doctor
     from maekit.report.images import write
@@ -117,8 +110,8 @@ def plan(
         [('ddp', False), ('ddp', True)]
     """
     given = PlanConfig.of(preset) if type(preset) is PretrainConfig else preset
-    config = _config("plan", given, common, options)
-    _need(config.data.source or config.images, "--data", "the images to plan for; or their number: --images N")
+    config = config_of("plan", given, common, options)
+    need(config.data.source or config.images, "--data", "the images to plan for; or their number: --images N")
     beforehand.check_training(config, config.gpus)
 
     from maekit.recipes import plan as recipe
@@ -143,7 +136,7 @@ def pretrain(
         >>> run.steps, run.complete, run.loss > 0
         (2, True, True)
     """
-    return _train("pretrain", preset, common, options)
+    return train("pretrain", preset, common, options)
 
 
 @takes(ProbeOptions)
@@ -158,7 +151,7 @@ def probe(options: ProbeOptions) -> results.Probed:
         >>> judged.train_images, judged.val_images, 0 <= judged.probes["knn"]["top1"] <= 1
         (200, 360, True)
     """
-    _need(options.val or options.val_split, "--val", _JUDGED_BY)
+    need(options.val or options.val_split, "--val", JUDGED_BY)
 
     from maekit.recipes import probe as recipe
 
@@ -177,7 +170,7 @@ def finetune(
         >>> run.steps, 0 <= run.record["val_top1"] <= 1
         (2, True)
     """
-    return _train("finetune", preset, common, options)
+    return train("finetune", preset, common, options)
 
 
 def scratch(
@@ -191,7 +184,7 @@ def scratch(
         >>> maekit.scratch("digits", per_class=2, steps=2, out="runs/scratch").steps
         2
     """
-    return _train("scratch", preset, common, options)
+    return train("scratch", preset, common, options)
 
 
 @takes(verbs.WatchOptions)
@@ -349,63 +342,3 @@ def convert(options: verbs.ConvertOptions) -> results.Converted:
     from maekit.inference.convert import convert
 
     return convert(options)
-
-
-def _config(verb: str, preset: Any, common: Mapping[str, Any], options: Mapping[str, Any] | None) -> Any:
-    """A verb's config: the preset's, with what is given in its place."""
-    kind, table = VERBS[verb]
-    if not isinstance(preset, kind | str | os.PathLike):
-        raise UsageError(f"{verb}: takes a preset's name, a path or a {kind.__name__}, not {type(preset).__name__}")
-    config: Any = preset if isinstance(preset, kind) else presets.find(table or {}, kind, os.fspath(preset))
-    if given := {**common, **(options or {})}:
-        config = configured(kind, given, command_of(verb, config.name), config)
-    return config
-
-
-def _train(verb: str, preset: Any, common: Mapping[str, Any], options: Mapping[str, Any] | None) -> results.Run:
-    """A training by the preset, which is checked as far as it can be beforehand."""
-    config = _config(verb, preset, common, options)
-    if verb == "finetune":
-        _need(config.weights, "--weights", "the pretrained encoder")
-    _need(config.data.source, "--data", "the images to pretrain on" if verb == "pretrain" else _LEARNED_FROM)
-    _need(verb == "pretrain" or config.validation.source or config.validation.split, "--val", _JUDGED_BY)
-    beforehand.check_training(config, int(os.environ.get("WORLD_SIZE", "1")))
-
-    from maekit.recipes import classify, pretrain
-
-    runs: dict[str, Callable[[Any], dict[str, Any]]] = {
-        "pretrain": pretrain.run, "finetune": classify.finetune, "scratch": classify.scratch,
-    }  # fmt: skip
-    return _answered(runs[verb], config)
-
-
-def _need(value: str | float | None, option: str, meaning: str) -> None:
-    if not value:
-        raise UsageError(f"{option} is missing: {meaning}")
-
-
-def _answered(run: Callable[[Any], dict[str, Any]], config: Any) -> results.Run:
-    with to_terminal():
-        try:
-            answer = run(config)
-        except Stopped as stop:
-            if stop.signal != "SIGINT":
-                raise
-            from maekit.engine import metrics
-
-            record = metrics.last(Path(stop.run) / "metrics.jsonl") if stop.run else {}
-            stopped = {**record, "run": stop.run or None, "steps": stop.step, "stopped": stop.signal}
-            again = f"; the same call with out={stop.run!r}, resume=True goes on" if stop.run else ""
-            return results.Run.of(stopped, sections=[Text(f"{stop}{again}")])
-    values = [
-        f"{name} {'not finite' if value is None else f'{value:.4g}'}"
-        for name, value in answer.items()
-        if name == "loss" or name.startswith("val_")
-    ]
-    if answer["run"] is None:  # other ranks say nothing
-        return results.Run.of(answer)
-    said = Text(f"done: {answer['run']}  {'  '.join(values)}  see {answer['run']}/report.html")
-    from PIL import Image
-
-    pictures = sorted(Path(answer["run"]).glob("pictures/*.png"))
-    return results.Run.of(answer, sections=[said, *(Picture(Image.open(p).copy(), p.stem) for p in pictures)])
