@@ -48,8 +48,8 @@ def test_an_interrupt_saves_and_returns(tmp_path):
     stopped, again = map(json.loads, out.splitlines())
     name, complete, step, run, loss, said = stopped
     assert (name, complete, run) == ("SIGINT", False, "run")
-    again = "the same call with out='run', resume=True goes on"
-    assert said == f"stopped by SIGINT after saving step {step}; {again}"
+    goes_on = "the same call with out='run', resume=True goes on"
+    assert said == f"stopped by SIGINT after saving step {step}; {goes_on}"
     assert loss == metrics.read(tmp_path / "run" / "metrics.jsonl")[0]["loss"]
     assert storage.read_facts(tmp_path / "run" / "checkpoints" / f"step-{step}")["step"] == step
     assert again == [None, True, step + 1]
