@@ -33,6 +33,8 @@ from maekit.weights.load import describe, load
 
 log = logging.getLogger("maekit")
 
+_LARGE = 50_000  # bytes: images that are worth packing
+
 Recipe = TypeVar("Recipe", PretrainConfig, ClassifyConfig)
 Model = TypeVar("Model", bound=ImageEncoder)
 
@@ -222,10 +224,13 @@ class Training(ABC, Generic[Recipe, Model]):
                 )
 
     def _faster_images(self) -> str:
-        """What to do where training waits for images."""
-        data = self.config.data
+        """What to do where training waits for images; nothing for the embedded ones, whose steps are as short."""
+        data, typical = self.config.data, self.source.size(len(self.source) // 2)
+        if data.source.startswith("digits:"):
+            return ""
         more = "--workers 1 or more" if data.workers == 0 else "more --workers, where there are cores"
-        return f"{more}, or `maekit pack {data.source} --out FOLDER` once, and train on that"
+        once = f", or `maekit pack {data.source} --out FOLDER` once, and train on that"
+        return more + (once if typical > _LARGE else "")
 
     def _mean_gflop(self) -> float:
         """GFLOP of an image's forward pass, over all steps."""
