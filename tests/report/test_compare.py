@@ -92,3 +92,10 @@ def test_mistakes_write_nothing(tmp_path: Path):
             maekit.compare(runs, out=tmp_path / out)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / out).exists()
+
+
+@pytest.mark.filterwarnings("error:constrained_layout")
+def test_long_names_leave_room_for_the_curves(tmp_path: Path):
+    runs = [make_run(tmp_path / ("a" * 90) / f"{number}{'b' * 70}") for number in range(5)]
+    maekit.compare(runs, out=tmp_path / "c.html")
+    assert "…" in (tmp_path / "c.html").read_text()

@@ -23,6 +23,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", "--", "-.", ":")
 _INK, _QUIET_INK, _RULE = "#1a1a1a", "#555555", "#e4e4e4"
 _WIDTH = 7.0
+_LONGEST_NAME, _LETTERS = 60, 80  # letters of a name in a legend, and of a row of it
+_ROW = 0.22  # inches
 _MOST_POINTS = 800
 _MOST_READ = 100  # places of a curve whose values appear under the pointer
 _WIDE_RANGE = 20  # times the smallest value, from which on an axis is logarithmic
@@ -225,7 +227,16 @@ def _cut_start(axes: Axes, lines: Sequence[NDArray[np.float64]]) -> bool:
 
 
 def _legend(axes: Axes, columns: int) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(columns, 4), frameon=False, borderaxespad=0.2)
+    """Names above the axes, in as many columns as their letters let; the figure is made higher for further rows."""
+    handles, names = axes.get_legend_handles_labels()
+    names = [name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}" for name in names]
+    columns = max(1, min(columns, 4, _LETTERS // max(map(len, names))))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.set_figheight(figure.get_figheight() + _ROW * (-(-len(names) // columns) - 1))
+    axes.legend(
+        handles, names, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, borderaxespad=0.2
+    )
 
 
 def _bar(axes: Axes, place: float, width: float, runs: NDArray[np.float64], colour: str) -> None:
