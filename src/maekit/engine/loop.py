@@ -33,7 +33,7 @@ from maekit.engine.run_state import RunFolder
 from maekit.engine.schedule import Plan
 from maekit.engine.signals import StopRequest, stop_requests
 from maekit.engine.task import Batches, Outcome, Task
-from maekit.engine.timing import TRACE, Timing, Trace
+from maekit.engine.timing import TRACE, Timing, traced
 from maekit.errors import Stopped, TrainingError
 from maekit.randomness import key
 
@@ -66,60 +66,15 @@ def train(
     gflop: of an image in training, for MFU. advice: what to do where images are waited for.
     Raises Stopped after a signal, the state saved; TrainingError where none is kept, and for a loss that is not finite.
     """
-    loop = _Loop(task, plan, optimizer, config, world, folder, facts, gflop, advice, looks or {})
+    loop = _Loop(
+        task, plan, optimizer, config, world, folder, facts, evaluate_every, best_by, at_log_points, looks or {}, gflop,
+        advice,
+    )  # fmt: skip
     start = loop.restore()
-    if start >= plan.steps:
-        log.info("the run is complete: it is at step %d of %d", start, plan.steps)
-        return loop.outcome(start, {} if folder is None else metrics.last(folder.path / "metrics.jsonl"))
-    with contextlib.ExitStack() as open_now:
-        history = None
-        if folder is not None:
-            history = History(folder.path, tensorboard=config.tensorboard, after_step=start)
-            open_now.callback(history.close)
-        request = open_now.enter_context(stop_requests(loop.keeps))
-        shown = open_now.enter_context(meter(plan.steps, start, visible=world.is_first))
-        open_now.callback(loop.checkpoints.settle)
-        stream = batches(start)
-        open_now.callback(getattr(stream, "close", lambda: None))
-        stream = loop.timing.waiting(stream)
-        trace = None
-        if config.profile and folder is not None:
-            trace = Trace(config.profile, folder.path / TRACE, loop.timing)
-            open_now.callback(trace.close)
-        record: Record = {}
-        loop.look(start)
-        if not config.compile:  # else time is counted from the end of the first step, which compiles
-            shown.advance(start)
-        loop.timing.restart(start)
-        for step, group in enumerate(_groups(stream, plan.accumulation), start):
-            if not loop.step(step, group, request):
-                loop.stop_after(step, request)
-            done, last = step + 1, step + 1 == plan.steps
-            if trace is not None:
-                trace.step()
-            evaluates = evaluate_every is not None and (done % evaluate_every == 0 or last)
-            shown.advance(done)
-            if done % config.resolved_log_every(plan.steps) == 0 or last or evaluates or step == 0:
-                at_log_points()
-                record = loop.record(done) | (loop.evaluate(best_by) if evaluates else {})
-                if history is not None:
-                    history.write(record)
-                shown.show(record)
-                loop.timing.restart(done)
-            loop.look(done)
-            stops = loop.must_stop(request)
-            if done % config.resolved_checkpoint_every(plan.steps) == 0 or last or stops:
-                loop.save(done)
-                loop.timing.restart(done)
-            if stops:
-                loop.stop_after(done, request)
-        return loop.outcome(plan.steps, record)
-
-
-def _groups(stream: Iterator[Any], accumulation: int) -> Iterator[list[Any]]:
-    """The micro-batches of each step; a last incomplete group is a step of its own."""
-    while group := list(itertools.islice(stream, accumulation)):
-        yield group
+    if start < plan.steps:
+        return loop.run(batches, start)
+    log.info("the run is complete: it is at step %d of %d", start, plan.steps)
+    return loop.outcome(start, {} if folder is None else metrics.last(folder.path / "metrics.jsonl"))
 
 
 @dataclass(eq=False)
@@ -133,9 +88,12 @@ class _Loop:
     world: World
     folder: RunFolder | None
     facts: Mapping[str, Any]
+    evaluate_every: int | None = None
+    best_by: str | None = None
+    at_log_points: Callable[[], None] = lambda: None
+    looks: Mapping[int, Callable[[], None]] = field(default_factory=dict)
     gflop: float | None = None
     advice: str = ""
-    looks: Mapping[int, Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         task, plan, config, world = self.task, self.plan, self.config, self.world
@@ -164,6 +122,52 @@ class _Loop:
         self.timing = Timing(world.device, self.precision.dtype, self.gflop, self.advice)
         self.saved = -1
         self.passes = 0
+
+    def run(self, batches: Batches, start: int) -> Outcome:
+        """The steps from `start` to the end of the plan."""
+        plan, config, folder = self.plan, self.config, self.folder
+        with contextlib.ExitStack() as open_now:
+            history = None
+            if folder is not None:
+                history = History(folder.path, tensorboard=config.tensorboard, after_step=start)
+                open_now.callback(history.close)
+            request = open_now.enter_context(stop_requests(self.keeps))
+            shown = open_now.enter_context(meter(plan.steps, start, visible=self.world.is_first))
+            open_now.callback(self.checkpoints.settle)
+            stream = batches(start)
+            open_now.callback(getattr(stream, "close", lambda: None))
+            # the micro-batches of each step; a last incomplete group is a step of its own
+            waited = self.timing.waiting(stream)
+            groups = iter(lambda: list(itertools.islice(waited, plan.accumulation)), [])
+            trace = None if folder is None else folder.path / TRACE
+            after_step = open_now.enter_context(traced(config.profile, trace, self.timing))
+            record: Record = {}
+            self.look(start)
+            if not config.compile:  # else time is counted from the end of the first step, which compiles
+                shown.advance(start)
+            self.timing.restart(start)
+            for step, group in enumerate(groups, start):
+                if not self.step(step, group, request):
+                    self.stop_after(step, request)
+                after_step()
+                done, last = step + 1, step + 1 == plan.steps
+                evaluates = self.evaluate_every is not None and (done % self.evaluate_every == 0 or last)
+                shown.advance(done)
+                if done % config.resolved_log_every(plan.steps) == 0 or last or evaluates or step == 0:
+                    self.at_log_points()
+                    record = self.record(done) | (self.evaluate(self.best_by) if evaluates else {})
+                    if history is not None:
+                        history.write(record)
+                    shown.show(record)
+                    self.timing.restart(done)
+                self.look(done)
+                stops = self.must_stop(request)
+                if done % config.resolved_checkpoint_every(plan.steps) == 0 or last or stops:
+                    self.save(done)
+                    self.timing.restart(done)
+                if stops:
+                    self.stop_after(done, request)
+            return self.outcome(plan.steps, record)
 
     def step(self, step: int, group: list[Any], request: StopRequest) -> bool:
         """One optimizer step over the micro-batches of `group`; False where a signal cut it short, which undoes it."""

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 T = TypeVar("T")
 log = logging.getLogger("maekit")
 
-_LONG = 0.2  # of the time: waiting that is worth a word
+LONG_WAIT = 0.2  # of the time: waiting for images that is worth a word
 _MATRIX = {"cpu": 512, "cuda": 8192}
 _MEASURED = 0.05  # seconds, of which the best product counts
 _DEAREST = 10
@@ -59,7 +60,9 @@ class Timing:
         if self._gflop and self._peak:
             said["mfu"] = round(rate / processes * self._gflop / self._peak, 4)
         self._intervals += 1
-        if self._intervals > 1 and said["waiting"] > _LONG and self._advice:  # the first has the start of workers in it
+        if (
+            self._intervals > 1 and said["waiting"] > LONG_WAIT and self._advice
+        ):  # the first has the start of workers in it
             log.warning("waiting for images %.0f%% of the time: %s", 100 * said["waiting"], self._advice)
             self._advice = ""
         return said
@@ -82,7 +85,20 @@ def matrix_rate(device: torch.device, dtype: torch.dtype | None) -> float | None
     return max(rates)
 
 
-class Trace:
+@contextmanager
+def traced(steps: int | None, path: Path | None, timing: Timing) -> Iterator[Callable[[], None]]:
+    """What to call after each step for a trace of so many; nothing is traced where steps or path are None."""
+    if steps is None or path is None:
+        yield lambda: None
+        return
+    trace = _Trace(steps, path, timing)
+    try:
+        yield trace.step
+    finally:
+        trace.close()
+
+
+class _Trace:
     """A trace of some steps, begun when a few are done, for Perfetto (ui.perfetto.dev) or chrome://tracing.
 
     At its end the dearest operations are told, by the time that the device, or the processor, spent in each.

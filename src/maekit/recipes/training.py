@@ -119,9 +119,9 @@ class Training(ABC, Generic[Recipe, Model]):
             settings = files.to_dict(config)
             gflop = None
             if folder is not None:
-                gflop, training_gflop = forward_gflop(self.model), 3 * self._mean_gflop()
-                folder.write_config(execution.record(settings, source, fingerprint, plan, world, training_gflop))
-                self._say_header(folder.path, gflop)
+                gflop, mean = self._work()
+                folder.write_config(execution.record(settings, source, fingerprint, plan, world, 3 * mean))
+                self._say_header(folder.path, gflop, mean / gflop)
             outcome = loop.train(
                 self.task,
                 self._batches,
@@ -232,14 +232,15 @@ class Training(ABC, Generic[Recipe, Model]):
         once = f", or `maekit pack {data.source} --out FOLDER` once, and train on that"
         return more + (once if typical > _LARGE else "")
 
-    def _mean_gflop(self) -> float:
-        """GFLOP of an image's forward pass, over all steps."""
-        others: dict[Any, Any] = getattr(self.model, "others", {})
-        work = [(until - first) * forward_gflop(others.get(hw, self.model)) for first, until, hw in self.stages]
-        return sum(work) / self.plan.steps
+    def _work(self) -> tuple[float, float]:
+        """GFLOP of an image's forward pass: of whole size, and the mean over all steps."""
+        whole, others = forward_gflop(self.model), getattr(self.model, "others", {})
+        of_size = {hw: forward_gflop(model) for hw, model in others.items()}
+        work = sum((until - first) * of_size.get(hw, whole) for first, until, hw in self.stages)
+        return whole, work / self.plan.steps
 
-    def _say_header(self, path: Path, gflop: float) -> None:
-        """What is about to happen, before the first step."""
+    def _say_header(self, path: Path, gflop: float, share: float) -> None:
+        """What is about to happen, before the first step. share: of the work of a run at whole size."""
         config, model, source, plan = self.config, self.model, self.source, self.plan
         rest = parameter_count(model) - parameter_count(model.encoder)
         classes = f"{len(source.classes)} classes" if source.classes else "unlabelled"
@@ -260,9 +261,7 @@ class Training(ABC, Generic[Recipe, Model]):
         }
         if self.stages[:-1]:
             ends = ", ".join(f"{h}x{w} until step {until}" for _, until, (h, w) in self.stages)
-            lines["sizes"] = (
-                f"{ends}: {self._mean_gflop() / gflop:.0%} of the work; time and memory below are of the first"
-            )
+            lines["sizes"] = f"{ends}: {share:.0%} of the work; time and memory below are of the first"
         if model.value_range is not None:
             low, high = model.value_range
             lines["range"] = f"stored values of {low:g} to {high:g} are black to white"

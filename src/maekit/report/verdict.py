@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from maekit.engine.evaluate import collapse
+from maekit.engine.timing import LONG_WAIT
 from maekit.report.history import History
 
 _ACCURACIES = ("val_knn", "val_top1")
@@ -16,7 +17,6 @@ _FEWEST = 4  # validations in the second half, to fit a line to
 _MOST = 50  # values a line is fitted to: more are averaged, as neighbours' noise is shared
 _SURE = 3  # standard errors of a line, whose values lean on those before
 _CHANCE = 2  # standard errors of a share of images
-_LONG = 0.2  # share of the time
 _WORSE = 1.02  # times the lowest validation loss
 
 
@@ -95,5 +95,5 @@ def _trouble(history: History) -> Iterator[str]:
         lowest = steps[losses.index(min(losses))]
         yield f"The validation loss was lowest at step {lowest:,.0f}, {min(losses):.3g}, and is {losses[-1]:.3g} now."
     waiting = history.points("waiting")[1]
-    if waiting and fmean(waiting) > _LONG:
+    if waiting and fmean(waiting) > LONG_WAIT:
         yield f"It waited for images {fmean(waiting):.0%} of the time: more --workers, or `maekit pack` once."
