@@ -4,6 +4,7 @@ import { ask, latest, look, Said, upload } from "./api.js";
 import { Board } from "./board.js";
 import { Card, kindInWords } from "./card.js";
 import { make, save } from "./dom.js";
+import { given } from "./given.js";
 import * as kept from "./kept.js";
 import * as link from "./link.js";
 
@@ -288,27 +289,7 @@ function listen() {
   part("save-mask").addEventListener("click", saveMask);
   part("link").addEventListener("click", copyLink);
   window.addEventListener("hashchange", () => trying(restore));
-  window.addEventListener("paste", (event) => {
-    const file = [...(event.clipboardData?.files ?? [])][0];
-    if (file) take(file);
-  });
-  let over = 0;
-  window.addEventListener("dragenter", (event) => {
-    event.preventDefault();
-    over += 1;
-    part("drop").hidden = false;
-  });
-  window.addEventListener("dragover", (event) => event.preventDefault());
-  window.addEventListener("dragleave", () => {
-    over -= 1;
-    part("drop").hidden = over > 0;
-  });
-  window.addEventListener("drop", (event) => {
-    event.preventDefault();
-    over = 0;
-    part("drop").hidden = true;
-    take(event.dataTransfer.files[0]);
-  });
+  given(take, part("drop"));
 }
 
 /** What the address says, else the first picture and the mask of pretraining. */
