@@ -265,3 +265,27 @@ def test_no_serious_finding_of_axe(visit, width, scheme):
     ]
     assert bad == []
     assert len(found["passes"]) > 10
+
+
+@pytest.mark.parametrize(("event", "holder"), [("drop", "dataTransfer"), ("paste", "clipboardData")])
+def test_a_picture_is_taken_that_is_dropped_or_pasted(visit, event, holder):
+    page = visit()
+    before = page.locator("#under").get_attribute("src")
+    page.evaluate(
+        """async ([event, holder]) => {
+          const canvas = document.createElement("canvas");
+          canvas.width = canvas.height = 40;
+          canvas.getContext("2d").fillRect(0, 0, 20, 40);
+          const blob = await new Promise((done) => canvas.toBlob(done));
+          const files = new DataTransfer();
+          files.items.add(new File([blob], "given.png", { type: "image/png" }));
+          if (event === "drop") window.dispatchEvent(new DragEvent("dragenter", { cancelable: true }));
+          const told = new Event(event, { cancelable: true });
+          Object.defineProperty(told, holder, { value: files });
+          window.dispatchEvent(told);
+        }""",
+        [event, holder],
+    )
+    playwright.expect(page.locator("#keeping")).to_be_visible()  # which a picture of one's own has alone
+    until(page, lambda: page.locator("#under").get_attribute("src") != before)
+    playwright.expect(page.locator("#drop")).to_be_hidden()
