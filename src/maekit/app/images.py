@@ -8,6 +8,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 from PIL import Image
@@ -87,8 +88,9 @@ class Images:
         return image
 
     def thumbnail(self, name: str) -> bytes:
-        """A small PNG of it. Raises as `get`."""
-        image = self.get(name, self._views[0])
+        """A small PNG of it, as the model that sees most of it does. Raises as `get`."""
+        most = max(self._views, key=lambda view: (min(view.channels, 3), prod(view.image_hw)))
+        image = self.get(name, most)
         picture = Image.fromarray(shown(image, ())).convert("RGB")
         small = max(picture.size) < _THUMBNAIL
         picture = picture.resize((_THUMBNAIL, round(_THUMBNAIL * picture.height / picture.width)),
