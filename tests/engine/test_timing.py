@@ -16,7 +16,8 @@ from maekit.engine.timing import Timing, matrix_rate
 CPU = torch.device("cpu")
 
 
-def test_waiting_is_counted_between_two_lines_and_told_once(caplog):
+def test_waiting_is_counted_between_two_lines_and_told_once(caplog, monkeypatch):
+    monkeypatch.setattr("maekit.engine.timing._ENOUGH", 0.03)
     timing = Timing(CPU, None, None, "read faster")
 
     def slow():
@@ -35,6 +36,16 @@ def test_waiting_is_counted_between_two_lines_and_told_once(caplog):
     assert all(0.4 < share <= 1 for share in shares)
     assert timing.record(4, 8, 1)["waiting"] == 0
     assert [record.message.endswith("of the time: read faster") for record in caplog.records] == [True]
+
+
+def test_a_few_slow_images_are_no_reason_for_advice(caplog):
+    timing = Timing(CPU, None, None, "read faster")
+    stream = timing.waiting(time.sleep(0.02) for _ in count())
+    for line in range(3):
+        timing.restart(line)
+        next(stream)
+        assert timing.record(line + 1, 8, 1)["waiting"] > 0.2
+    assert not caplog.records
 
 
 def test_mfu_is_of_the_rate_of_a_matrix_product_and_shared_out_among_processes(monkeypatch):

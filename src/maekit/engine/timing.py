@@ -1,6 +1,7 @@
 """Where a run's time goes: images a second, waiting for them, the share of what the device could do, a trace."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ log = logging.getLogger("maekit")
 LONG_WAIT = 0.2  # of the time: waiting for images that is worth a word
 _MATRIX = {"cpu": 512, "cuda": 8192}
 _MEASURED = 0.05  # seconds, of which the best product counts
+_ENOUGH = 5.0  # seconds of training, to judge by how much of it is waiting
 _DEAREST = 10
 _BEFORE = 3  # steps that a trace leaves out: allocators and caches fill
 TRACE = "trace.json.gz"
@@ -30,6 +32,7 @@ class Timing:
         self._gflop, self._advice = gflop, advice
         self._peak = matrix_rate(device, dtype) if gflop else None
         self.waited = 0.0  # seconds, in all
+        self._judged = 0.0, 0.0  # seconds, and those of them spent waiting, of all lines but the first
         self._intervals = 0
         self.restart(0)
 
@@ -53,19 +56,21 @@ class Timing:
         """images_per_second of all processes; waiting, the share of the time; mfu, the share of the matrix rate."""
         seconds = time.perf_counter() - self._began
         rate = (done - self._step) * batch_size / seconds
-        said = {
-            "images_per_second": round(rate, 2),
-            "waiting": round(min(1.0, (self.waited - self._waited) / seconds), 4),
-        }
+        waited = min(seconds, self.waited - self._waited)
+        said = {"images_per_second": round(rate, 2), "waiting": round(waited / seconds, 4)}
         if self._gflop and self._peak:
             said["mfu"] = round(rate / processes * self._gflop / self._peak, 4)
         self._intervals += 1
-        if (
-            self._intervals > 1 and said["waiting"] > LONG_WAIT and self._advice
-        ):  # the first has the start of workers in it
-            log.warning("waiting for images %.0f%% of the time: %s", 100 * said["waiting"], self._advice)
-            self._advice = ""
+        if self._intervals > 1:  # the first has the start of workers in it
+            self._judged = self._judged[0] + seconds, self._judged[1] + waited
+            self._advise(*self._judged)
         return said
+
+    def _advise(self, seconds: float, waited: float) -> None:
+        """Say once what to do, where it has gone on for long enough to be no accident."""
+        if self._advice and seconds >= _ENOUGH and waited > LONG_WAIT * seconds:
+            log.warning("waiting for images %.0f%% of the time: %s", 100 * waited / seconds, self._advice)
+            self._advice = ""
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype | None) -> float | None:
@@ -106,6 +111,7 @@ class _Trace:
 
     def __init__(self, steps: int, path: Path, timing: Timing) -> None:
         self._steps, self._path, self._timing = steps, path, timing
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's library reports on itself to standard error
         self._done = 0
         self._profile: Any = None
         self._began = (0.0, 0.0)

@@ -25,6 +25,7 @@ from maekit.data.decode import decode_reduced
 from maekit.data.packing import Entry, Form, How, Small, made_small, name_of, writing
 from maekit.data.sources import Source, Space, find_source, open_source
 from maekit.data.sources.elsewhere import some_of
+from maekit.data.sources.splits import counted
 from maekit.data.sources.tar_samples import samples_of
 from maekit.data.transforms import TrainTransform
 from maekit.data.windows import fetched_ahead
@@ -181,12 +182,12 @@ def _write_missing(source: Source, work: Path, plan: _Plan, workers: int | None)
         0 if few else worker_count(workers),
     )
     with contextlib.closing(made), counter(left, "images") as count:  # type: ignore[type-var]
-        counted = _counted(made, count)
+        counting = _counting(made, count)
         for number in missing:
-            _write_shard(source, work, plan, number, counted)
+            _write_shard(source, work, plan, number, counting)
 
 
-def _counted(made: Iterator[list[_Made]], count: Callable[[int], None]) -> Iterator[list[_Made]]:
+def _counting(made: Iterator[list[_Made]], count: Callable[[int], None]) -> Iterator[list[_Made]]:
     done = 0
     for several in made:
         yield several
@@ -278,8 +279,8 @@ def _answer(source: Source, out: Path, facts: dict[str, Any]) -> Packed:
 
 
 def _lines(out: Path, facts: dict[str, Any], before: float | None, after: float | None) -> Iterator[tuple[str, str]]:
-    how, side, files = facts["how"], facts["short_side"], f"{facts['shards']} .{facts['to']}"
-    yield "packed", f"{out}: {facts['packed']:,} images in {files} files, which have been read again"
+    how, side, files = facts["how"], facts["short_side"], counted(facts["shards"], f".{facts['to']} file")
+    yield "packed", f"{out}: {facts['packed']:,} images in {files}, read again to be sure"
     if count := how.get("made smaller"):
         yield "smaller", f"{count:,}, to a shorter side of {side} px; JPEG of quality {facts['quality']}"
     if count := how.get("small already"):
