@@ -135,7 +135,8 @@ def _curves(runs: Runs) -> list[Section]:
                 lines, xlabel="step", ylabel=label, smooth=window, cut_start=falls, log=falls, until=until
             )
             strong = f" Strong lines: moving means of {window} logged steps." if window > 1 else ""
-            said.append(Figure(drawn, f"{label[0].upper()}{label[1:]}.{strong}"))
+            caption = label.capitalize() if label.split()[0].islower() else label  # kNN is written so
+            said.append(Figure(drawn, f"{caption}.{strong}"))
     return said or [Text("No step has been logged yet.")]
 
 
