@@ -72,7 +72,7 @@ def main() -> None:
             for budget in options.budgets:
                 said = run(name, budget, seed, places, options, work)
                 found.setdefault(name, {}).setdefault(budget, []).append(said)
-                print(name, budget, seed, {key: round(said[key], 4) for key in ("cpu", "knn", "linear")}, flush=True)
+                print(name, budget, seed, {key: round(said[key], 4) for key in ("cpu", *options.kinds)}, flush=True)
     write_result("time-to-quality", "cpu", table(found, options), options.out)
 
 
@@ -112,8 +112,8 @@ def run(name: str, budget: float, seed: int, places: dict[str, Path], options: a
     train(name, steps, seed, folder, places, options)
     said = {"cpu": cpu_seconds() - cpu, "wall": time.perf_counter() - began, "steps": steps}
     probed = command("-m", "maekit", "probe", "--weights", folder, "--data", places["probe"], "--val", places["judged"],
-                     "--kinds", "knn", "linear", "--crop-share", "1", "--json")  # fmt: skip
-    said |= {"knn": probed["knn"]["top1"], "linear": probed["linear"]["top1"]}
+                     "--kinds", *options.kinds, "--crop-share", "1", "--json")  # fmt: skip
+    said |= {kind: probed[kind]["top1"] for kind in options.kinds}
     answer.write_text(json.dumps(said))
     return said
 
@@ -190,16 +190,17 @@ def table(found: dict[str, dict[float, list[dict]]], options: argparse.Namespace
     """What was found, and how much sooner each is at the best peer's last quality."""
     lines = [f"Judged by {'held-out training images' if options.choose else 'the validation images'}; "
              f"{options.seeds} seeds, mean ± standard deviation. {options.note}".rstrip(), "",
-             "| run | CPU seconds | steps | kNN | linear |", "|---|---|---|---|---|"]  # fmt: skip
+             " | ".join(["| run", "CPU seconds", "steps", *options.kinds]) + " |",
+             "|---" * (3 + len(options.kinds)) + "|"]  # fmt: skip
     for name, budgets in found.items():
         for said in budgets.values():
-            numbers = [spread([one[key] for one in said]) for key in ("knn", "linear")]
+            numbers = [spread([one[key] for one in said]) for key in options.kinds]
             cpu, steps = (round(mean(one[key] for one in said)) for key in ("cpu", "steps"))
             lines.append(f"| {name} | {cpu} | {steps} | {' | '.join(numbers)} |")
-    return lines + sooner(found)
+    return lines + sooner(found, options.kinds)
 
 
-def sooner(found: dict[str, dict[float, list[dict]]]) -> list[str]:
+def sooner(found: dict[str, dict[float, list[dict]]], kinds: list[str]) -> list[str]:
     """For each measure: the CPU seconds until the best peer's last quality, between budgets by their logarithm."""
     import numpy as np
 
@@ -208,7 +209,7 @@ def sooner(found: dict[str, dict[float, list[dict]]]) -> list[str]:
              "|---|---|---|---|---|---|"]  # fmt: skip
     if not peers:
         return []
-    for measure in ("knn", "linear"):
+    for measure in kinds:
         curves = {}
         for name, budgets in found.items():
             points = sorted((mean(o["cpu"] for o in said), mean(o[measure] for o in said)) for said in budgets.values())
@@ -249,6 +250,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--patch-size", type=int, default=8)
     parser.add_argument("--probe-images", type=int, default=5000)
+    parser.add_argument("--kinds", nargs="+", default=["knn", "linear"], choices=["knn", "linear"], help="of probe")
     parser.add_argument("--note", default="", help="what ran beside")
     parser.add_argument("--work", default="runs/time-to-quality")
     parser.add_argument("--out", default="")

@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from maekit.config import ClassifierConfig, MaskConfig, TargetConfig
 from maekit.config.verbs import AppOptions
 from maekit.models import classifier, mae
 from maekit.weights import native
+
+HALF_HIDDEN = "1100" * 4  # of 4 x 4 patches
 
 HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "seed": 0}
 
@@ -104,3 +107,17 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (60, 44), seed: int = 0) 
 
 def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def reconstruct(site, **words):
+    return site.post("/api/reconstruct", **{"weights": 0, "masked": HALF_HIDDEN, "grid": [4, 4], **words})
+
+
+def patiently(ask):
+    """The answer, when those that were busy are done."""
+    for _ in range(40):
+        answer = ask()
+        if answer.status != 503:
+            break
+        time.sleep(0.1)
+    return answer
