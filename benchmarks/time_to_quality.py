@@ -10,7 +10,6 @@ Finished runs are found again (--work), so that the same line goes on where it w
 """
 
 import argparse
-import itertools
 import json
 import os
 import resource
@@ -28,7 +27,7 @@ from results import write_result
 HERE = Path(__file__).parent
 FAST = "pretrain vit-tiny-fast"
 SIZES = "--image-size {size} --model.patch-size {patch}"
-SHORT = "--schedule.warmup-epochs {warmup} --workers 0 --run.no-tensorboard --device cpu"
+SHORT = "--workers 0 --run.no-tensorboard --device cpu"
 PEER = "--image-size {size} --patch-size {patch}"
 CONTESTANTS = {
     "maekit, vit-tiny-fast": FAST,
@@ -146,16 +145,8 @@ def train(name: str, steps: int, seed: int, out: Path, places: dict[str, Path], 
     extra = OFF.get(name, "")
     for mark, factor in (("{rate/2}", 0.5), ("{rate*2}", 2.0)):
         extra = extra.replace(mark, f"{options.base_lr * factor:g}")
-    batch = next((int(w[1]) for w in _pairs(f"{text} {extra}") if w[0] == "--batch-size"), options.batch_size)
-    images = sum(1 for _ in places["learn"].rglob("*.jpg"))
-    warmup = 0.05 * steps * batch / images
-    text = f"{text} {SIZES} {SHORT} {extra}".format(**values, warmup=f"{warmup:.4f}")
+    text = f"{text} {SIZES} {SHORT} {extra}".format(**values)
     command("-m", "maekit", *_last_of_each(shlex.split(text)), *data, "--overwrite", "--json")
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    words = shlex.split(text)
-    return list(itertools.pairwise(words))
 
 
 def _last_of_each(words: list[str]) -> list[str]:
@@ -244,7 +235,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", help="names of runs")
     parser.add_argument("--base", default="", help="with --choose: options that all have")
     parser.add_argument("--base-lr", type=float, default=4e-3, help="with --choose: the preset's")
-    parser.add_argument("--batch-size", type=int, default=128, help="the preset's")
     parser.add_argument("--budgets", nargs="+", type=float, required=True, help="CPU seconds")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--image-size", type=int, default=64)

@@ -103,8 +103,9 @@ class ValidationConfig:
     every: Annotated[float | None, arg(aliases=("--val-every",)), Field(gt=0)] = None
     """Epochs between two validations. None: 20 times a run for pretraining; for classifiers every epoch, but not more
     often than every ten steps."""
-    images: Annotated[int, Field(ge=1)] = 5000
-    """pretraining: images used at most for features and reconstruction loss."""
+    images: Annotated[int | None, Field(ge=1)] = None
+    """pretraining: images used at most, held-out and training ones each, for features and reconstruction loss. None:
+    5000, but fewer, down to 1000, where all validations would take more than a fifth of what training does."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """Evaluation resizes the shorter side to image size / this, then takes the centre (224: 256, then 224). None: 0.875
     for images of up to 224 px, 1 for larger ones. It is kept in the weights."""

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from maekit.inference import picture, reconstruct
 from maekit.inference.features import Features, extract
 from maekit.inference.one_pass import any_unreadable, seen_by
 from maekit.models import mae
+from maekit.models.cost import features_gflop, forward_gflop
 from maekit.models.mae import Draws, MaskedAutoencoder
 from maekit.randomness import keys_tensor
 from maekit.recipes import pictured, training
@@ -40,6 +41,8 @@ from maekit.weights.transfer import continue_from
 log = logging.getLogger("maekit")
 
 VALIDATIONS = 20  # a run, where the config does not say
+MOST_JUDGED, FEWEST_JUDGED = 5000, 1000  # images, held-out and training ones each, where the config does not say
+LOOKS = 0.2  # most that validations take of what training does, unless that is for the fewest
 _NEIGHBOURS = 20  # of the online kNN
 _SHOWN = 6  # images in the report's picture
 _RANKED = 500  # training images whose features are looked at in the end, where none are held out
@@ -101,6 +104,7 @@ class Validation:
     ) -> None:
         """bad: what is known of the training images."""
         self._config, self._train, self._held_out, self._world, self._bad = config, train, held_out, world, bad
+        self._most = config.validation.images or MOST_JUDGED
         self.bad_held_out = BadImages(held_out, config.data.bad_share)
         self._classes = 0
         if train.classes and held_out.classes:
@@ -154,7 +158,7 @@ class Validation:
             bad=self._bad if source is self._train else self.bad_held_out,
             batch_size=config.schedule.micro_batch_limit,
             workers=config.data.workers,
-            indices=some_of(source, min(config.validation.images, most or config.validation.images)),
+            indices=some_of(source, min(self._most, most or self._most)),
             crop_share=config.validation.crop_share,
             world=self._world,
         )
@@ -185,8 +189,28 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
 
     def make_task(self) -> PretrainTask:
         if self.held_out is not None:
+            self._settle_images(self.held_out)
             self._validation = Validation(self.config, self.source, self.held_out, world=self.world, bad=self.bad)
         return PretrainTask(self.model, seed=self.config.run.seed, validation=self._validation)
+
+    def _settle_images(self, held_out: Source) -> None:
+        """How many images are judged where the config does not say; few of a short run, as they cost what steps do."""
+        validation, plan = self.config.validation, self.plan
+        if validation.images is not None:
+            return
+        times = plan.steps // (self.steps_between() or 1) + 1  # and before the first step
+        forward, features = forward_gflop(self.model), features_gflop(self.model)
+        both = 2 if self.source.classes else 1  # training images too, for kNN
+        affordable = LOOKS * 3 * forward * plan.steps * plan.batch_size / (times * (forward + both * features))
+        images = max(FEWEST_JUDGED, min(MOST_JUDGED, int(affordable)))
+        self.config = replace(self.config, validation=replace(validation, images=images))
+        known = f" and {images:,} of {len(self.source):,} training images" if both == 2 else ""
+        if images < min(MOST_JUDGED, len(held_out)) or (known and images < min(MOST_JUDGED, len(self.source))):
+            log.info(
+                "validation looks at %s of %s held-out%s, %d times: more would take over %.0f%% of the time of "
+                "training; --validation.images says otherwise",
+                f"{min(images, len(held_out)):,}", f"{len(held_out):,}", known or " images", times, 100 * LOOKS,
+            )  # fmt: skip
 
     def steps_between(self) -> int | None:
         if self.held_out is None:
@@ -199,7 +223,7 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
 
     def look(self, folder: Path | None, step: int) -> None:
         if step == 0 and self.held_out is not None:
-            said, images = self.task.evaluate(), min(len(self.held_out), self.config.validation.images)
+            said, images = self.task.evaluate(), min(len(self.held_out), self.config.validation.images or MOST_JUDGED)
             if folder is not None:
                 pictured.write_untrained(folder, said, images)
         if folder is not None:
@@ -220,7 +244,7 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         self.model.eval()
         found = self._features()
         if self.held_out is not None and "val_rankme" in record:
-            rank, images = record["val_rankme"], min(len(self.held_out), self.config.validation.images)
+            rank, images = record["val_rankme"], min(len(self.held_out), self.config.validation.images or MOST_JUDGED)
         else:
             rank, images = (rankme(found.vectors), len(found.vectors)) if len(found.vectors) else (math.inf, 0)
         if warning := collapse(rank, images):
