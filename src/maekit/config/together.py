@@ -74,8 +74,12 @@ def _sources(options: ColumnOptions) -> list[str]:
     return [source for one in named for source in ([one] if isinstance(one, str) else one)]
 
 
+def _attends(options: ProbeOptions) -> bool:
+    return not {"attentive", "efficient"}.isdisjoint(options.kinds)
+
+
 def _trains_probe(options: ProbeOptions) -> bool:
-    return "attentive" in options.kinds or ("linear" in options.kinds and options.linear == "paper")
+    return _attends(options) or ("linear" in options.kinds and options.linear == "paper")
 
 
 _TRAINING = (
@@ -148,10 +152,12 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
         Rule("neighbours temperature", lambda c: "knn" in c.kinds, "belongs to knn, which --kinds leaves out"),
         Rule("linear", lambda c: "linear" in c.kinds, "belongs to linear, which --kinds leaves out"),
         Rule("epochs batch_size base_lr", _trains_probe,
-             "belongs to the probes that are trained in steps: --kinds attentive, or --linear paper"),
+             "belongs to the probes that are trained in steps: --kinds attentive or efficient, or --linear paper"),
         Rule("trust_coefficient", lambda c: "linear" in c.kinds and c.linear == "paper",
              "belongs to LARS, by which --linear paper learns"),
-        Rule("token_memory", lambda c: "attentive" in c.kinds, "belongs to attentive, which --kinds leaves out"),
+        Rule("token_memory", _attends,
+             "belongs to attentive and efficient, which --kinds leaves out"),
+        Rule("queries", lambda c: "efficient" in c.kinds, "belongs to efficient, which --kinds leaves out; add it"),
     ),
     InspectOptions: (
         Rule("resample_positions channels window", _never,
