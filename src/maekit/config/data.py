@@ -92,6 +92,10 @@ class AugmentConfig:
     the schedule still sees as many crops as there are images."""
 
 
+LABEL_FREE: Literal["rankme"] = "rankme"
+"""What tells whether a pretraining still improves where images have no labels."""
+
+
 @config
 class ValidationConfig:
     """Held-out images that tell, while training, whether it works."""
@@ -105,6 +109,16 @@ class ValidationConfig:
     often than every ten steps."""
     images: Annotated[int, Field(ge=1)] = 5000
     """pretraining: images used at most for features and reconstruction loss."""
+    lidar_views: Annotated[int | None, Field(ge=2)] = None
+    """pretraining: judge features by LiDAR too (arXiv 2312.04000), from so many masked views of each of up to 1,000
+    images, which are as many passes of the encoder over what each mask shows. None: not."""
+    stop_after: Annotated[int | None, arg(aliases=("--stop-after",)), Field(ge=1)] = None
+    """pretraining: end the run, as a complete one, when so many validations in a row have not improved on the best
+    before them. None: never. What the schedule has not brought down by then stays high: a cooldown follows as a branch
+    (--run.branch)."""
+    stop_by: Literal["rankme", "alpha", "lidar", "loss", "knn"] = LABEL_FREE
+    """What has to improve: rankme (a higher effective rank of the features), alpha (alpha-ReQ nearer to 1), lidar, loss
+    (the held-out loss), knn, where there are labels."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """Evaluation resizes the shorter side to image size / this, then takes the centre (224: 256, then 224). None: 0.875
     for images of up to 224 px, 1 for larger ones. It is kept in the weights."""

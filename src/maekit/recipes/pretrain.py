@@ -2,35 +2,31 @@
 
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from maekit import masking, objective, parts
 from maekit.config import PretrainConfig
-from maekit.data.loader import BadImages, Batch
+from maekit.data.loader import Batch
 from maekit.data.sources import Source
-from maekit.data.sources.elsewhere import some_of
-from maekit.data.sources.labelled import RelabelledSource, matching_classes, say_matching, used_labels
 from maekit.data.statistics import standardisation
-from maekit.engine.distributed import World
-from maekit.engine.evaluate import collapse, knn_predict, rankme
-from maekit.errors import DataError, MaekitError
+from maekit.engine.evaluate import collapse, rankme
+from maekit.errors import MaekitError
 from maekit.inference import picture, reconstruct
-from maekit.inference.features import Features, extract
-from maekit.inference.one_pass import any_unreadable, seen_by
+from maekit.inference.features import Features
+from maekit.inference.one_pass import any_unreadable
 from maekit.models import mae
 from maekit.models.mae import Draws, MaskedAutoencoder
 from maekit.randomness import keys_tensor
 from maekit.recipes import pictured, training
 from maekit.recipes.pictured import Shown
 from maekit.recipes.training import Training
+from maekit.recipes.validation import Validation
 from maekit.report import features, moments, page
 from maekit.report.run import run_sections
 from maekit.sections import Heading, Picture, Section
@@ -40,7 +36,6 @@ from maekit.weights.transfer import continue_from
 log = logging.getLogger("maekit")
 
 VALIDATIONS = 20  # a run, where the config does not say
-_NEIGHBOURS = 20  # of the online kNN
 _SHOWN = 6  # images in the report's picture
 _RANKED = 500  # training images whose features are looked at in the end, where none are held out
 
@@ -59,7 +54,7 @@ class PretrainTask:
 
     averaged = "encoder."
 
-    def __init__(self, model: MaskedAutoencoder, *, seed: int, validation: "Validation | None" = None) -> None:
+    def __init__(self, model: MaskedAutoencoder, *, seed: int, validation: Validation | None = None) -> None:
         self.model, self._seed, self._validation = model, seed, validation
 
     def prepare(self, batch: Batch) -> "MaskedBatch":
@@ -91,73 +86,6 @@ class PretrainTask:
 
     def average_metadata(self) -> dict[str, str]:
         return native.metadata(self.model, encoder_alone=True)
-
-
-class Validation:
-    """Whether pretraining works, seen on held-out images: the objective's loss, RankMe, and kNN where labels exist."""
-
-    def __init__(
-        self, config: PretrainConfig, train: Source, held_out: Source, *, world: World, bad: BadImages
-    ) -> None:
-        """bad: what is known of the training images."""
-        self._config, self._train, self._held_out, self._world, self._bad = config, train, held_out, world, bad
-        self.bad_held_out = BadImages(held_out, config.data.bad_share)
-        self._classes = 0
-        if train.classes and held_out.classes:
-            used = used_labels(held_out)
-            numbers = matching_classes(held_out.classes, train.classes, used)
-            if numbers is not None:
-                say_matching(held_out.text, held_out.classes, train.text, train.classes, used)
-                self._classes = len(train.classes)
-                self._held_out = RelabelledSource(held_out, train.classes, numbers)
-
-    def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
-        """val_loss, val_rankme, and val_knn where training and held-out images have the same classes."""
-        total, count = 0.0, 0
-        for batch in self._batches(model, self._held_out):
-            total += float(self._loss(model, batch)) * len(batch)
-            count += len(batch)
-        sums = self._world.sum(torch.tensor([total, count], dtype=torch.float64, device=self._world.device))
-        if not sums[1]:
-            raise DataError(f"{self._held_out.text}: no validation image can be read")
-        return {"val_loss": float(sums[0] / sums[1]), **self.judge_features(model)}
-
-    def judge_features(self, model: MaskedAutoencoder) -> dict[str, float]:
-        """What `judge` says of the encoder alone."""
-        held_out = self.features(model, self._held_out)
-        said = {"val_rankme": rankme(held_out.vectors)}
-        if self._classes:
-            known, held_out = self.features(model, self._train).labelled(), held_out.labelled()
-            if len(known.labels) and len(held_out.labels):
-                predicted = knn_predict(
-                    known.vectors, known.labels, held_out.vectors, k=_NEIGHBOURS, classes=self._classes
-                )
-                said["val_knn"] = float((predicted == held_out.labels).double().mean())
-        return said
-
-    def _loss(self, model: MaskedAutoencoder, batch: Batch) -> Tensor:
-        batch = batch.to(model.device)
-        images = model.standardise(batch.images)
-        keys = keys_tensor(self._config.run.seed, batch.indices)
-        predicted = model(images, masking.draw_on(model.device, model.objective.mask, keys)[0])
-        return model.objective.loss(images, predicted.patches, predicted.index)
-
-    def features(self, model: MaskedAutoencoder, source: Source, most: int | None = None) -> Features:
-        """Of as many images of a source, evenly spread, as the config, or `most`, allows; on every rank."""
-        return Features(*self._world.gather_rows(*extract(model, self._batches(model, source, most))))
-
-    def _batches(self, model: MaskedAutoencoder, source: Source, most: int | None = None) -> Iterator[Batch]:
-        config = self._config
-        return seen_by(
-            model,
-            source,
-            bad=self._bad if source is self._train else self.bad_held_out,
-            batch_size=config.schedule.micro_batch_limit,
-            workers=config.data.workers,
-            indices=some_of(source, min(config.validation.images, most or config.validation.images)),
-            crop_share=config.validation.crop_share,
-            world=self._world,
-        )
 
 
 class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
