@@ -112,10 +112,10 @@ class ValidationConfig:
     lidar_views: Annotated[int | None, Field(ge=2)] = None
     """pretraining: judge features by LiDAR too (arXiv 2312.04000), from so many masked views of each of up to 1,000
     images, which are as many passes of the encoder over what each mask shows. None: not."""
-    stop_after: Annotated[int | None, arg(aliases=("--stop-after",)), Field(ge=1)] = None
+    stop_after: Annotated[int | None, Field(ge=1)] = None
     """pretraining: end the run, as a complete one, when so many validations in a row have not improved on the best
-    before them. None: never. What the schedule has not brought down by then stays high: a cooldown follows as a branch
-    (--run.branch)."""
+    before them. None: never. A rate that has not fallen by then stays high; --schedule.course cooldown and --branch let
+    it fall afterwards."""
     stop_by: Literal["rankme", "alpha", "lidar", "loss", "knn"] = LABEL_FREE
     """What has to improve: rankme (a higher effective rank of the features), alpha (alpha-ReQ nearer to 1), lidar, loss
     (the held-out loss), knn, where there are labels."""

@@ -68,11 +68,9 @@ def alpha_req(features: Tensor) -> float:
     by least squares over ranks 11 to 100, or, of fewer than 200 directions, up to half of them and from a quarter of
     that. About 1 is best by its paper: below, many directions hold noise, above, few hold all. nan of too few.
     """
-    directions = min(len(features) - 1, features.shape[-1])
-    last = min(_TAIL[1], directions // 2)
-    first = min(_TAIL[0], last // 4 + 1)
-    if last - first + 1 < _FEWEST_RANKS:
+    if not tells_alpha(*features.shape):
         return math.nan
+    first, last = _tail(*features.shape)
     with torch.autocast(features.device.type, enabled=False):
         variances = torch.linalg.svdvals(features.float() - features.float().mean(dim=0)).double().square().cpu()
     ranks = torch.arange(first, last + 1)[variances[first - 1 : last] > _NOTHING * variances[0]]
@@ -81,6 +79,17 @@ def alpha_req(features: Tensor) -> float:
     x, y = ranks.double().log(), variances[ranks - 1].log()
     x = x - x.mean()
     return -float(x @ y / (x @ x))
+
+
+def tells_alpha(images: int, width: int) -> bool:
+    """Whether features [images, width] have directions enough for `alpha_req`."""
+    first, last = _tail(images, width)
+    return last - first + 1 >= _FEWEST_RANKS
+
+
+def _tail(images: int, width: int) -> tuple[int, int]:
+    last = min(_TAIL[1], min(images - 1, width) // 2)
+    return min(_TAIL[0], last // 4 + 1), last
 
 
 def lidar(views: Tensor) -> float:

@@ -15,8 +15,9 @@ from maekit.config import PretrainConfig
 from maekit.data.loader import Batch
 from maekit.data.sources import Source
 from maekit.data.statistics import standardisation
-from maekit.engine.evaluate import collapse, rankme
-from maekit.errors import MaekitError
+from maekit.engine.evaluate import collapse, rankme, tells_alpha
+from maekit.engine.patience import Patience
+from maekit.errors import MaekitError, UsageError
 from maekit.inference import picture, reconstruct
 from maekit.inference.features import Features
 from maekit.inference.one_pass import any_unreadable
@@ -121,6 +122,21 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
             return None
         every = self.config.validation.every
         return max(1, self.plan.steps // VALIDATIONS) if every is None else self.steps_of(every)
+
+    def patience(self) -> Patience | None:
+        """Raises UsageError for a measure that these images do not give."""
+        asked = self.config.validation
+        patience = Patience.of(asked.stop_after, asked.stop_by, self.config.run.branch)
+        if patience is None or self.held_out is None or self._validation is None:
+            return None
+        if asked.stop_by == "knn" and not self._validation.has_labels:
+            raise UsageError(
+                "validation.stop_by: kNN needs labels of the same classes in --data and --val; take rankme"
+            )
+        images = min(len(self.held_out), asked.images)
+        if asked.stop_by == "alpha" and not tells_alpha(images, self.model.width):
+            raise UsageError(f"validation.stop_by: {images} held-out images are too few for alpha-ReQ; take rankme")
+        return patience
 
     def looks_at(self) -> list[int]:
         return moments.steps_of(self.plan.steps)

@@ -49,6 +49,11 @@ class Validation:
                 self._classes = len(train.classes)
                 self._held_out = RelabelledSource(held_out, train.classes, numbers)
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether training and held-out images have the same classes, so that there is a kNN."""
+        return self._classes > 0
+
     def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
         """val_loss, val_rankme, val_alpha; val_lidar by option; val_knn where both have the same classes.
 
