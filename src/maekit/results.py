@@ -41,11 +41,13 @@ class Run(Result):
     """The last line of its history: loss, lr, val_top1, val_knn and the like; None for what is not finite."""
     stopped: str | None = None
     """The signal that ended it before its time, after saving: SIGINT, of Ctrl-C or an interrupted cell."""
+    ended_early: str | None = None
+    """Why it is complete before the end of its plan, where `validation.stop_after` ended it."""
 
     @classmethod
     def of(cls, answer: Mapping[str, Any], **more: Any) -> Self:
         """A recipe's answer, {run, steps, unreadable, passed_over, loss, ...}, as one of these."""
-        own = {"run", "steps", "unreadable", "passed_over", "stopped"}
+        own = {"run", "steps", "unreadable", "passed_over", "stopped", "ended_early"}
         record = {name: value for name, value in answer.items() if name not in own}
         return cls(**{name: answer[name] for name in own & answer.keys()}, record=record, **more)
 

@@ -71,7 +71,8 @@ def _answered(run: Callable[[Any], dict[str, Any]], config: Any) -> results.Run:
     ]
     if answer["run"] is None:  # other ranks say nothing
         return results.Run.of(answer)
-    said = Text(f"done: {answer['run']}  {'  '.join(values)}  see {answer['run']}/report.html")
+    early = f"  {answer['ended_early']}" if answer["ended_early"] else ""
+    said = Text(f"done: {answer['run']}  {'  '.join(values)}  see {answer['run']}/report.html{early}")
     from PIL import Image
 
     pictures = sorted(Path(answer["run"]).glob("pictures/*.png"))

@@ -141,7 +141,7 @@ def pretrain(
 
 @takes(ProbeOptions)
 def probe(options: ProbeOptions) -> results.Probed:
-    """Frozen features judged: nearest neighbours, a linear layer, an attentive query.
+    """Frozen features judged: nearest neighbours, a linear layer, attentive queries.
 
     Top-1 are shares of `val`, or of what `val_split` holds out. DataError for sources that cannot be compared,
     ModelError for features that the encoder lacks, WeightsError.

@@ -30,6 +30,7 @@ BASES = {
         ("probe", "--base-lr 3", "--kinds linear", "--linear paper"),
         ("probe", "--trust-coefficient 3", "--linear fast", "--linear paper"),
         ("probe", "--token-memory 3", "--kinds knn", "--kinds attentive"),
+        ("probe", "--queries 8", "--kinds knn attentive", "--kinds efficient"),
         ("pretrain", "--mean 0.5 0.5 0.5", "", "--normalise given --std 0.5 0.5 0.5"),
         ("pretrain", "--data.cache-limit 5", "--data.no-shuffle", "--data.shuffle"),
         ("pretrain", "--data.decode reduced", "--data.range 0 255", "--data.decode reduced"),

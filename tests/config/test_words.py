@@ -131,7 +131,7 @@ def test_a_source_is_named_in_one_style_everywhere(typed, verb):
         ("pretrain vit-tiny photos --image-size sixty", "one number or HxW, got 'sixty'"),
         (
             "probe photos --weights w --val v --kinds knn liner",
-            "should be knn, linear, attentive, or one of your own, as module:object, got 'liner'",
+            "should be knn, linear, attentive, efficient, or one of your own, as module:object, got 'liner'",
         ),
         ("probe --weights w --val v --kinds photos", "no such choice 'photos'"),
         ("probe --weights w --val v --blocks photos", "--blocks: expects a number, got 'photos'"),

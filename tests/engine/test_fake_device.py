@@ -28,7 +28,7 @@ from maekit.engine.loop import _Loop
 from maekit.engine.schedule import Plan
 from maekit.models import classifier, mae
 from maekit.models.encoder import ImageEncoder
-from maekit.models.probe_heads import AttentiveProbe, LinearProbe
+from maekit.models.probe_heads import AttentiveProbe, EfficientProbe, LinearProbe
 from maekit.recipes.classify import ClassifyTask
 from maekit.recipes.pretrain import PretrainTask
 from maekit.recipes.probe_training import Choice, ProbeTask, Trial, _TokenBatch
@@ -196,15 +196,15 @@ def test_a_schedule_of_sizes_and_parts_of_the_users_own():
     train(task, [lambda: batch(config, image_hw=(16, 16)), lambda: batch(config)])
 
 
-@pytest.mark.parametrize("head", [LinearProbe, AttentiveProbe])
+@pytest.mark.parametrize("head", [LinearProbe, AttentiveProbe, EfficientProbe])
 @pytest.mark.parametrize("cached", [False, True])
 def test_probes(head, cached):
     config = tiny_model(VIT, channels=1)
     digits = open_source("digits:train")
     encoder = ImageEncoder(config, mean=(0.5,), std=(0.5,)).eval()
-    task = ProbeTask(head, [Choice("patches" if head is AttentiveProbe else "pooled", 1)],
-                     Trial(encoder, digits, digits, ProbeConfig(), World(device=GPU)))  # fmt: skip
-    shape = (IMAGES, 16, 16) if head is AttentiveProbe else (IMAGES, 16)
+    choice = Choice("pooled" if head is LinearProbe else "patches", 1)
+    task = ProbeTask({"head": (head, choice)}, Trial(encoder, digits, digits, ProbeConfig(), World(device=GPU)))
+    shape = (IMAGES, 16) if head is LinearProbe else (IMAGES, 16, 16)
 
     def first():
         encoder.to(GPU)

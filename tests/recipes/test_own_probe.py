@@ -40,7 +40,8 @@ def test_it_is_judged_on_the_same_features(weights, maekit_here, tmp_path):
         (("own_parts:one_guess",), "probe own_parts:one_guess: gives [1]; it has to be one label for each of 360"),
         (("own_parts:huber",), "probe own_parts:huber: fails (TypeError"),
         (("own_parts:nothing",), "probe own_parts:nothing: own_parts has no nothing"),
-        (("atentive",), "--kinds: no such choice 'atentive', there are 'knn', 'linear', 'attentive', or module:object"),
+        (("atentive",), "--kinds: no such choice 'atentive', there are 'knn', 'linear', 'attentive', 'efficient', or "
+                        "module:object"),
     ],
 )  # fmt: skip
 def test_what_will_not_do_is_said_in_a_line(kinds, words, weights, maekit_here):

@@ -53,7 +53,7 @@ def test_it_keeps_what_it_painted_on_the_way_and_what_it_was_before(finished):
     steps = {f"step-{step}.jpg" for step in (0, 1, 4, 10, 20)}
     assert names == {"masked.jpg", "original.jpg", *steps}
     before = json.loads((folder / "untrained.json").read_text())
-    assert before.keys() == {"images", "val_loss", "val_rankme", "val_knn"}
+    assert before.keys() == {"images", "val_loss", "val_rankme", "val_knn"}  # twelve images are too few for alpha-ReQ
     assert before["images"] == 12
     report = (folder / "report.html").read_text()
     assert report.count("data:image/jpeg;base64,") >= 7

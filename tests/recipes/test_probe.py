@@ -143,9 +143,14 @@ def test_the_attentive_probe_is_the_same_with_tokens_kept_and_not_kept(encoder, 
     assert kept["attentive"]["top1"] == pytest.approx(anew["attentive"]["top1"], abs=1 / 100)
 
 
-def test_the_attentive_probe_learns(encoder, digits):
-    answer = probe.judge(encoder, *digits, config(kinds=("attentive",), epochs=60, batch_size=100))
-    assert answer["attentive"]["top1"] > 0.35
+def test_probes_that_attend_learn_and_do_not_change_each_other(encoder, digits):
+    shown = {"epochs": 60, "batch_size": 100, "queries": 16}
+    both = probe.judge(encoder, *digits, config(kinds=("efficient", "attentive"), **shown))
+    assert both["attentive"]["top1"] > 0.35
+    assert both["efficient"]["top1"] > 0.35
+    assert both["efficient"]["queries"] == 12  # of a width of 24
+    alone = probe.judge(encoder, *digits, config(kinds=("efficient",), **shown))
+    assert alone["efficient"] == both["efficient"]
 
 
 def test_few_images_a_class_come_down_to_one(encoder, digits):

@@ -34,7 +34,7 @@ def probed(kind, photos):
                 choices = [probe_training.Choice("pooled", 1), probe_training.Choice("class", 1)]
                 probe_training.train_linear(trial, choices)
             else:
-                probe_training.train_attentive(trial, 1)
+                probe_training.train_attending(trial, kind.split(), 1)
     finally:
         loop.train = train
     record, weights = outcomes[0].record, outcomes[0].weights
@@ -43,7 +43,7 @@ def probed(kind, photos):
     }
 
 
-@pytest.mark.parametrize(("kind", "count"), [("linear", 2), ("linear", 4), ("attentive", 2)])
+@pytest.mark.parametrize(("kind", "count"), [("linear", 2), ("linear", 4), ("attentive efficient", 2)])
 def test_a_trained_probe_is_that_of_one_process(kind, count, photos):
     one, heads = probed(kind, photos)
     said = in_processes(count, probed, kind, photos)

@@ -15,10 +15,17 @@ from maekit.report.verdict import verdict
 NOISE = np.random.default_rng(0).normal(size=20) * 0.002
 
 
-def told(folder: Path, values: dict[str, Any], untrained: dict[str, Any] | None = None, weights: str = "") -> str:
-    """The verdict on a run of 1,000 steps that was validated every 50."""
+def told(
+    folder: Path,
+    values: dict[str, Any],
+    untrained: dict[str, Any] | None = None,
+    weights: str = "",
+    stop_after: int | None = None,
+) -> str:
+    """The verdict on a run of 4,000 steps, after the first 1,000, that was validated every 50."""
     config = to_dict(presets.PRETRAIN["digits"]()) | {"weights": weights}
-    (folder / "config.json").write_text(json.dumps({"config": config}))
+    config["validation"] |= {"stop_after": stop_after}
+    (folder / "config.json").write_text(json.dumps({"config": config, "computed": {"steps": 4000}}))
     lines = [
         {"step": 50 * (n + 1), "loss": 1.0, **{key: float(column[n]) for key, column in values.items()}}
         for n in range(20)
@@ -49,6 +56,22 @@ def test_a_run_that_gets_worse(tmp_path: Path, name: str, values: Any):
 def test_a_falling_loss_is_an_improvement(tmp_path: Path):
     said = told(tmp_path, {"val_loss": np.linspace(0.7, 0.5, 20) + NOISE})
     assert said.startswith("Still improving: the last quarter of the steps took off 0.05")
+
+
+def test_without_labels_it_is_judged_by_what_needs_none(tmp_path: Path):
+    said = told(tmp_path, {"val_loss": 0.5 + NOISE, "val_rankme": np.linspace(10, 30, 20) + NOISE}).splitlines()
+    assert said[0].startswith("Still improving: the last quarter of the steps gained 5.3 RankMe (")
+    assert said[1].startswith("Level: the last quarter of the steps changed validation loss by ")
+    labelled = told(tmp_path, {"val_knn": 0.7 + NOISE, "val_rankme": np.linspace(10, 30, 20) + NOISE})
+    assert "RankMe" not in labelled
+
+
+def test_a_run_that_ended_early_says_why(tmp_path: Path):
+    ranks = np.concatenate([np.linspace(10, 20, 15), np.full(5, 19.0)])
+    words = "Ended at step 1,000 of 4,000: RankMe was at its best at step 750, 20, and not in 5 validations since."
+    assert told(tmp_path, {"val_rankme": ranks}, stop_after=5).startswith(words)
+    assert "Ended" not in told(tmp_path, {"val_rankme": ranks}, stop_after=6)
+    assert "Ended" not in told(tmp_path, {"val_rankme": ranks})
 
 
 def test_too_few_values_are_no_verdict(tmp_path: Path):

@@ -53,7 +53,9 @@ def check_training(config: PretrainConfig | ClassifyConfig, world_size: int = 1)
         check_augment(config.augment, config.model.channels)
         check_normalise(config.data, config.model.channels)
     if isinstance(config, PretrainConfig):
-        decoder = config.model.decoder
+        validation, decoder = config.validation, config.model.decoder
+        if validation.stop_after and validation.stop_by == "lidar" and validation.lidar_views is None:
+            raise UsageError("validation.stop_by: lidar is not measured; add --validation.lidar-views 10")
         if decoder.kind != "linear" and decoder.width % decoder.heads:
             raise UsageError(f"model.decoder.heads: {decoder.heads} do not divide the decoder's width {decoder.width}")
     elif micro_batch is not None:

@@ -92,6 +92,10 @@ class AugmentConfig:
     the schedule still sees as many crops as there are images."""
 
 
+LABEL_FREE: Literal["rankme"] = "rankme"
+"""What tells whether a pretraining still improves where images have no labels."""
+
+
 @config
 class ValidationConfig:
     """Held-out images that tell, while training, whether it works."""
@@ -106,6 +110,16 @@ class ValidationConfig:
     images: Annotated[int | None, Field(ge=1)] = None
     """pretraining: images used at most, held-out and training ones each, for features and reconstruction loss. None:
     5000, but fewer, down to 1000, where all validations would take more than a fifth of what training does."""
+    lidar_views: Annotated[int | None, Field(ge=2)] = None
+    """pretraining: judge features by LiDAR too (arXiv 2312.04000), from so many masked views of each of up to 1,000
+    images, which are as many passes of the encoder over what each mask shows. None: not."""
+    stop_after: Annotated[int | None, Field(ge=1)] = None
+    """pretraining: end the run, as a complete one, when so many validations in a row have not improved on the best
+    before them. None: never. A rate that has not fallen by then stays high; --schedule.course cooldown and --branch let
+    it fall afterwards."""
+    stop_by: Literal["rankme", "alpha", "lidar", "loss", "knn"] = LABEL_FREE
+    """What has to improve: rankme (a higher effective rank of the features), alpha (alpha-ReQ nearer to 1), lidar, loss
+    (the held-out loss), knn, where there are labels."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """Evaluation resizes the shorter side to image size / this, then takes the centre (224: 256, then 224). None: 0.875
     for images of up to 224 px, 1 for larger ones. It is kept in the weights."""

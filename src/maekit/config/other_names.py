@@ -34,6 +34,8 @@ OTHER_NAMES: dict[str, Other] = {
            "image-dir source input", "--data"),
     **_all("test-image test-images image images img test-file test-path test-dir", "--data"),
     **_all("val-file val-path val-dir val-data validation eval-data test-data", "--val"),
+    **_all("patience early-stopping early-stopping-patience early-stop", "--validation.stop-after",
+           note="in validations"),
     **_all("calculate-val do-eval", "--val", note="where it is given, it is judged by"),
     **_all("num-classes nb-classes n-classes classes", otherwise=_CLASSES),
     **_all("channels in-chans in-channels num-channels n-channels", "--channels", "--model.channels"),

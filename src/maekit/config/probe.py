@@ -7,7 +7,7 @@ from maekit.config.objects import Images, Weights, text
 from maekit.config.schema import DEVICE, WORDS, Annotated, Field, config, part, verb
 from maekit.config.verbs import ColumnOptions, WeightsOptions
 
-_Kind = Annotated[str, part("probe", "knn", "linear", "attentive")]
+_Kind = Annotated[str, part("probe", "knn", "linear", "attentive", "efficient")]
 
 
 @config
@@ -16,8 +16,9 @@ class ProbeConfig:
 
     kinds: Annotated[tuple[_Kind, ...], Field(min_length=1)] = ("knn", "linear", "attentive")
     """knn: votes of the nearest training images. linear: one linear layer. attentive: one learned query that attends to
-    the patch tokens, then a linear layer. module:object: your own, a function of features [N, D], labels [N], features
-    to judge [M, D] and the number of classes, to labels [M]. Short: --probe."""
+    the patch tokens, then a linear layer. efficient: several such queries, each gathering channels of its own (arXiv
+    2506.10178). module:object: your own, a function of features [N, D], labels [N], features to judge [M, D] and the
+    number of classes, to labels [M]. Short: --probe."""
     features: tuple[Literal["pooled", "class"], ...] = ()
     """pooled: the mean of the patch tokens. class: the class token. Empty: pooled, and for --linear paper the class
     token where there is one."""
@@ -36,18 +37,22 @@ class ProbeConfig:
     reported where it is tried, else the first."""
     temperature: Annotated[float, Field(gt=0)] = 0.07
     """knn: a neighbour's vote is exp(cosine similarity / temperature)."""
+    queries: Annotated[int, Field(ge=1)] = 32
+    """efficient: learned queries; where they do not divide the features' width, the next fewer that do."""
     epochs: Annotated[float | None, Field(gt=0)] = None
-    """paper and attentive: passes over the training images. None: the paper's 90; attentive 30, but at least
-    1000 steps."""
+    """paper, attentive and efficient: passes over the training images. None: the paper's 90; the others 30, but at
+    least 1000 steps."""
     batch_size: Annotated[int | None, Field(ge=2)] = None
-    """paper and attentive: images per step, at most those that there are. None: the paper's 16384; attentive 256."""
+    """paper, attentive and efficient: images per step, at most those that there are. None: the paper's 16384; the
+    others 256."""
     base_lr: Annotated[float | None, Field(gt=0)] = None
-    """paper and attentive: learning rate per 256 images of the batch. None: the paper's 0.1; attentive 0.003."""
+    """paper, attentive and efficient: learning rate per 256 images of the batch. None: the paper's 0.1; the others
+    0.003."""
     trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
     """paper: by which LARS multiplies a matrix's norm over its gradient's."""
     token_memory: Annotated[float, Field(ge=0)] = 4.0
-    """attentive: gigabytes that the training images' patch tokens may take, twice that for a moment. More than this,
-    and they are computed anew in every pass."""
+    """attentive and efficient: gigabytes that the training images' patch tokens may take, twice that for a moment. More
+    than this, and they are computed anew in every pass."""
     crop_share: Annotated[float | None, Field(gt=0, le=1)] = None
     """The shorter side is resized to image size / this, then the centre is taken. None: as W was validated where
     W says so, as what maekit trained does, else 0.875 for images of up to 224 px and 1 for larger ones."""
@@ -65,7 +70,7 @@ class ProbeConfig:
 
 @verb
 class ProbeOptions(ProbeConfig, WeightsOptions, ColumnOptions):
-    """Judge a frozen encoder: nearest neighbours, a linear layer, an attentive query.
+    """Judge a frozen encoder: nearest neighbours, a linear layer, attentive queries.
 
     Of a run's weights, what is found is kept in its folder and shown in its report.
     """

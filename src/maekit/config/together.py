@@ -74,8 +74,12 @@ def _sources(options: ColumnOptions) -> list[str]:
     return [source for one in named for source in ([one] if isinstance(one, str) else one)]
 
 
+def _attends(options: ProbeOptions) -> bool:
+    return not {"attentive", "efficient"}.isdisjoint(options.kinds)
+
+
 def _trains_probe(options: ProbeOptions) -> bool:
-    return "attentive" in options.kinds or ("linear" in options.kinds and options.linear == "paper")
+    return _attends(options) or ("linear" in options.kinds and options.linear == "paper")
 
 
 _TRAINING = (
@@ -148,10 +152,12 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
         Rule("neighbours temperature", lambda c: "knn" in c.kinds, "belongs to knn, which --kinds leaves out"),
         Rule("linear", lambda c: "linear" in c.kinds, "belongs to linear, which --kinds leaves out"),
         Rule("epochs batch_size base_lr", _trains_probe,
-             "belongs to the probes that are trained in steps: --kinds attentive, or --linear paper"),
+             "belongs to the probes that are trained in steps: --kinds attentive or efficient, or --linear paper"),
         Rule("trust_coefficient", lambda c: "linear" in c.kinds and c.linear == "paper",
              "belongs to LARS, by which --linear paper learns"),
-        Rule("token_memory", lambda c: "attentive" in c.kinds, "belongs to attentive, which --kinds leaves out"),
+        Rule("token_memory", _attends,
+             "belongs to attentive and efficient, which --kinds leaves out"),
+        Rule("queries", lambda c: "efficient" in c.kinds, "belongs to efficient, which --kinds leaves out; add it"),
     ),
     InspectOptions: (
         Rule("resample_positions channels window", _never,
@@ -159,15 +165,18 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
     ),
     PretrainConfig: (
         *_TRAINING,
-        Rule("validation.every validation.images validation.crop_share",
+        Rule("validation.every validation.images validation.crop_share validation.lidar_views validation.stop_after "
+             "validation.stop_by",
              lambda c: c.validation.source or c.validation.split is not None, "of which images? give --val"),
+        Rule("validation.stop_by", lambda c: c.validation.stop_after is not None,
+             "ends nothing without --validation.stop-after; add that"),
         Rule("weights", lambda c: not (c.run.branch and c.weights),
              "--branch goes on with the weights of its checkpoint; take one of --branch and --weights"),
         Rule("optimizer.layer_decay", _never,
              "pretraining has one rate for all layers; it belongs to finetune and scratch"),
     ),
     PlanConfig: (
-        Rule("weights validation.source validation.every validation.images validation.crop_share run.out run.resume "
+        Rule("weights validation. run.out run.resume "
              "run.branch run.overwrite run.allow_drift run.keep run.log_every run.tensorboard run.hang_timeout "
              "run.async_checkpoint", _never, "belongs to pretrain; a plan is the same without it"),
         Rule("augment. data.normalise data.mean data.std data.range data.workers data.bad_share data.shuffle "
@@ -181,6 +190,7 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
         *_TRAINING,
         Rule("run.branch schedule.resolutions", _never, "belongs to pretrain"),
         Rule("validation.images", _never, "belongs to pretrain; classifiers are judged on all of --val"),
+        Rule("validation.lidar_views validation.stop_after validation.stop_by", _never, "belongs to pretrain"),
         Rule("mix.prob", lambda c: c.mix.mixup or c.mix.cutmix, "of what? give --mix.mixup or --mix.cutmix"),
         Rule("mix.switch_prob", lambda c: c.mix.mixup and c.mix.cutmix,
              "switches between --mix.mixup and --mix.cutmix; give both"),

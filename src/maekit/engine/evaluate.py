@@ -1,8 +1,9 @@
 """Judging features without training anything.
 
-Legend: M remembered images, N judged images, D feature width, Y classes.
+Legend: M remembered images, N judged images, V views of each, D feature width, Y classes.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,10 @@ from torch.nn import functional as F
 
 _CHUNK_ENTRIES = 1 << 27  # similarities that exist at a time
 _COLLAPSED = 1.5  # RankMe
+_TAIL = (11, 100)  # ranks of the eigenvalues that a power law is fitted to
+_FEWEST_RANKS = 8
+_NOTHING = 1e-10  # of the largest eigenvalue: what rounding leaves of a direction that is not there
+_RIDGE = 1e-4  # on the diagonal of the covariance within images, as in arXiv 2312.04000
 _ENOUGH_TO_TELL = 10  # images
 
 
@@ -53,6 +58,56 @@ def rankme(features: Tensor) -> float:
     """
     with torch.autocast(features.device.type, enabled=False):
         values = torch.linalg.svdvals(features.float())
+    return _effective_rank(values)
+
+
+def alpha_req(features: Tensor) -> float:
+    """How steeply the variances of features [N, D] fall, direction by direction (alpha-ReQ, NeurIPS 2022).
+
+    The exponent of a power law: minus the slope of the log of the covariance's eigenvalues over the log of their ranks,
+    by least squares over ranks 11 to 100, or, of fewer than 200 directions, up to half of them and from a quarter of
+    that. About 1 is best by its paper: below, many directions hold noise, above, few hold all. nan of too few.
+    """
+    if not tells_alpha(*features.shape):
+        return math.nan
+    first, last = _tail(*features.shape)
+    with torch.autocast(features.device.type, enabled=False):
+        variances = torch.linalg.svdvals(features.float() - features.float().mean(dim=0)).double().square().cpu()
+    ranks = torch.arange(first, last + 1)[variances[first - 1 : last] > _NOTHING * variances[0]]
+    if len(ranks) < _FEWEST_RANKS:
+        return math.nan
+    x, y = ranks.double().log(), variances[ranks - 1].log()
+    x = x - x.mean()
+    return -float(x @ y / (x @ x))
+
+
+def tells_alpha(images: int, width: int) -> bool:
+    """Whether features [images, width] have directions enough for `alpha_req`."""
+    first, last = _tail(images, width)
+    return last - first + 1 >= _FEWEST_RANKS
+
+
+def _tail(images: int, width: int) -> tuple[int, int]:
+    last = min(_TAIL[1], min(images - 1, width) // 2)
+    return min(_TAIL[0], last // 4 + 1), last
+
+
+def lidar(views: Tensor) -> float:
+    """Effective rank of what tells images apart beyond what differs between views of one (arXiv 2312.04000).
+
+    views: [N, V, D], features of several views of each image. Of the LDA matrix whose classes are images: covariance of
+    the images' means, whitened by the mean covariance of the views of one. Between 1 and min(N - 1, D).
+    """
+    found = views.double().cpu()
+    means = found.mean(dim=1)
+    within = (found - means[:, None]).flatten(0, 1)
+    covariance = within.T @ within / (len(found) * (found.shape[1] - 1))
+    values, vectors = torch.linalg.eigh(covariance)
+    white = vectors * (values.clamp_min(0) + _RIDGE).rsqrt()
+    return _effective_rank(torch.linalg.svdvals((means - means.mean(dim=0)) @ white).square())
+
+
+def _effective_rank(values: Tensor) -> float:
     shares = values / values.sum().clamp_min(1e-12) + 1e-7
     return float(torch.exp(-(shares * shares.log()).sum()))
 

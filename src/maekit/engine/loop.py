@@ -23,10 +23,12 @@ from maekit import storage
 from maekit.config import OptimizerConfig, RunConfig
 from maekit.engine import branch, checkpoints, compiled, memory, metrics, sharding
 from maekit.engine import optimizer as optimizers
+from maekit.engine.best import Best
 from maekit.engine.distributed import World, parallel
 from maekit.engine.drift import refuse_drift
 from maekit.engine.ema import Ema
 from maekit.engine.metrics import History, Record
+from maekit.engine.patience import Patience
 from maekit.engine.precision import Precision
 from maekit.engine.progress import log_estimate, meter
 from maekit.engine.run_state import RunFolder
@@ -52,6 +54,7 @@ def train(
     facts: Mapping[str, Any],
     evaluate_every: int | None = None,
     best_by: str | None = None,
+    patience: Patience | None = None,
     at_log_points: Callable[[], None] = lambda: None,
     looks: Mapping[int, Callable[[], None]] | None = None,
     gflop: float | None = None,
@@ -61,20 +64,22 @@ def train(
 
     folder: where history and checkpoints go; None on all ranks but the first, and for runs that leave nothing.
     facts: what a checkpoint says of the run beside its step. evaluate_every: steps between validations. best_by: whose
-    highest value earns best.safetensors (of averaged weights, if any). at_log_points: raises what has to end all.
+    highest value earns best.safetensors (of averaged weights, if any). patience: what ends it before the plan does.
+    at_log_points: raises what has to end all.
     looks: by step (0: before the first), what looks at the model then, on every rank, as evaluation does.
     gflop: of an image in training, for MFU. advice: what to do where images are waited for.
     Raises Stopped after a signal, the state saved; TrainingError where none is kept, and for a loss that is not finite.
     """
     loop = _Loop(
-        task, plan, optimizer, config, world, folder, facts, evaluate_every, best_by, at_log_points, looks or {}, gflop,
-        advice,
+        task, plan, optimizer, config, world, folder, facts, evaluate_every, best_by, patience, at_log_points,
+        looks or {}, gflop, advice,
     )  # fmt: skip
     start = loop.restore()
-    if start < plan.steps:
+    early = loop.ends_early(start)
+    if start < plan.steps and not early:
         return loop.run(batches, start)
-    log.info("the run is complete: it is at step %d of %d", start, plan.steps)
-    return loop.outcome(start, {} if folder is None else metrics.last(folder.path / "metrics.jsonl"))
+    log.info("the run is complete: it is at step %d of %d%s", start, plan.steps, early and f", as {early}")
+    return loop.outcome(start, {} if folder is None else metrics.last(folder.path / "metrics.jsonl"), early)
 
 
 @dataclass(eq=False)
@@ -90,6 +95,7 @@ class _Loop:
     facts: Mapping[str, Any]
     evaluate_every: int | None = None
     best_by: str | None = None
+    patience: Patience | None = None
     at_log_points: Callable[[], None] = lambda: None
     looks: Mapping[int, Callable[[], None]] = field(default_factory=dict)
     gflop: float | None = None
@@ -111,13 +117,14 @@ class _Loop:
         self.ema = Ema(self.model, config.ema, plan.steps, task.averaged) if config.ema else None
         if world.size > 1 and not self.divided:
             self.forward = parallel(self.forward)
+        measure = f"{self.best_by}_ema" if self.best_by and self.ema is not None else self.best_by
+        self.best = Best(self.folder, measure, world)
         self.checkpoints = checkpoints.Checkpoints(self.folder, config, world, divided=self.divided)
         # A step whose loss or gradient is not finite changes nothing, nor does any after it; which one it was is read
         # from the device at the next log point.
         self.spoilt_step = torch.full((), -1, dtype=torch.int64, device=world.device)
         self.recent: dict[int, list[int]] = {}
         self.losses: dict[str, Tensor] = {}
-        self.best: float | None = None
         self.gradient_norm = torch.zeros((), device=world.device)
         self.timing = Timing(world.device, self.precision.dtype, self.gflop, self.advice)
         self.saved = -1
@@ -155,19 +162,29 @@ class _Loop:
                 shown.advance(done)
                 if done % config.resolved_log_every(plan.steps) == 0 or last or evaluates or step == 0:
                     self.at_log_points()
-                    record = self.record(done) | (self.evaluate(self.best_by) if evaluates else {})
+                    record = self.record(done) | (self.evaluate() if evaluates else {})
                     if history is not None:
                         history.write(record)
                     shown.show(record)
                     self.timing.restart(done)
                 self.look(done)
+                early = self.ends_early(done) if evaluates and not last else ""
                 stops = self.must_stop(request)
-                if done % config.resolved_checkpoint_every(plan.steps) == 0 or last or stops:
+                if done % config.resolved_checkpoint_every(plan.steps) == 0 or last or stops or early:
                     self.save(done)
                     self.timing.restart(done)
+                if early:
+                    return self.outcome(done, record, early)
                 if stops:
                     self.stop_after(done, request)
             return self.outcome(plan.steps, record)
+
+    def ends_early(self, done: int) -> str:
+        """Why the run ends after `done` steps, before its plan does; empty where it goes on. The same on every rank."""
+        if self.patience is None:
+            return ""
+        known = [] if self.folder is None else metrics.read(self.folder.path / "metrics.jsonl")
+        return self.world.tell(self.patience.spent(known, done))
 
     def step(self, step: int, group: list[Any], request: StopRequest) -> bool:
         """One optimizer step over the micro-batches of `group`; False where a signal cut it short, which undoes it."""
@@ -270,7 +287,7 @@ class _Loop:
             record["memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
         return record
 
-    def evaluate(self, best_by: str | None) -> Record:
+    def evaluate(self) -> Record:
         """What the task says of the weights, and of their running average; the best are kept."""
         with self._judging():
             with self._whole():
@@ -278,7 +295,8 @@ class _Loop:
             if self.ema is not None:
                 with self.ema.in_place(), self._whole():
                     said |= {f"{name}_ema": value for name, value in self.task.evaluate_average().items()}
-        self._keep_best(said, best_by)
+        tensors = self.model.state_dict() if self.ema is None else self.ema.state_dict()
+        self.best.keep(said, tensors, self.task.metadata())
         return said
 
     def look(self, step: int) -> None:
@@ -296,21 +314,6 @@ class _Loop:
                 yield
         finally:
             self.model.train()
-
-    def _keep_best(self, record: Record, best_by: str | None) -> None:
-        """Write best.safetensors where a validation beats all before it."""
-        if best_by is None:
-            return
-        name = best_by if self.ema is None else f"{best_by}_ema"
-        if self.best is None:
-            before = [] if self.folder is None else metrics.read(self.folder.path / "metrics.jsonl")
-            self.best = self.world.tell(max((r[name] for r in before if r.get(name) is not None), default=-1.0))
-        if record[name] > self.best:
-            self.best = record[name]
-            tensors = self.model.state_dict() if self.ema is None else self.ema.state_dict()
-            tensors = sharding.gathered(tensors, self.world)
-            if self.folder is not None:
-                storage.write_tensors(self.folder.path / "best.safetensors", tensors, self.task.metadata())
 
     def must_stop(self, request: StopRequest) -> bool:
         """Whether any process was asked to stop."""
@@ -342,11 +345,11 @@ class _Loop:
         log.info("going on from step %d", facts["step"])
         return int(facts["step"])
 
-    def outcome(self, step: int, record: Record) -> Outcome:
+    def outcome(self, step: int, record: Record, early: str = "") -> Outcome:
         """What `train` gives back, once all is on the disk."""
         self.checkpoints.finish()
         averaged = None if self.ema is None else sharding.gathered(self.ema.state_dict(), self.world)
-        return Outcome(step, record, sharding.gathered(self.model.state_dict(), self.world), averaged)
+        return Outcome(step, record, sharding.gathered(self.model.state_dict(), self.world), averaged, early)
 
     def _whole(self) -> contextlib.AbstractContextManager[None]:
         return sharding.whole(self.forward, self.config) if self.divided else contextlib.nullcontext()

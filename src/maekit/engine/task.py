@@ -62,9 +62,11 @@ Batches = Callable[[int], Iterator[Any]]
 @dataclass(frozen=True)
 class Outcome:
     """step: where the run ended. record: its last logged line. weights, averaged: the state dict, and that of the
-    running average if one is kept; whole, and empty on all processes but the first."""
+    running average if one is kept; whole, and empty on all processes but the first. early: why it ended before the end
+    of the plan; empty where it did not."""
 
     step: int
     record: Record
     weights: dict[str, Tensor]
     averaged: dict[str, Tensor] | None
+    early: str = ""

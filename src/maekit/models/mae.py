@@ -128,6 +128,17 @@ class MaskedAutoencoder(ImageEncoder):
         latents = self.family.encode_visible(self.encoder, self.adapter, shown)
         return Prediction(self.decoder(latents, draws.predicted), draws.predicted)
 
+    @torch.no_grad()
+    def visible_features(self, images: Tensor, masked: Tensor) -> Tensor:
+        """Mean of the tokens of what a mask shows: [N, D] float32.
+
+        images: [N, C, H, W] standardised. masked: bool [N, L], True = hidden. D is the width of the latents, which in a
+        uniform Swin is not that of `features`.
+        """
+        self.check(images, masked)
+        shown = Shown(images, masked, split(masked)[0])
+        return self.family.encode_visible(self.encoder, self.adapter, shown).patches.mean(dim=1).float()
+
     def also_at(self, image_hw: tuple[int, int]) -> None:
         """Learn from images of another size too, by a model in `others` that trains the parameters of this one.
 

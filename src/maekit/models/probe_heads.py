@@ -1,6 +1,6 @@
 """What a probe trains on top of a frozen encoder.
 
-Legend: N images, T patch tokens, D feature width, Y classes.
+Legend: N images, T patch tokens, D feature width, Q queries, Y classes.
 """
 
 from collections.abc import Callable
@@ -77,6 +77,40 @@ class AttentiveProbe(nn.Module):
         )
         gathered = F.scaled_dot_product_attention(query.to(key.dtype), key, value)
         return self.linear(gathered.transpose(1, 2).flatten(1))
+
+
+class EfficientProbe(nn.Module):
+    """Several learned queries attend to the patch tokens, each gathering channels of its own (arXiv 2506.10178).
+
+    The form taken: queries have the full width and are compared with the tokens as they are, without projections of
+    queries or keys; one projection makes the values, without bias, width kept, and query q weighs the q-th of Q equal
+    parts of its channels. What all have gathered is one vector [D], which a linear layer reads. As for AttentiveProbe,
+    and unlike the paper, which standardises what was gathered, tokens pass the BatchNorm first.
+    """
+
+    def __init__(self, width: int, classes: int, queries: int = 32) -> None:
+        """queries: of them the most that divide the width are there."""
+        super().__init__()
+        self.norm = BatchNorm(width)
+        self.queries = nn.Parameter(torch.randn(queries_within(queries, width), width) * 0.02)
+        self.value = nn.Linear(width, width, bias=False)
+        self.linear = _linear(width, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens: [N, T, D] → logits [N, Y]."""
+        tokens = self.norm(tokens.flatten(0, 1)).view_as(tokens)
+        attention = self.attention(tokens).unsqueeze(2)  # [N, Q, 1, T]
+        values = self.value(tokens).unflatten(2, (len(self.queries), -1)).transpose(1, 2)  # [N, Q, T, D / Q]
+        return self.linear((attention.to(values.dtype) @ values).flatten(1))
+
+    def attention(self, tokens: Tensor) -> Tensor:
+        """Standardised tokens [N, T, D] → [N, Q, T], each query's weights, whose sum is 1."""
+        return (self.queries @ tokens.mT / tokens.shape[2] ** 0.5).softmax(dim=2)
+
+
+def queries_within(queries: int, width: int) -> int:
+    """The most queries, of so many, that share the channels of a width evenly."""
+    return max(count for count in range(1, min(queries, width) + 1) if width % count == 0)
 
 
 def _linear(width: int, classes: int) -> nn.Linear:

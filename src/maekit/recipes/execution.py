@@ -22,6 +22,7 @@ from maekit.data.sources import Source
 from maekit.engine.distributed import World, join
 from maekit.engine.run_state import RunFolder, open_run
 from maekit.engine.schedule import Plan
+from maekit.engine.task import Outcome
 from maekit.errors import UsageError
 
 log = logging.getLogger("maekit")
@@ -74,6 +75,7 @@ def record(
 
 _FEW_STEPS = 100
 _FAR_FEWER = 100  # times
+_FALLEN = 0.05  # of the peak: a rate that needs no cooldown
 
 
 def warnings(plan: Plan, schedule: ScheduleConfig, *, from_nothing: bool) -> Iterator[str]:
@@ -102,6 +104,31 @@ def warnings(plan: Plan, schedule: ScheduleConfig, *, from_nothing: bool) -> Ite
             "a milestone lies at the end of the run or after it, so the rate does not fall there; lower "
             "--schedule.milestones, or give more --epochs"
         )
+
+
+def early_end(outcome: Outcome, plan: Plan, path: Path | None) -> str:
+    """Why a run ended before its plan did, and what may be done about its rate; empty where it ran to the end.
+
+    path: its folder, where this process holds it.
+    """
+    if not outcome.early:
+        return ""
+    said = f"ended at step {outcome.step:,} of {plan.steps:,}: {outcome.early}"
+    rate = plan.learning_rate(outcome.step - 1) / plan.lr
+    if rate < _FALLEN or path is None:
+        return said
+    said += f"; the rate is still {rate:.0%} of its peak"
+    if plan.course == "constant" or (plan.cooldown and outcome.step <= plan.level_until):
+        share = plan.cooldown or ScheduleConfig().cooldown
+        course = plan.course if plan.cooldown else "cooldown"
+        epochs = plan.epoch(outcome.step) / (1 - share)
+        said += (
+            f", and falls by: maekit pretrain {path}/config.json --branch {path}/checkpoints/step-{outcome.step} "
+            f"--schedule.course {course} --epochs {epochs:.6g} --validation.stop-after None --out {path}-cooled"
+        )
+    elif not plan.cooldown:
+        said += "; with --schedule.course cooldown a run can be let fall wherever it ends (docs/training.md)"
+    return said
 
 
 def restarted(run: RunConfig, world: World) -> RunConfig:

@@ -2,36 +2,32 @@
 
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from maekit import masking, objective, parts
-from maekit.config import PretrainConfig
-from maekit.data.loader import BadImages, Batch
+from maekit.config import PretrainConfig, ValidationConfig
+from maekit.data.loader import Batch
 from maekit.data.sources import Source
-from maekit.data.sources.elsewhere import some_of
-from maekit.data.sources.labelled import RelabelledSource, matching_classes, say_matching, used_labels
 from maekit.data.statistics import standardisation
-from maekit.engine.distributed import World
-from maekit.engine.evaluate import collapse, knn_predict, rankme
-from maekit.errors import DataError, MaekitError
+from maekit.engine.evaluate import collapse, rankme, tells_alpha
+from maekit.engine.patience import Patience
+from maekit.errors import MaekitError, UsageError
 from maekit.inference import picture, reconstruct
-from maekit.inference.features import Features, extract
-from maekit.inference.one_pass import any_unreadable, seen_by
+from maekit.inference.features import Features
+from maekit.inference.one_pass import any_unreadable
 from maekit.models import mae
-from maekit.models.cost import features_gflop, forward_gflop
 from maekit.models.mae import Draws, MaskedAutoencoder
 from maekit.randomness import keys_tensor
 from maekit.recipes import pictured, training
 from maekit.recipes.pictured import Shown
 from maekit.recipes.training import Training
+from maekit.recipes.validation import Validation, affordable
 from maekit.report import features, moments, page
 from maekit.report.run import run_sections
 from maekit.sections import Heading, Picture, Section
@@ -41,9 +37,6 @@ from maekit.weights.transfer import continue_from
 log = logging.getLogger("maekit")
 
 VALIDATIONS = 20  # a run, where the config does not say
-MOST_JUDGED, FEWEST_JUDGED = 5000, 1000  # images, held-out and training ones each, where the config does not say
-LOOKS = 0.2  # most that validations take of what training does, unless that is for the fewest
-_NEIGHBOURS = 20  # of the online kNN
 _SHOWN = 6  # images in the report's picture
 _RANKED = 500  # training images whose features are looked at in the end, where none are held out
 
@@ -62,7 +55,7 @@ class PretrainTask:
 
     averaged = "encoder."
 
-    def __init__(self, model: MaskedAutoencoder, *, seed: int, validation: "Validation | None" = None) -> None:
+    def __init__(self, model: MaskedAutoencoder, *, seed: int, validation: Validation | None = None) -> None:
         self.model, self._seed, self._validation = model, seed, validation
 
     def prepare(self, batch: Batch) -> "MaskedBatch":
@@ -96,74 +89,6 @@ class PretrainTask:
         return native.metadata(self.model, encoder_alone=True)
 
 
-class Validation:
-    """Whether pretraining works, seen on held-out images: the objective's loss, RankMe, and kNN where labels exist."""
-
-    def __init__(
-        self, config: PretrainConfig, train: Source, held_out: Source, *, world: World, bad: BadImages
-    ) -> None:
-        """bad: what is known of the training images."""
-        self._config, self._train, self._held_out, self._world, self._bad = config, train, held_out, world, bad
-        self._most = config.validation.images or MOST_JUDGED
-        self.bad_held_out = BadImages(held_out, config.data.bad_share)
-        self._classes = 0
-        if train.classes and held_out.classes:
-            used = used_labels(held_out)
-            numbers = matching_classes(held_out.classes, train.classes, used)
-            if numbers is not None:
-                say_matching(held_out.text, held_out.classes, train.text, train.classes, used)
-                self._classes = len(train.classes)
-                self._held_out = RelabelledSource(held_out, train.classes, numbers)
-
-    def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
-        """val_loss, val_rankme, and val_knn where training and held-out images have the same classes."""
-        total, count = 0.0, 0
-        for batch in self._batches(model, self._held_out):
-            total += float(self._loss(model, batch)) * len(batch)
-            count += len(batch)
-        sums = self._world.sum(torch.tensor([total, count], dtype=torch.float64, device=self._world.device))
-        if not sums[1]:
-            raise DataError(f"{self._held_out.text}: no validation image can be read")
-        return {"val_loss": float(sums[0] / sums[1]), **self.judge_features(model)}
-
-    def judge_features(self, model: MaskedAutoencoder) -> dict[str, float]:
-        """What `judge` says of the encoder alone."""
-        held_out = self.features(model, self._held_out)
-        said = {"val_rankme": rankme(held_out.vectors)}
-        if self._classes:
-            known, held_out = self.features(model, self._train).labelled(), held_out.labelled()
-            if len(known.labels) and len(held_out.labels):
-                predicted = knn_predict(
-                    known.vectors, known.labels, held_out.vectors, k=_NEIGHBOURS, classes=self._classes
-                )
-                said["val_knn"] = float((predicted == held_out.labels).double().mean())
-        return said
-
-    def _loss(self, model: MaskedAutoencoder, batch: Batch) -> Tensor:
-        batch = batch.to(model.device)
-        images = model.standardise(batch.images)
-        keys = keys_tensor(self._config.run.seed, batch.indices)
-        predicted = model(images, masking.draw_on(model.device, model.objective.mask, keys)[0])
-        return model.objective.loss(images, predicted.patches, predicted.index)
-
-    def features(self, model: MaskedAutoencoder, source: Source, most: int | None = None) -> Features:
-        """Of as many images of a source, evenly spread, as the config, or `most`, allows; on every rank."""
-        return Features(*self._world.gather_rows(*extract(model, self._batches(model, source, most))))
-
-    def _batches(self, model: MaskedAutoencoder, source: Source, most: int | None = None) -> Iterator[Batch]:
-        config = self._config
-        return seen_by(
-            model,
-            source,
-            bad=self._bad if source is self._train else self.bad_held_out,
-            batch_size=config.schedule.micro_batch_limit,
-            workers=config.data.workers,
-            indices=some_of(source, min(self._most, most or self._most)),
-            crop_share=config.validation.crop_share,
-            world=self._world,
-        )
-
-
 class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
     """Masked pretraining."""
 
@@ -189,28 +114,15 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
 
     def make_task(self) -> PretrainTask:
         if self.held_out is not None:
-            self._settle_images(self.held_out)
+            self.config = replace(self.config, validation=self._affordable(self.held_out))
             self._validation = Validation(self.config, self.source, self.held_out, world=self.world, bad=self.bad)
         return PretrainTask(self.model, seed=self.config.run.seed, validation=self._validation)
 
-    def _settle_images(self, held_out: Source) -> None:
-        """How many images are judged where the config does not say; few of a short run, as they cost what steps do."""
-        validation, plan = self.config.validation, self.plan
-        if validation.images is not None:
-            return
-        times = plan.steps // (self.steps_between() or 1) + 1  # and before the first step
-        forward, features = forward_gflop(self.model), features_gflop(self.model)
-        both = 2 if self.source.classes else 1  # training images too, for kNN
-        affordable = LOOKS * 3 * forward * plan.steps * plan.batch_size / (times * (forward + both * features))
-        images = max(FEWEST_JUDGED, min(MOST_JUDGED, int(affordable)))
-        self.config = replace(self.config, validation=replace(validation, images=images))
-        known = f" and {images:,} of {len(self.source):,} training images" if both == 2 else ""
-        if images < min(MOST_JUDGED, len(held_out)) or (known and images < min(MOST_JUDGED, len(self.source))):
-            log.info(
-                "validation looks at %s of %s held-out%s, %d times: more would take over %.0f%% of the time of "
-                "training; --validation.images says otherwise",
-                f"{min(images, len(held_out)):,}", f"{len(held_out):,}", known or " images", times, 100 * LOOKS,
-            )  # fmt: skip
+    def _affordable(self, held_out: Source) -> ValidationConfig:
+        said, every = self.config.validation, self.config.validation.every
+        steps, batch = self.plan.steps, self.plan.batch_size
+        times = VALIDATIONS if every is None else steps // self.steps_of(every)
+        return affordable(said, self.model, self.source, held_out, trained=steps * batch, times=times + 1)  # and before
 
     def steps_between(self) -> int | None:
         if self.held_out is None:
@@ -218,14 +130,29 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         every = self.config.validation.every
         return max(1, self.plan.steps // VALIDATIONS) if every is None else self.steps_of(every)
 
+    def patience(self) -> Patience | None:
+        """Raises UsageError for a measure that these images do not give."""
+        asked = self.config.validation
+        patience = Patience.of(asked.stop_after, asked.stop_by, self.config.run.branch)
+        if patience is None or self._validation is None:
+            return None
+        if asked.stop_by == "knn" and not self._validation.has_labels:
+            raise UsageError(
+                "validation.stop_by: kNN needs labels of the same classes in --data and --val; take rankme"
+            )
+        images = self._validation.images
+        if asked.stop_by == "alpha" and not tells_alpha(images, self.model.width):
+            raise UsageError(f"validation.stop_by: {images} held-out images are too few for alpha-ReQ; take rankme")
+        return patience
+
     def looks_at(self) -> list[int]:
         return moments.steps_of(self.plan.steps)
 
     def look(self, folder: Path | None, step: int) -> None:
-        if step == 0 and self.held_out is not None:
-            said, images = self.task.evaluate(), min(len(self.held_out), self.config.validation.images or MOST_JUDGED)
+        if step == 0 and self._validation is not None:
+            said = self.task.evaluate()
             if folder is not None:
-                pictured.write_untrained(folder, said, images)
+                pictured.write_untrained(folder, said, self._validation.images)
         if folder is not None:
             self._moments.paint(self.model, folder, step)
 
@@ -243,8 +170,8 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
     def finish(self, record: dict[str, Any], folder: Path | None) -> None:
         self.model.eval()
         found = self._features()
-        if self.held_out is not None and "val_rankme" in record:
-            rank, images = record["val_rankme"], min(len(self.held_out), self.config.validation.images or MOST_JUDGED)
+        if self._validation is not None and "val_rankme" in record:
+            rank, images = record["val_rankme"], self._validation.images
         else:
             rank, images = (rankme(found.vectors), len(found.vectors)) if len(found.vectors) else (math.inf, 0)
         if warning := collapse(rank, images):

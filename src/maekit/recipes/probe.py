@@ -1,4 +1,4 @@
-"""How good an encoder's features are as they stand: nearest neighbours, a linear layer, an attentive query.
+"""How good an encoder's features are as they stand: nearest neighbours, a linear layer, attentive queries.
 
 Legend: N images, D feature width.
 """
@@ -25,8 +25,9 @@ from maekit.errors import DataError, ModelError, UsageError
 from maekit.inference.features import Features, joined, stream
 from maekit.inference.one_pass import counted, crop_share_of
 from maekit.models.encoder import ImageEncoder, eval_mode
+from maekit.models.probe_heads import queries_within
 from maekit.recipes.execution import join_world
-from maekit.recipes.probe_training import Choice, Trial, train_attentive, train_linear
+from maekit.recipes.probe_training import Choice, Trial, train_attending, train_linear
 from maekit.report import probes
 from maekit.results import Probed
 from maekit.sections import Table
@@ -41,6 +42,7 @@ _REPORTED_NEIGHBOURS = 20
 _WEIGHT_DECAYS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _USUAL_WEIGHT_DECAY = 1e-2  # where no image can be held out to choose one
 _SWEPT_BLOCKS = (1, 2, 4)
+_ATTENDING = ("attentive", "efficient")
 
 Row = dict[str, Any]
 
@@ -88,11 +90,12 @@ def judge(
     The model's weights, its training flags and what needs a gradient are the same afterwards. world: the processes that
     share the work; None: this one alone.
 
-    Returns each kind's first row as `knn`, `linear`, `attentive` ({top1, features, blocks, ...}; knn also by_k: top-1
-    by number of neighbours), and `rows`, one for each kind, choice of features and number of neighbours; train_images,
-    val_images, crop_share (of the centre crop they were seen in); with kNN or the fast linear probe rankme, of the
-    first choice's features of `val`. The first row is that of the first choice, never of the best. Raises DataError for
-    sources that cannot be compared, or too few images; ModelError where the encoder has not the features asked for.
+    Returns each kind's first row as `knn`, `linear`, `attentive`, `efficient` ({top1, features, blocks, ...}; knn also
+    by_k: top-1 by number of neighbours), and `rows`, one for each kind, choice of features and number of neighbours;
+    train_images, val_images, crop_share (of the centre crop they were seen in); with kNN or the fast linear probe
+    rankme, of the first choice's features of `val`. The first row is that of the first choice, never of the best.
+    Raises DataError for sources that cannot be compared, or too few images; ModelError where the encoder has not the
+    features asked for.
     """
     train, val = labelled_pair(train, val)
     if config.per_class is not None:
@@ -107,11 +110,7 @@ def judge(
         if "linear" in config.kinds and config.linear == "paper":
             found = train_linear(trial, _paper_choices(model, config, choices))
             rows += [_row("linear", choice, top1, probe="paper") for choice, top1 in found.items()]
-        if "attentive" in config.kinds:
-            for row in rows:  # now, as the attentive probe takes long
-                log.info("%s, %s: top-1 %.4f", row.get("probe", row["kind"]), row["features"], row["top1"])
-            for blocks in dict.fromkeys(choice.blocks for choice in choices):
-                rows.append(_row("attentive", Choice("patches", blocks), train_attentive(trial, blocks)))
+        rows += _attending_rows(trial, choices, rows)
     return {
         **_summary(rows),
         "rows": rows,
@@ -155,7 +154,7 @@ def probe_features(
         fitted = logistic.fit(vectors, labels, classes=classes, weight_decay=weight_decay)
         found["linear"] = {"top1": _share(fitted.predict(judged) == truth), "weight_decay": weight_decay}
     for kind in config.kinds:
-        if kind not in ("knn", "linear", "attentive"):
+        if kind not in ("knn", "linear", *_ATTENDING):
             found[kind] = {"top1": _by_own(kind, train, val, classes)}
     return found
 
@@ -178,7 +177,9 @@ def table(rows: Sequence[Row]) -> Table:
     """One line a row: kind, features, last blocks, top-1, and what was chosen."""
     cells = []
     for row in rows:
-        chosen = "  ".join(f"{name.replace('_', ' ')} {row[name]}" for name in ("k", "weight_decay") if name in row)
+        chosen = "  ".join(
+            f"{name.replace('_', ' ')} {row[name]}" for name in ("k", "weight_decay", "queries") if name in row
+        )
         judged = row["kind"], row["features"], str(row["blocks"]), f"{row['top1']:.2%}"
         cells.append((*judged, chosen or row.get("probe", "")))
     return Table(["probe", "features", "last blocks", "top-1", ""], cells, align="<<<><")
@@ -187,7 +188,7 @@ def table(rows: Sequence[Row]) -> Table:
 def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> tuple[list[Row], dict[str, float]]:
     """kNN and the fast linear probe, over features computed in one pass for all choices; and the first one's RankMe."""
     config = trial.config
-    trained = {"attentive"} if config.linear == "fast" else {"attentive", "linear"}
+    trained = {*_ATTENDING} if config.linear == "fast" else {*_ATTENDING, "linear"}
     kinds = tuple(kind for kind in config.kinds if kind not in trained)
     if not kinds:
         return [], {}
@@ -202,6 +203,23 @@ def _fixed_rows(trial: Trial, choices: Sequence[Choice]) -> tuple[list[Row], dic
             rows["linear"].append(_row("linear", choice, probe="fast", **found["linear"]))
         rows["own"] += [_row(own, choice, **found[own]) for own in found if own not in rows]
     return rows["knn"] + rows["linear"] + rows["own"], {"rankme": rankme(val[choices[0]].vectors)}
+
+
+def _attending_rows(trial: Trial, choices: Sequence[Choice], known: Sequence[Row]) -> list[Row]:
+    """Of the probes that attend to patch tokens; known: the rows of the others, said before, as this takes long."""
+    kinds = [kind for kind in _ATTENDING if kind in trial.config.kinds]
+    if not kinds:
+        return []
+    for row in known:
+        log.info("%s, %s: top-1 %.4f", row.get("probe", row["kind"]), row["features"], row["top1"])
+    every_blocks = dict.fromkeys(choice.blocks for choice in choices)
+    found = {blocks: train_attending(trial, kinds, blocks) for blocks in every_blocks}
+    queries = {"efficient": {"queries": queries_within(trial.config.queries, trial.model.width)}}
+    return [
+        _row(kind, Choice("patches", blocks), found[blocks][kind], **queries.get(kind, {}))
+        for kind in kinds
+        for blocks in every_blocks
+    ]
 
 
 def _features(trial: Trial, source: Source, choices: Sequence[Choice]) -> dict[Choice, Features]:

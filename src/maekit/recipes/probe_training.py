@@ -1,11 +1,12 @@
-"""Probes that are trained: the paper's linear layer over random crops, the attentive query over patch tokens.
+"""Probes that are trained: the paper's linear layer over random crops, queries that attend to patch tokens.
 
 Legend: N images, T patch tokens, D feature width, Y classes.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,14 +28,16 @@ from maekit.inference.features import Features, extract
 from maekit.inference.one_pass import seen_by
 from maekit.models.encoder import ImageEncoder
 from maekit.models.family import Features as Kind
-from maekit.models.probe_heads import AttentiveProbe, BatchNorm, LinearProbe
+from maekit.models.probe_heads import AttentiveProbe, BatchNorm, EfficientProbe, LinearProbe
 from maekit.randomness import key, numpy_generator
 from maekit.sending import send
 
 log = logging.getLogger("maekit")
 
 _HEAD, _ORDER = 0x68656164, 0x746F6B656E  # keep these draws apart from others with the same seed
-_ATTENTIVE_LEAST_STEPS = 1000
+_ATTENDING_LEAST_STEPS = 1000
+Head = Callable[[int, int], nn.Module]
+"""Of a width of features and a number of classes."""
 
 
 class Choice(NamedTuple):
@@ -90,11 +93,11 @@ class Trial:
 class ProbeTask:
     """Cross-entropy of heads on frozen features. Heads share nothing, so several are trained by their summed loss."""
 
-    def __init__(self, head: Callable[[int, int], nn.Module], choices: Iterable[Choice], trial: Trial) -> None:
-        """head: of a width of features and a number of classes, one for each choice."""
-        self._choices, self._trial = {choice.name: choice for choice in choices}, trial
+    def __init__(self, heads: Mapping[str, tuple[Head, Choice]], trial: Trial) -> None:
+        """heads: by name, with the features that each reads."""
+        self._choices, self._trial = {name: choice for name, (_, choice) in heads.items()}, trial
         self.model = nn.ModuleDict()
-        for name, choice in self._choices.items():
+        for name, (head, choice) in heads.items():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
                 self.model[name] = head(trial.model.width, trial.classes)
@@ -106,8 +109,9 @@ class ProbeTask:
         """Each head's features, with no way back into the encoder, and the labels."""
         if isinstance(batch, _TokenBatch):
             return dict.fromkeys(self._choices, batch.tokens), batch.labels
-        features, choices = self._trial.model.features, self._choices.items()
-        return {name: features(batch.images, one.features, blocks=one.blocks) for name, one in choices}, batch.labels
+        features, distinct = self._trial.model.features, set(self._choices.values())
+        found = {one: features(batch.images, one.features, blocks=one.blocks) for one in distinct}
+        return {name: found[one] for name, one in self._choices.items()}, batch.labels
 
     def loss(self, prepared: tuple[dict[str, Tensor], Tensor]) -> dict[str, Tensor]:
         inputs, labels = prepared
@@ -176,7 +180,9 @@ def train_linear(trial: Trial, choices: Iterable[Choice]) -> dict[Choice, float]
             bad=BadImages(trial.train, config.bad_share),
         )
 
-    said = _train("linear", ProbeTask(LinearProbe, choices, trial), batches, plan, optimizer, trial)
+    said = _train(
+        "linear", ProbeTask({one.name: (LinearProbe, one) for one in choices}, trial), batches, plan, optimizer, trial
+    )
     return {choice: said[f"val_{choice.name}"] for choice in choices}
 
 
@@ -195,11 +201,11 @@ class _TokenBatch:
         return _TokenBatch(send(self.tokens, device), send(self.labels, device), self.indices)
 
 
-def train_attentive(trial: Trial, blocks: int) -> float:
-    """Top-1 of one learned query over the patch tokens of the last blocks, trained by AdamW on centre crops.
+def train_attending(trial: Trial, kinds: Sequence[str], blocks: int) -> dict[str, float]:
+    """Top-1, by kind, of queries that attend to the patch tokens of the last blocks, trained by AdamW on centre crops.
 
-    The tokens are computed once where they fit `config.token_memory`, else anew in every pass; both learn from the
-    same crops in the same order.
+    kinds: of "attentive" and "efficient". One training serves both: each has a head of its own. The tokens are computed
+    once where they fit `config.token_memory`, else anew in every pass, from the same crops in the same order.
     """
     config, choice = trial.config, Choice("patches", blocks)
     optimizer = OptimizerConfig(name="adamw", base_lr=config.base_lr or 3e-3, betas=(0.9, 0.999), weight_decay=0.01)
@@ -208,8 +214,8 @@ def train_attentive(trial: Trial, blocks: int) -> float:
     tokens = _cached_tokens(trial, choice)
     images = len(trial.train) if tokens is None else len(tokens.labels)
     plan = _plan(trial, optimizer, schedule, images)
-    if config.epochs is None and plan.steps < _ATTENTIVE_LEAST_STEPS:
-        plan = _plan(trial, optimizer, replace(schedule, steps=_ATTENTIVE_LEAST_STEPS), images)
+    if config.epochs is None and plan.steps < _ATTENDING_LEAST_STEPS:
+        plan = _plan(trial, optimizer, replace(schedule, steps=_ATTENDING_LEAST_STEPS), images)
 
     def batches(_: int) -> Iterator[Batch | _TokenBatch]:  # a probe keeps no checkpoint to go on from
         order = _order(images, plan, config.seed, trial.world.rank)
@@ -219,8 +225,10 @@ def train_attentive(trial: Trial, blocks: int) -> float:
         for rows in torch.from_numpy(order).split(plan.micro_batch):
             yield _TokenBatch(tokens.vectors[rows], tokens.labels[rows], tokens.indices[rows])
 
-    task = ProbeTask(AttentiveProbe, [choice], trial)
-    return _train("attentive", task, batches, plan, optimizer, trial)[f"val_{choice.name}"]
+    heads: dict[str, Head] = {"attentive": AttentiveProbe, "efficient": partial(EfficientProbe, queries=config.queries)}
+    task = ProbeTask({kind: (heads[kind], choice) for kind in kinds}, trial)
+    said = _train(" and ".join(kinds), task, batches, plan, optimizer, trial)
+    return {kind: said[f"val_{kind}"] for kind in kinds}
 
 
 def _plan(trial: Trial, optimizer: OptimizerConfig, schedule: ScheduleConfig, images: int) -> Plan:
@@ -249,7 +257,7 @@ def _cached_tokens(trial: Trial, choice: Choice) -> Features | None:
     gigabytes = values * 4 * len(trial.train) / 1e9
     if gigabytes > trial.config.token_memory:
         log.info(
-            "attentive: patch tokens of %d images take %.3g GB, above --token-memory %.3g: computed in every pass",
+            "patch tokens of %d images take %.3g GB, above --token-memory %.3g: computed in every pass",
             len(trial.train), gigabytes, trial.config.token_memory,
         )  # fmt: skip
         return None

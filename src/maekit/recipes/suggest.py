@@ -37,7 +37,7 @@ from maekit.engine.distributed import choose_device
 from maekit.engine.progress import duration
 from maekit.errors import Stopped, TrainingError
 from maekit.inference import doctor
-from maekit.recipes import pretrain, training
+from maekit.recipes import pretrain, training, validation
 from maekit.results import Examined, Suggested
 from maekit.sections import Text
 
@@ -67,7 +67,7 @@ def run(options: SuggestOptions) -> Suggested:
     preset, because, basis = _preset(source, device)
     choices = list(_choices(source, look, channels, options, preset, on_cpu=device.type == "cpu"))
     (rate, looks, least), fits = _timed(preset, choices, look.images_per_second or 1.0)
-    looks = min(looks, max(least, 3600 * options.hours * pretrain.LOOKS / (1 + pretrain.LOOKS)))
+    looks = min(looks, max(least, 3600 * options.hours * validation.SHARE / (1 + validation.SHARE)))
     choices += fits
     config = _config(preset, choices)
     batch, images = config.schedule.images_a_step, len(source) - round(len(source) * (config.validation.split or 0))
@@ -215,7 +215,7 @@ class _Timed(pretrain.Pretraining):
         def timed() -> dict[str, float]:
             began, said = time.perf_counter(), evaluate()
             seconds = pretrain.VALIDATIONS * (time.perf_counter() - began) / max(1, images(_LOOKED_AT))
-            counts = {"looks": pretrain.MOST_JUDGED, "least": pretrain.FEWEST_JUDGED}
+            counts = {"looks": validation.MOST, "least": validation.FEWEST}
             return said | {name: seconds * images(count) for name, count in counts.items()}
 
         task.evaluate = timed  # type: ignore[method-assign]
@@ -226,13 +226,13 @@ def timed_passes(config: PretrainConfig, micro: int, passes: int) -> tuple[float
     """Images a second over the later half of some passes, before which workers load ahead; and the most and the fewest
     seconds that a whole run looks at held-out images."""
     schedule = replace(config.schedule, steps=passes, batch_size=micro, micro_batch_size=micro)
-    validation = replace(config.validation, every=1e9, images=_LOOKED_AT)  # at the end alone
+    held_out = replace(config.validation, every=1e9, images=_LOOKED_AT)  # at the end alone
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with tempfile.TemporaryDirectory() as folder:
             begun = replace(config.run, out=folder, log_every=1, tensorboard=False)
-            answer = training.run(_Timed, replace(config, schedule=schedule, validation=validation, run=begun))
+            answer = training.run(_Timed, replace(config, schedule=schedule, validation=held_out, run=begun))
             rates = [line["images_per_second"] for line in metrics.read(Path(folder, "metrics.jsonl"))[passes // 2 :]]
             pace = len(rates) / sum(1 / rate for rate in rates)
             return pace, answer.get("looks", 0.0), answer.get("least", 0.0)

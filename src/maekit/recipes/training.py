@@ -22,6 +22,7 @@ from maekit.data.transforms import TrainTransform
 from maekit.engine import loop, memory
 from maekit.engine.distributed import World
 from maekit.engine.drift import identity
+from maekit.engine.patience import Patience
 from maekit.engine.precision import Precision
 from maekit.engine.run_state import RunFolder
 from maekit.engine.task import Task
@@ -100,6 +101,10 @@ class Training(ABC, Generic[Recipe, Model]):
     def look(self, folder: Path | None, step: int) -> None:
         """Keep for the report, where this process holds the folder, how the model does at this step."""
 
+    def patience(self) -> Patience | None:
+        """What ends the run before its plan does; None: nothing."""
+        return None
+
     @abstractmethod
     def finish(self, record: dict[str, Any], folder: Path | None) -> None:
         """A last look at the trained model, and its report where this process holds the folder.
@@ -133,6 +138,7 @@ class Training(ABC, Generic[Recipe, Model]):
                 facts={"identity": identity(settings, fingerprint)},
                 evaluate_every=self.steps_between(),
                 best_by=self.best_by,
+                patience=self.patience(),
                 at_log_points=lambda: self.bad.share(world.gather),
                 looks={
                     step: partial(self.look, None if folder is None else folder.path, step) for step in self.looks_at()
@@ -141,6 +147,9 @@ class Training(ABC, Generic[Recipe, Model]):
                 advice=self._faster_images(),
             )
             unreadable = execution.count_unreadable(self.bad, world)
+            early = execution.early_end(outcome, plan, None if folder is None else folder.path)
+            if early and world.is_first:
+                log.info("%s", early)
             if folder is not None:
                 task, path = self.task, folder.path
                 storage.write_tensors(path / "model.safetensors", outcome.weights, task.metadata())
@@ -151,7 +160,8 @@ class Training(ABC, Generic[Recipe, Model]):
             self.finish(outcome.record, None if folder is None else folder.path)
         values = {name: value for name, value in outcome.record.items() if name not in ("step", "epoch")}
         where, left = None if folder is None else str(folder.path), source.passed_over.as_dict()
-        return {"run": where, "steps": outcome.step, "unreadable": unreadable, "passed_over": left, **values}
+        return {"run": where, "steps": outcome.step, "unreadable": unreadable, "passed_over": left,
+                "ended_early": early or None, **values}  # fmt: skip
 
     def _reopen(self, folder: RunFolder | None) -> None:
         """Take the trained weights from the run folder: those in memory are divided between the processes."""

@@ -42,6 +42,8 @@ MEASURES = {
     "val_top1": "top-1",
     "val_top5": "top-5",
     "val_rankme": "RankMe effective rank",
+    "val_alpha": "alpha-ReQ, best about 1",
+    "val_lidar": "LiDAR effective rank",
 }
 _SPEED = {
     "images_per_second": ("images per second", "Images per second at each logged step."),

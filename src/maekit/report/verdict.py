@@ -7,12 +7,19 @@ from statistics import fmean
 
 import numpy as np
 
+from maekit.config.data import LABEL_FREE
 from maekit.engine.evaluate import collapse
+from maekit.engine.patience import MEASURES, Patience
 from maekit.engine.timing import LONG_WAIT
 from maekit.report.history import History
 
 _ACCURACIES = ("val_knn", "val_top1")
-NAMES = {"val_knn": "kNN", "val_top1": "top-1", "val_loss": "validation loss", "loss": "training loss"}
+_LABEL_FREE = MEASURES[LABEL_FREE].key
+NAMES = {
+    "val_knn": "kNN", "val_top1": "top-1", "val_loss": "validation loss", "loss": "training loss",
+    "val_rankme": "RankMe", "val_lidar": "LiDAR", "val_alpha": "alpha-ReQ's distance from 1",
+}  # fmt: skip
+_RISING = (*_ACCURACIES, "val_rankme", "val_lidar")
 _FEWEST = 4  # validations in the second half, to fit a line to
 _MOST = 50  # values a line is fitted to: more are averaged, as neighbours' noise is shared
 _SURE = 3  # standard errors of a line, whose values lean on those before
@@ -22,16 +29,33 @@ _WORSE = 1.02  # times the lowest validation loss
 
 def verdict(history: History) -> list[str]:
     """Sentences on: whether it still improves, what training has brought, what is wrong."""
-    return [*_course(history), *_brought(history), *_trouble(history)]
+    return [*_ended(history), *_course(history), *_brought(history), *_trouble(history)]
+
+
+def _ended(history: History) -> Iterator[str]:
+    """Why it is done before the end of its plan."""
+    asked, by, planned = history.option("validation.stop_after"), "validation.stop_by", history.computed("steps")
+    patience = Patience.of(asked, history.option(by), history.option("run.branch") or "")
+    if patience is None or not planned or history.steps >= planned:
+        return
+    if early := patience.spent(history.records, history.steps):
+        yield f"Ended at step {history.steps:,} of {planned:,}: {early}."
 
 
 def _course(history: History) -> Iterator[str]:
+    """By what labels tell whether it still improves; where there are none, by the loss and what needs none."""
+    there = [key for key in (*_ACCURACIES, _LABEL_FREE, "val_loss", "loss") if history.points(key)[0]]
+    by_labels = [key for key in there if key in _ACCURACIES]
+    without = [*there[:1], *(key for key in there[1:2] if key == "val_loss")]
+    for measure in by_labels[:1] or without:
+        yield from _improvement(history, measure)
+
+
+def _improvement(history: History, measure: str) -> Iterator[str]:
     """Whether the last quarter brought something, by a line through the second half."""
-    measure = next((key for key in (*_ACCURACIES, "val_loss", "loss") if history.points(key)[0]), None)
-    if measure is None:
-        return
-    name, rises = NAMES[measure], measure in _ACCURACIES
-    slope = _slope(*history.points(measure))
+    name, rises = NAMES[measure], measure in _RISING
+    steps, values = history.points(measure)
+    slope = _slope(steps, [abs(value - 1) for value in values] if measure == "val_alpha" else values)
     if slope is None:
         yield f"Too few values of {name} to tell whether it still improves."
         return
