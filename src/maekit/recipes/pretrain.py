@@ -111,6 +111,11 @@ class Validation:
                 self._classes = len(train.classes)
                 self._held_out = RelabelledSource(held_out, train.classes, numbers)
 
+    def images(self, most: int | None = None) -> int:
+        """How many images are looked at to judge, at most so many of a kind, or as the config says."""
+        most = most or self._config.validation.images
+        return 2 * min(most, len(self._held_out)) + (min(most, len(self._train)) if self._classes else 0)
+
     def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
         """val_loss, val_rankme, and val_knn where training and held-out images have the same classes."""
         total, count = 0.0, 0
@@ -189,10 +194,11 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         return PretrainTask(self.model, seed=self.config.run.seed, validation=self._validation)
 
     def steps_between(self) -> int | None:
-        if self.held_out is None:
+        if self._validation is None:
             return None
-        every = self.config.validation.every
-        return max(1, self.plan.steps // VALIDATIONS) if every is None else self.steps_of(every)
+        if (every := self.config.validation.every) is not None:
+            return self.steps_of(every)
+        return max(self.plan.steps // VALIDATIONS, math.ceil(self._validation.images() / self.plan.batch_size))
 
     def looks_at(self) -> list[int]:
         return moments.steps_of(self.plan.steps)

@@ -205,14 +205,11 @@ class _Timed(pretrain.Pretraining):
 
     def make_task(self) -> pretrain.PretrainTask:
         task = super().make_task()
-        evaluate, held_out = task.evaluate, len(self.held_out or ())
-
-        def images(most: int) -> int:
-            return 2 * min(most, held_out) + (min(most, len(self.source)) if self.source.classes else 0)
+        evaluate, validation = task.evaluate, self._validation
 
         def timed() -> dict[str, float]:
             began, said = time.perf_counter(), evaluate()
-            share = images(self.config.validation.images) / images(ValidationConfig().images) if held_out else math.inf
+            share = validation.images() / validation.images(ValidationConfig().images) if validation else math.inf
             return said | {"looks": pretrain.VALIDATIONS * (time.perf_counter() - began) / share}
 
         task.evaluate = timed  # type: ignore[method-assign]
