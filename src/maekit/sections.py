@@ -161,7 +161,7 @@ def _strip(name: str, jpeg: bytes) -> str:
 def _data_uri(image: "Image.Image") -> str:
     """As PNG, or, of a photograph that would be large so, as JPEG."""
     png, jpeg = BytesIO(), BytesIO()
-    image.save(png, format="PNG", optimize=True)
+    image.save(png, format="PNG")
     if png.tell() > _LARGE:
         image.convert("RGB").save(jpeg, format="JPEG", quality=90, subsampling=0)
         if 2 * jpeg.tell() < png.tell():

@@ -125,10 +125,11 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         return affordable(said, self.model, self.source, held_out, trained=steps * batch, times=times + 1)  # and before
 
     def steps_between(self) -> int | None:
-        if self.held_out is None:
+        if self._validation is None:
             return None
-        every = self.config.validation.every
-        return max(1, self.plan.steps // VALIDATIONS) if every is None else self.steps_of(every)
+        if (every := self.config.validation.every) is not None:
+            return self.steps_of(every)
+        return max(self.plan.steps // VALIDATIONS, math.ceil(self._validation.passes() / self.plan.batch_size))
 
     def patience(self) -> Patience | None:
         """Raises UsageError for a measure that these images do not give."""

@@ -207,16 +207,15 @@ class _Timed(pretrain.Pretraining):
 
     def make_task(self) -> pretrain.PretrainTask:
         task = super().make_task()
-        evaluate, held_out = task.evaluate, len(self.held_out or ())
-
-        def images(most: int) -> int:
-            return 2 * min(most, held_out) + (min(most, len(self.source)) if self.source.classes else 0)
+        evaluate, judge = task.evaluate, self._validation
 
         def timed() -> dict[str, float]:
             began, said = time.perf_counter(), evaluate()
-            seconds = pretrain.VALIDATIONS * (time.perf_counter() - began) / max(1, images(_LOOKED_AT))
+            if judge is None:
+                return said
+            seconds = pretrain.VALIDATIONS * (time.perf_counter() - began) / max(1, judge.passes())
             counts = {"looks": validation.MOST, "least": validation.FEWEST}
-            return said | {name: seconds * images(count) for name, count in counts.items()}
+            return said | {name: seconds * judge.passes(count) for name, count in counts.items()}
 
         task.evaluate = timed  # type: ignore[method-assign]
         return task

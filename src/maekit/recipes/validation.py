@@ -50,9 +50,9 @@ def affordable(
     known = f" and {images:,} of {len(train):,} training images" if both == 2 else ""
     if images < min(MOST, len(held_out)) or (known and images < min(MOST, len(train))):
         log.info(
-            "validation looks at %s of %s held-out%s, %d times: more would take over %.0f%% of the time of training; "
+            "validation looks at %s of %s held-out%s: more would take over %.0f%% of the time of training; "
             "--validation.images says otherwise",
-            f"{min(images, len(held_out)):,}", f"{len(held_out):,}", known or " images", times, 100 * SHARE,
+            f"{min(images, len(held_out)):,}", f"{len(held_out):,}", known or " images", 100 * SHARE,
         )  # fmt: skip
     return replace(validation, images=images)
 
@@ -83,6 +83,11 @@ class Validation:
     def images(self) -> int:
         """How many held-out images are looked at."""
         return min(self._most, len(self._held_out))
+
+    def passes(self, most: int | None = None) -> int:
+        """Images that pass the encoder in a validation, each as often as it does; `most` of a kind, or as usual."""
+        most = most or self._most
+        return 2 * min(most, len(self._held_out)) + (min(most, len(self._train)) if self._classes else 0)
 
     @property
     def has_labels(self) -> bool:
