@@ -178,7 +178,8 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
     PlanConfig: (
         Rule("weights validation.source validation.every validation.images validation.crop_share "
              "validation.lidar_views validation.stop_after validation.stop_by run.out run.resume run.branch "
-             "run.overwrite run.allow_drift run.keep run.log_every run.tensorboard run.hang_timeout run.async_checkpoint", _never, "belongs to pretrain; a plan is the same without it"),
+             "run.overwrite run.allow_drift run.keep run.log_every run.tensorboard run.hang_timeout "
+             "run.async_checkpoint", _never, "belongs to pretrain; a plan is the same without it"),
         Rule("augment. data.normalise data.mean data.std data.range data.workers data.bad_share data.shuffle "
              "data.decode run.seed run.device run.compile",
              lambda c: c.measure, "changes nothing that is counted; add --measure"),
