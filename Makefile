@@ -6,7 +6,7 @@ TEST_PROCESSES ?= 2
 TESTS ?= tests
 AS_USERS_TYPE := tests/typed $(wildcard examples)
 
-.PHONY: demo test check browser format clean
+.PHONY: demo test check browser docs format clean
 
 $(BIN)/maekit: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "maekit needs Python 3.11 or newer; name one with PYTHON=python3.12")'
@@ -41,9 +41,18 @@ browser:
 	@test -d node_modules/axe-core || npm install --silent --no-save --no-package-lock --ignore-scripts --no-audit \
 	  --no-fund axe-core@4 || { echo "axe-core could not be installed by npm: do so by hand" >&2; exit 1; }
 
+# site/index.html; its search needs a server: python -m http.server -d site
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+$(VENV)/docs-installed: pyproject.toml $(BIN)/maekit
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 format: $(VENV)/dev-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

@@ -10,7 +10,6 @@ Finished runs are found again (--work), so that the same line goes on where it w
 """
 
 import argparse
-import itertools
 import json
 import os
 import resource
@@ -28,7 +27,7 @@ from results import write_result
 HERE = Path(__file__).parent
 FAST = "pretrain vit-tiny-fast"
 SIZES = "--image-size {size} --model.patch-size {patch}"
-SHORT = "--schedule.warmup-epochs {warmup} --workers 0 --run.no-tensorboard --device cpu"
+SHORT = "--workers 0 --run.no-tensorboard --device cpu"
 PEER = "--image-size {size} --patch-size {patch}"
 CONTESTANTS = {
     "maekit, vit-tiny-fast": FAST,
@@ -39,23 +38,25 @@ CONTESTANTS = {
 }
 OFF = {
     "fast": "",
-    "paper's ratio of .75": "--mask-ratio 0.75",
-    "ratio .9": "--mask-ratio 0.9",
+    "90% hidden, a quarter of it predicted": "--mask-ratio 0.9 --model.decoder.predicted-share 0.25",
+    "90% hidden": "--mask-ratio 0.9",
+    "75% hidden": "--mask-ratio 0.75",
+    "a quarter predicted": "--model.decoder.predicted-share 0.25",
+    "all hidden patches predicted": "--model.decoder.predicted-share 1",
+    "bf16": "--precision bf16",
+    "fp32": "--precision fp32",
+    "half the size first": "--schedule.resolutions {half} 0.5",
+    "rate x 2": "--base-lr {rate*2}",
+    "rate / 2": "--base-lr {rate/2}",
+    "Muon": "--optimizer.name muon",
+    "batches of 64": "--batch-size 64",
+    "batches of 128": "--batch-size 128",
+    "batches of 256": "--batch-size 256",
+    "crops of .5 and more": "--augment.scale 0.5 1",
+    "decoder of one block": "--model.decoder.depth 1",
     "the small decoder of the peer": "--model.decoder.kind self --model.decoder.width 192 --model.decoder.depth 4 "
     "--model.decoder.heads 3",
-    "all hidden patches predicted": "--model.decoder.predicted-share 1",
-    "a quarter predicted": "--model.decoder.predicted-share 0.25",
-    "decoder of one block": "--model.decoder.depth 1",
-    "fp32": "--precision fp32",
-    "bf16": "--precision bf16",
-    "batches of 64": "--batch-size 64",
-    "batches of 256": "--batch-size 256",
-    "rate / 2": "--base-lr {rate/2}",
-    "rate x 2": "--base-lr {rate*2}",
-    "Muon": "--optimizer.name muon",
     "two views of a decode": "--augment.repeats 2",
-    "crops of .5 and more": "--augment.scale 0.5 1",
-    "half the size first": "--schedule.resolutions {half} 0.5",
     "constant rate, cooldown": "--schedule.course cooldown",
     "average of the encoder": "--run.ema 0.99",
 }
@@ -146,16 +147,8 @@ def train(name: str, steps: int, seed: int, out: Path, places: dict[str, Path], 
     extra = OFF.get(name, "")
     for mark, factor in (("{rate/2}", 0.5), ("{rate*2}", 2.0)):
         extra = extra.replace(mark, f"{options.base_lr * factor:g}")
-    batch = next((int(w[1]) for w in _pairs(f"{text} {extra}") if w[0] == "--batch-size"), options.batch_size)
-    images = sum(1 for _ in places["learn"].rglob("*.jpg"))
-    warmup = 0.05 * steps * batch / images
-    text = f"{text} {SIZES} {SHORT} {extra}".format(**values, warmup=f"{warmup:.4f}")
+    text = f"{text} {SIZES} {SHORT} {extra}".format(**values)
     command("-m", "maekit", *_last_of_each(shlex.split(text)), *data, "--overwrite", "--json")
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    words = shlex.split(text)
-    return list(itertools.pairwise(words))
 
 
 def _last_of_each(words: list[str]) -> list[str]:
@@ -244,7 +237,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", help="names of runs")
     parser.add_argument("--base", default="", help="with --choose: options that all have")
     parser.add_argument("--base-lr", type=float, default=4e-3, help="with --choose: the preset's")
-    parser.add_argument("--batch-size", type=int, default=128, help="the preset's")
     parser.add_argument("--budgets", nargs="+", type=float, required=True, help="CPU seconds")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--image-size", type=int, default=64)

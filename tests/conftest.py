@@ -10,7 +10,6 @@ import contextlib
 import io
 import logging
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,18 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import processes
+
 MaekitRun = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
 def maekit_command() -> MaekitRun:
-    """Run `maekit WORDS...` in a process of its own, as a user does."""
-
-    def run(*words: object, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "maekit.cli", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False)
-
-    return run
+    """Run `maekit WORDS...` in a process of its own."""
+    return processes.in_its_own
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,9 @@ def test_the_tour_leaves_what_it_says(toured):
         for option, value in itertools.pairwise(words):
             if option == "--out":
                 assert (toured[0] / value).exists(), words
+    judged = json.loads((toured[0] / "runs" / "digits" / "probes.jsonl").read_text())
+    assert [row["kind"] for row in judged["rows"]] == ["knn"] * 4 + ["linear"]
+    assert "linear" in (toured[0] / "runs" / "digits" / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -78,7 +78,15 @@ class Facts:
     values: Sequence[tuple[str, str]]
 
 
-Section = Heading | Text | Table | Figure | Picture | Strips | Thumbnails | Facts
+@dataclass(frozen=True)
+class Part:
+    """Sections that a page may have replaced later, found again by their name; none yet, where they are to come."""
+
+    name: str
+    sections: Sequence["Section"] = ()
+
+
+Section = Heading | Text | Table | Figure | Picture | Strips | Thumbnails | Facts | Part
 
 
 def text(section: Section) -> str:
@@ -95,6 +103,8 @@ def text(section: Section) -> str:
                 f"{{:{side}{width}}}" for side, width in zip(align.ljust(len(widths), align[-1]), widths, strict=True)
             ]
             return "\n".join("  ".join(kept).format(*line).rstrip() for line in lines)
+        case Part(_, sections):
+            return "\n\n".join(filter(None, map(text, sections)))
         case _:
             return ""
 
@@ -104,6 +114,8 @@ def html(section: Section) -> str:
     match section:
         case Heading(words):
             return f"<h2>{escape(words)}</h2>"
+        case Part(name, sections):
+            return "\n".join([f'<section id="{escape(name)}">', *map(html, sections), "</section>"])
         case Text(body):
             return "\n".join(f"<p>{escape(part.strip())}</p>" for part in body.split("\n\n") if part.strip())
         case Table():
@@ -149,7 +161,7 @@ def _strip(name: str, jpeg: bytes) -> str:
 def _data_uri(image: "Image.Image") -> str:
     """As PNG, or, of a photograph that would be large so, as JPEG."""
     png, jpeg = BytesIO(), BytesIO()
-    image.save(png, format="PNG", optimize=True)
+    image.save(png, format="PNG")
     if png.tell() > _LARGE:
         image.convert("RGB").save(jpeg, format="JPEG", quality=90, subsampling=0)
         if 2 * jpeg.tell() < png.tell():

@@ -22,7 +22,7 @@ def demo(options: verbs.DemoOptions) -> results.Demo:
 
     Top-1 are shares of the 360 test digits. RunError where `out` holds a run; Stopped after any signal, saved.
 
-    Example:
+    Examples:
         >>> story = maekit.demo(out="runs/story", steps=2, few_label_steps=2, seeds=1)
         >>> sorted(story.probe), sorted(story.few_labels)
         (['pretrained', 'untrained'], ['from scratch', 'pretrained'])
@@ -39,7 +39,7 @@ def data(options: verbs.DataOptions) -> results.Examined:
     Sizes in px; mean and std per channel in [0, 1]. DataError where nothing is there, or no image can be read: its
     `answer` holds what was found all the same.
 
-    Example:
+    Examples:
         >>> found = maekit.data("digits:train", images=20, channels=1, workers=0)
         >>> found.images, len(found.classes), found.sizes["width"]["largest"], len(found.mean)
         (1437, 10, 8, 1)
@@ -59,7 +59,7 @@ def suggest(options: verbs.SuggestOptions) -> results.Suggested:
     Looks at some images, begins the run that it has in mind, and times it. Raises DataError where no image can be read,
     TrainingError where memory is too small for one.
 
-    Example:
+    Examples:
         >>> said = maekit.suggest("digits:train", hours=0.01, device="cpu")
         >>> said.command.split()[:3]
         ['maekit', 'pretrain', 'digits']
@@ -79,7 +79,7 @@ def pack(options: verbs.PackOptions) -> results.Packed:
     on; done already, it says so. DataError where no image can be read, StorageError where `out` is something else,
     UsageError for more shards than images, or an `out` among the images.
 
-    Example:
+    Examples:
         >>> said = maekit.pack("digits:train", out="packed", workers=0)
         >>> said.images, said.how
         (1437, {'small already': 1437})
@@ -102,7 +102,7 @@ def plan(
     is their number alone. UsageError for options that fit nothing, RunError for a batch that does not divide over the
     GPUs, DataError, ModelError for sizes that do not fit.
 
-    Example:
+    Examples:
         >>> said = maekit.plan("digits", images=1_000_000, gpus=4, memory=16, rate=5000.0)
         >>> said.gpus * said.micro_batch_size * said.accumulation == said.batch_size, said.fits, said.hours < 3
         (True, True, True)
@@ -131,7 +131,7 @@ def pretrain(
     ModelError for sizes that do not fit, RunError where `out` holds a run, TrainingError for a loss that is not finite,
     Stopped after SIGTERM or SIGUSR1, saved.
 
-    Example:
+    Examples:
         >>> run = maekit.pretrain("digits", steps=2, out="runs/two", device="cpu", options={"model.depth": 2})
         >>> run.steps, run.complete, run.loss > 0
         (2, True, True)
@@ -146,7 +146,7 @@ def probe(options: ProbeOptions) -> results.Probed:
     Top-1 are shares of `val`, or of what `val_split` holds out. DataError for sources that cannot be compared,
     ModelError for features that the encoder lacks, WeightsError.
 
-    Example:
+    Examples:
         >>> judged = maekit.probe("runs/digits", "digits:train", val="digits:test", kinds=["knn"], per_class=20)
         >>> judged.train_images, judged.val_images, 0 <= judged.probes["knn"]["top1"] <= 1
         (200, 360, True)
@@ -165,7 +165,7 @@ def finetune(
 
     As `pretrain`; `record` holds val_top1, val_top5 (shares) and val_loss. DataError where images have no labels.
 
-    Example:
+    Examples:
         >>> run = maekit.finetune("digits", weights="runs/digits", per_class=2, steps=2, out="runs/few")
         >>> run.steps, 0 <= run.record["val_top1"] <= 1
         (2, True)
@@ -180,7 +180,7 @@ def scratch(
 
     As `finetune`, without weights.
 
-    Example:
+    Examples:
         >>> maekit.scratch("digits", per_class=2, steps=2, out="runs/scratch").steps
         2
     """
@@ -193,7 +193,7 @@ def watch(options: verbs.WatchOptions) -> results.Served:
 
     Serves until it is interrupted, or for `seconds`. RunError for a folder without a run, or a port in use.
 
-    Example:
+    Examples:
         >>> maekit.watch("runs/digits", port=0, seconds=0.2).url.startswith("http://127.0.0.1:")
         True
     """
@@ -209,7 +209,7 @@ def compare(options: verbs.CompareOptions) -> results.Compared:
 
     UsageError for fewer than two runs, RunError for a folder without one, StorageError.
 
-    Example:
+    Examples:
         >>> said = maekit.compare(["runs/digits", "runs/tuned"], out="compare.html")
         >>> said.runs["tuned"]["steps"], "weights" in said.differences
         (2, True)
@@ -240,7 +240,7 @@ def evaluate(options: verbs.EvaluateOptions) -> results.Evaluated:
 
     Shares, and the mean cross-entropy. DataError without labels or with other classes, WeightsError without a head.
 
-    Example:
+    Examples:
         >>> said = maekit.evaluate("runs/tuned", "digits:test", device="cpu")
         >>> said.images, said.top1 <= said.top5, sorted(said.classes)[:2]
         (360, True, ['0', '1'])
@@ -258,7 +258,7 @@ def classify(options: verbs.ClassifyOptions) -> results.Classified:
     images: one SOURCE, or several image files and SOURCEs. Of each image the `top` classes, the most probable first.
     DataError where none can be read, WeightsError without a head.
 
-    Example:
+    Examples:
         >>> said = maekit.classify("runs/tuned", np.zeros((2, 8, 8), np.uint8), top=3)
         >>> [len(image["top"]) for image in said.images]
         [3, 3]
@@ -277,7 +277,7 @@ def reconstruct(options: verbs.ReconstructOptions) -> results.Reconstructed:
     in [0, 1], what is hidden painted, of images [N, C, H, W] float in [0, 1] or uint8 and masked [N, L] bool, True =
     hidden, as many in each. ModelError where they do not fit, WeightsError without a decoder, DataError, StorageError.
 
-    Example:
+    Examples:
         >>> said = maekit.reconstruct("runs/digits", "digits:test", out="digits.png", rows=2, mask_ratio=0.5)
         >>> said.images, said.masked
         (2, 0.5)
@@ -297,7 +297,7 @@ def embed(options: verbs.EmbedOptions) -> results.Embedded:
     path, label and vector [N, D] float32 (patches: [N, T, D]). In memory: `load(weights).features(images)`. UsageError
     for files of another kind, ModelError for a class token that is not there, DataError, WeightsError, StorageError.
 
-    Example:
+    Examples:
         >>> said = maekit.embed("runs/digits", "digits:test", out="digits.npz")
         >>> np.load(said.out)["vector"].shape == (said.images, said.width) == (360, 96)
         True
@@ -314,7 +314,7 @@ def app(options: verbs.AppOptions) -> results.Served:
     Serves until it is interrupted, or for `seconds`. UsageError where FastAPI is not installed, or for an address that
     is no machine's; RunError for a port in use, DataError for a gallery without readable images, WeightsError.
 
-    Example:
+    Examples:
         >>> said = maekit.app("runs/digits", gallery="digits:test", gallery_images=20, port=0, seconds=0.2)
         >>> said.url.startswith("http://127.0.0.1:"), said.answers
         (True, 0)
@@ -330,7 +330,7 @@ def inspect(options: verbs.InspectOptions) -> results.Inspected:
 
     Sizes are [height, width] in px. WeightsError for what is in no known layout, or damaged.
 
-    Example:
+    Examples:
         >>> found = maekit.inspect("runs/digits")
         >>> found.image_size, found.can
         ([8, 8], ['reconstruct', 'embed'])
@@ -350,7 +350,7 @@ def convert(options: verbs.ConvertOptions) -> results.Converted:
     Graphs are run beside the model before they are kept. UsageError for a name that belies its content, WeightsError
     for what has no place in the layout, StorageError.
 
-    Example:
+    Examples:
         >>> maekit.convert("runs/digits", to="timm", out="digits-timm").part
         'encoder'
     """

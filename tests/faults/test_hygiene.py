@@ -5,7 +5,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from maekit.engine import metrics
 from maekit.engine.run_state import open_run
 from maekit.errors import DataError
 from maekit.recipes.pretrain import PretrainTask
+from processes import Started
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -92,10 +92,7 @@ def test_runs_in_one_process_leave_no_files_open_and_keep_the_log(maekit_here, p
 @pytest.mark.slow
 def test_a_killed_run_can_go_on_at_once_and_leaves_nothing(photos, tmp_path):
     shared, folder = shared_files(), tmp_path / "run"
-    words = [*WORDS, "--data", photos, "--out", folder, "--steps", "100000", "--run.no-tensorboard"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "maekit.cli", *map(str, words)], stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = Started(*WORDS, "--data", photos, "--out", folder, "--steps", "100000", "--run.no-tensorboard")
     while not metrics.last(folder / "metrics.jsonl"):
         assert process.poll() is None
         time.sleep(0.01)

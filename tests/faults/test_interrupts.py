@@ -2,14 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from maekit import storage
 from maekit.engine import metrics
+from processes import Started
 
 PROGRAM = """
 import json, signal, maekit
@@ -28,22 +27,21 @@ assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTE
 """
 
 
-def interrupted(words, folder, number):
+def interrupted(process, folder, number):
     """A process that got a signal once its run had begun: (exit code, standard output, standard error)."""
-    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     history = folder / "run" / "metrics.jsonl"
     while not history.exists() or not metrics.read(history):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.err
         time.sleep(0.01)
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
-    assert "Traceback" not in err
-    return process.returncode, out, err
+    code = process.wait()
+    assert "Traceback" not in process.err
+    return code, process.out, process.err
 
 
 @pytest.mark.slow
 def test_an_interrupt_saves_and_returns(tmp_path):
-    code, out, err = interrupted([sys.executable, "-c", PROGRAM], tmp_path, signal.SIGINT)
+    code, out, err = interrupted(Started(program=PROGRAM, cwd=tmp_path), tmp_path, signal.SIGINT)
     assert code == 0, err
     stopped, again = map(json.loads, out.splitlines())
     name, complete, step, run, loss, said = stopped
@@ -58,7 +56,7 @@ def test_an_interrupt_saves_and_returns(tmp_path):
 
 @pytest.mark.slow
 def test_a_termination_is_raised(tmp_path):
-    code, out, err = interrupted([sys.executable, "-c", PROGRAM], tmp_path, signal.SIGTERM)
+    code, out, err = interrupted(Started(program=PROGRAM, cwd=tmp_path), tmp_path, signal.SIGTERM)
     assert code == 0, err
     name, step, run = json.loads(out)
     assert (name, run) == ("SIGTERM", "run")
@@ -68,7 +66,7 @@ def test_a_termination_is_raised(tmp_path):
 @pytest.mark.slow
 def test_the_command_leaves_with_75_after_an_interrupt(tmp_path):
     words = "pretrain digits --steps 100000 --out run --device cpu --workers 0 --val-every 1000000 --json"
-    code, out, err = interrupted([sys.executable, "-m", "maekit", *words.split()], tmp_path, signal.SIGINT)
+    code, out, err = interrupted(Started(*words.split(), cwd=tmp_path), tmp_path, signal.SIGINT)
     assert (code, out) == (75, "")
     *_, stopped, resuming = err.splitlines()
     assert stopped.startswith("maekit: stopped by SIGINT after saving step ")

@@ -2,8 +2,6 @@
 
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -11,18 +9,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tiny
 from maekit.engine import metrics
+from processes import Started, in_its_own
 
 STEPS = 90
 KILLS = 2
 
 
 def command(photos, folder, *more):
-    words = (
+    return (
         "pretrain", "vit-tiny", *tiny.SIZES, "--data", photos, "--out", folder, "--steps", STEPS, "--lr", "1e-3",
         "--batch-size", "8", "--micro-batch-size", "4", "--workers", "2", "--checkpoint-every", "3", "--run.ema", "0.9",
         *more,
     )  # fmt: skip
-    return [sys.executable, "-m", "maekit.cli", *map(str, words)]
 
 
 def lines_of(folder):
@@ -42,7 +40,7 @@ def kill_after(process, folder, lines, delay):
 
 def complete(words):
     """Run to the end; what was said on standard error."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = in_its_own(*words)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -54,9 +52,7 @@ def runs(photos, tmp_path_factory):
     whole, killed = root / "whole", root / "killed"
     complete(command(photos, whole))
     for _ in range(KILLS):
-        process = subprocess.Popen(
-            command(photos, killed, "--resume"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = Started(*command(photos, killed, "--resume"))
         lines = max(lines_of(killed), 1) + draw.randrange(4, STEPS // (2 * KILLS))
         kill_after(process, killed, lines, draw.uniform(0, 0.05))
     with (killed / "metrics.jsonl").open("a") as file:

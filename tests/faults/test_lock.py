@@ -2,8 +2,6 @@
 
 import os
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 import tiny
 from maekit.engine.run_state import open_run
 from maekit.errors import RunError
+from processes import Started
 
 HOLDER = (
     "import sys, time; from pathlib import Path; from maekit.engine.run_state import open_run\n"
@@ -21,8 +20,11 @@ HOLDER = (
 @pytest.fixture
 def holder(tmp_path):
     """A process that holds tmp_path/run."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
+    process = Started(tmp_path / "run", program=HOLDER)
+    while not (said := process.out):
+        assert process.poll() is None, process.err
+        time.sleep(0.01)
+    assert said == "held\n"
     yield process
     process.kill()
     process.wait()

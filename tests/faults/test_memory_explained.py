@@ -1,6 +1,5 @@
 """Memory that runs out: one line with what was asked for, the peak and what to try; the checkpoints stay."""
 
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from maekit import storage
 from maekit.engine import memory
 from maekit.errors import TrainingError
 from maekit.recipes.pretrain import PretrainTask
+from processes import in_its_own
 from toy_task import CPU, plan_of
 
 WORDS = (
@@ -94,8 +94,7 @@ def test_memory_that_is_really_out(photos, tmp_path):
         "--out", tmp_path / "run", "--lr", "1e-3", "--workers", "0", "--run.no-tensorboard", "--resume",
         "--micro-batch-size", "1024", "--schedule.micro-batch-size", "None", "--schedule.micro-batch-limit", "1024",
     ]  # fmt: skip
-    command = [sys.executable, "-c", LIMITED, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = in_its_own(*words, program=LIMITED)
     assert done.returncode == 1, done.stderr[-2000:]
     assert "maekit: out of memory with 1024 images of 64x64 pixels" in done.stderr.splitlines()[-1]
     assert storage.read_facts(tmp_path / "run" / "checkpoints" / "step-2")["step"] == 2

@@ -13,6 +13,7 @@ import tiny
 from maekit import storage
 from maekit.engine import metrics
 from maekit.errors import TrainingError
+from processes import Started
 from toy_task import ToyTask, plan_of, run
 
 TWICE = """
@@ -60,16 +61,15 @@ def test_a_terminated_run_saves_says_so_and_goes_on(maekit_here, photos, tmp_pat
         "pretrain", "vit-tiny", *tiny.SIZES, "--data", photos, "--out", folder, "--batch-size", "8", "--lr", "1e-3",
         "--workers", "1", "--checkpoint-every", "1000000", "--run.no-tensorboard",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "maekit.cli", *map(str, words), "--steps", "100000"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = Started(*words, "--steps", "100000")
     while not (folder / "metrics.jsonl").exists() or not metrics.read(folder / "metrics.jsonl"):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.err
         time.sleep(0.01)
     asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=20)
+    assert process.wait(timeout=20) == 75
     assert time.monotonic() - asked < 10
-    assert process.returncode == 75
+    said = process.err
     assert "Traceback" not in said
     *_, answered, stopped, resuming = said.splitlines()
     assert answered.startswith("SIGTERM: saves after the pass that is under way")

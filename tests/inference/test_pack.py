@@ -4,8 +4,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from maekit.data.decode import decode
 from maekit.data.sources import Source, find_source
 from maekit.errors import DataError, RunError, StorageError, UsageError
 from maekit.inference import pack as module
+from processes import Started
 
 
 @pytest.fixture
@@ -117,7 +116,7 @@ def test_a_packing_that_was_killed_goes_on(animals: Path, tmp_path: Path) -> Non
         "cli.main(sys.argv[1:])"
     )
     words = ["pack", animals, "--out", out, "--short-side", "32", "--shards", "6", "--workers", "0"]
-    process = subprocess.Popen([sys.executable, "-c", slowly, *map(str, words)], stderr=subprocess.DEVNULL)
+    process = Started(*words, program=slowly)
     while len(list(work.glob("shard-*"))) < 2:
         assert process.poll() is None
         time.sleep(0.01)

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -23,6 +21,7 @@ from maekit.engine import metrics
 from maekit.errors import DataError
 from maekit.presets import FINETUNE
 from maekit.recipes.classify import ClassifyTask, build_model
+from processes import Started, in_its_own
 
 SHORT = ("--steps", "6", "--batch-size", "20", "--per-class", "2")
 
@@ -79,14 +78,13 @@ def test_the_best_weights_are_those_that_judged_best(tuned, maekit_here):
 def test_a_killed_fine_tuning_goes_on_bit_for_bit(encoder, tuned, tmp_path):
     whole, _ = tuned
     words = ("finetune", "digits", "--weights", encoder, *SHORT, *STIRRED, "--out", tmp_path / "run", "--resume")
-    command = [sys.executable, "-m", "maekit.cli", *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Started(*words)
     while not (tmp_path / "run" / "checkpoints" / "step-4").exists():
         assert process.poll() is None
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    subprocess.run(command, check=True, capture_output=True)
+    assert in_its_own(*words).returncode == 0
     histories = [
         [(r["step"], r["loss"].hex()) for r in metrics.read(folder / "metrics.jsonl")]
         for folder in (whole, tmp_path / "run")

@@ -183,7 +183,7 @@ def test_the_rate_is_measured_where_it_is_asked_for(monkeypatch, photos):
 
     def timed(config, micro, passes):
         asked.append((config.data.source, micro, passes, config.validation.split))
-        return 50.0, 0.0
+        return 50.0, 0.0, 0.0
 
     monkeypatch.setattr(suggest, "timed_passes", timed)
     sizes = dict(zip(tiny.SIZES[::2], tiny.SIZES[1::2], strict=True))

@@ -27,7 +27,7 @@ def timed(monkeypatch):
 
     def passes(config, micro, count):
         asked.append((config, micro, count))
-        return RATE, 0.0
+        return RATE, 0.0, 0.0
 
     monkeypatch.setattr(suggest, "timed_passes", passes)
     return asked
@@ -93,9 +93,10 @@ def test_looks_at_held_out_images_count_by_how_many_there_will_be(monkeypatch):
     monkeypatch.setattr(suggest, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     config = suggest._config("digits", [suggest.Choice({"data": "digits:train", "device": "cpu"})])
     monkeypatch.setattr(suggest.metrics, "read", lambda _: [{"images_per_second": RATE}] * 4)
-    rate, looks = suggest.timed_passes(config, 8, 4)
+    rate, looks, least = suggest.timed_passes(config, 8, 4)
     assert rate == pytest.approx(RATE)
     assert looks == pytest.approx(20 * (360 + 360 + 1437))
+    assert least == pytest.approx(20 * (360 + 360 + 1000))
 
 
 def test_digits_have_their_preset(timed, tmp_path, monkeypatch):
@@ -123,7 +124,7 @@ def test_it_keeps_to_the_hours_and_says_what_the_preset_wants(photos):
 
 
 def test_looks_are_part_of_the_hours(monkeypatch, photos):
-    monkeypatch.setattr(suggest, "timed_passes", lambda *_: (RATE, 36.0))
+    monkeypatch.setattr(suggest, "timed_passes", lambda *_: (RATE, 50.0, 36.0))
     words, answer = words_for(photos, hours=0.02)
     assert value(words, "--steps") == str(int(36 * RATE / 8))
     assert answer.seconds == pytest.approx(72)
@@ -196,7 +197,7 @@ def test_what_does_not_fit_into_memory_is_halved(photos, monkeypatch):
         micros.append(micro)
         if micro > 2:
             raise TrainingError(f"out of memory with {micro} images")
-        return RATE, 0.0
+        return RATE, 0.0, 0.0
 
     monkeypatch.setattr(suggest, "timed_passes", out_of_memory)
     words, _ = words_for(photos)

@@ -103,6 +103,25 @@ def test_it_has_the_numbers_of_probes(tmp_path: Path):
     assert [(one.metric_name, one.metric_value) for one in card.data.eval_results][-1] == ("linear probe, top-1", 0.625)
 
 
+def test_it_has_what_probes_left_in_the_folder(tmp_path: Path):
+    folder = run(tmp_path / "run")
+    rows = [
+        {"kind": "knn", "features": "pooled", "blocks": 1, "top1": top1, "k": k} for k, top1 in ((10, 0.1), (20, 0.2))
+    ]
+    record = {"weights": "model.safetensors", "steps": 5, "data": "/home/somebody/train", "val": "/home/somebody/birds",
+              "train_images": 40, "val_images": 30, "rows": rows}  # fmt: skip
+    older = record | {"rows": [rows[0] | {"top1": 0.05}]}
+    others = record | {"weights": "checkpoints/step-2/model.safetensors", "val": "others"}
+    (folder / "probes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (older, others, record)))
+    card = ModelCard(maekit.card(folder).card)
+    assert [(one.metric_name, one.dataset_name, one.metric_value) for one in card.data.eval_results][1:] == [
+        ("knn probe, top-1", "birds", 0.2)
+    ]
+    assert "(birds): learnt from 40 images, judged on 30" in card.text
+    assert "others" not in card.text.replace("on no others", "")
+    assert "somebody" not in card.content
+
+
 def test_a_classifier_is_one(tmp_path: Path):
     config = to_dict(presets.FINETUNE["digits"]())
     folder = run(tmp_path / "tuned")

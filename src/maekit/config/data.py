@@ -105,10 +105,11 @@ class ValidationConfig:
     split: Annotated[float | None, arg(aliases=("--val-split",)), Field(gt=0, lt=1)] = None
     """In place of a source: hold out this share of the training images, of each class alike, drawn by the seed."""
     every: Annotated[float | None, arg(aliases=("--val-every",)), Field(gt=0)] = None
-    """Epochs between two validations. None: 20 times a run for pretraining; for classifiers every epoch, but not more
-    often than every ten steps."""
-    images: Annotated[int, Field(ge=1)] = 5000
-    """pretraining: images used at most for features and reconstruction loss."""
+    """Epochs between two validations. None: 20 times a run for pretraining, of a short one fewer, which look at no more
+    images than it trains on; for classifiers every epoch, but not more often than every ten steps."""
+    images: Annotated[int | None, Field(ge=1)] = None
+    """pretraining: images used at most, held-out and training ones each, for features and reconstruction loss. None:
+    5000, but fewer, down to 1000, where all validations would take more than a fifth of what training does."""
     lidar_views: Annotated[int | None, Field(ge=2)] = None
     """pretraining: judge features by LiDAR too (arXiv 2312.04000), from so many masked views of each of up to 1,000
     images, which are as many passes of the encoder over what each mask shows. None: not."""

@@ -70,7 +70,10 @@ class ProbeConfig:
 
 @verb
 class ProbeOptions(ProbeConfig, WeightsOptions, ColumnOptions):
-    """Judge a frozen encoder: nearest neighbours, a linear layer, attentive queries."""
+    """Judge a frozen encoder: nearest neighbours, a linear layer, attentive queries.
+
+    Of a run's weights, what is found is kept in its folder and shown in its report.
+    """
 
     weights: Weights
     """W with an encoder; a classifier's or a masked autoencoder's will do."""

@@ -176,8 +176,9 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
              "pretraining has one rate for all layers; it belongs to finetune and scratch"),
     ),
     PlanConfig: (
-        Rule("weights validation. run.out run.resume "
-             "run.branch run.overwrite run.allow_drift run.keep run.log_every run.tensorboard run.hang_timeout "
+        Rule("weights validation.source validation.every validation.images validation.crop_share "
+             "validation.lidar_views validation.stop_after validation.stop_by run.out run.resume run.branch "
+             "run.overwrite run.allow_drift run.keep run.log_every run.tensorboard run.hang_timeout "
              "run.async_checkpoint", _never, "belongs to pretrain; a plan is the same without it"),
         Rule("augment. data.normalise data.mean data.std data.range data.workers data.bad_share data.shuffle "
              "data.decode run.seed run.device run.compile",

@@ -295,7 +295,8 @@ class CardOptions:
     """On what terms the weights may be used, by the hub's short name, such as apache-2.0. Empty: unknown, as the card
     says then."""
     probe: SeveralPaths = text(())
-    """Files with answers of maekit probe --json about these weights, whose numbers the card has."""
+    """Files with answers of maekit probe --json about these weights, whose numbers the card has beside those that the
+    run folder keeps."""
 
 
 @verb

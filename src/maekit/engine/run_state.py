@@ -18,9 +18,11 @@ log = logging.getLogger("maekit")
 
 UNTRAINED = "untrained.json"
 """What validation says of the model before its first step."""
-_PARTS = ("config.json", "metrics.jsonl", UNTRAINED, "model.safetensors", "model_ema.safetensors", "best.safetensors",
-          "report.html", "log.txt", "not_finite.json", "trace.json.gz", "tensorboard", "checkpoints",
-          "pictures")  # fmt: skip
+PROBES = "probes.jsonl"
+"""What probes said of the run's weights, one judgement a line."""
+_PARTS = ("config.json", "metrics.jsonl", UNTRAINED, PROBES, "model.safetensors", "model_ema.safetensors",
+          "best.safetensors", "report.html", "log.txt", "not_finite.json", "trace.json.gz", "tensorboard",
+          "checkpoints", "pictures")  # fmt: skip
 
 
 class RunFolder:

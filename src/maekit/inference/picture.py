@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ Pixels = NDArray[np.uint8]
 
 HIDDEN_GREY = 128
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-_SAVED: dict[str, dict[str, Any]] = {"PNG": {"optimize": True}, "JPEG": {"quality": 92, "subsampling": 0}}
 _MASK_PIXELS = 1 << 24
 
 _PANEL = 160
@@ -124,13 +123,13 @@ def save(picture: Image.Image, path: Path) -> None:
     """Write a .png or .jpg that is either complete or not there. Raises what `check_writable` raises."""
     check_writable(path)
     with storage.replacing(path) as temporary:
-        picture.save(temporary, format=_format(path), **_SAVED[_format(path)])
+        picture.save(temporary, format=_format(path), quality=92, subsampling=0)  # which PNG takes no notice of
 
 
 def png(picture: Image.Image) -> bytes:
     """What `save` would write to a .png."""
     written = io.BytesIO()
-    picture.save(written, format="PNG", **_SAVED["PNG"])
+    picture.save(written, format="PNG")
     return written.getvalue()
 
 

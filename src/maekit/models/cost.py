@@ -29,6 +29,22 @@ def forward_gflop(model: ImageEncoder) -> float:
     return _count(model, images, masked, hidden=model.objective.mask.hidden, keys=keys)
 
 
+def features_gflop(model: ImageEncoder) -> float:
+    """GFLOP of the features of one whole image, counted likewise."""
+    return _count(_Features(model), torch.empty(1, model.config.channels, *model.config.image_hw, device="meta"))
+
+
+class _Features(nn.Module):
+    """Features as a module's forward pass, which is what can be counted."""
+
+    def __init__(self, model: ImageEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.features(images)
+
+
 def _count(model: nn.Module, *inputs: Tensor, **named: Any) -> float:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from maekit import masking, objective, parts
-from maekit.config import PretrainConfig
+from maekit.config import PretrainConfig, ValidationConfig
 from maekit.data.loader import Batch
 from maekit.data.sources import Source
 from maekit.data.statistics import standardisation
@@ -27,7 +27,7 @@ from maekit.randomness import keys_tensor
 from maekit.recipes import pictured, training
 from maekit.recipes.pictured import Shown
 from maekit.recipes.training import Training
-from maekit.recipes.validation import Validation
+from maekit.recipes.validation import Validation, affordable
 from maekit.report import features, moments, page
 from maekit.report.run import run_sections
 from maekit.sections import Heading, Picture, Section
@@ -114,26 +114,34 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
 
     def make_task(self) -> PretrainTask:
         if self.held_out is not None:
+            self.config = replace(self.config, validation=self._affordable(self.held_out))
             self._validation = Validation(self.config, self.source, self.held_out, world=self.world, bad=self.bad)
         return PretrainTask(self.model, seed=self.config.run.seed, validation=self._validation)
 
+    def _affordable(self, held_out: Source) -> ValidationConfig:
+        said, every = self.config.validation, self.config.validation.every
+        steps, batch = self.plan.steps, self.plan.batch_size
+        times = VALIDATIONS if every is None else steps // self.steps_of(every)
+        return affordable(said, self.model, self.source, held_out, trained=steps * batch, times=times + 1)  # and before
+
     def steps_between(self) -> int | None:
-        if self.held_out is None:
+        if self._validation is None:
             return None
-        every = self.config.validation.every
-        return max(1, self.plan.steps // VALIDATIONS) if every is None else self.steps_of(every)
+        if (every := self.config.validation.every) is not None:
+            return self.steps_of(every)
+        return max(self.plan.steps // VALIDATIONS, math.ceil(self._validation.passes() / self.plan.batch_size))
 
     def patience(self) -> Patience | None:
         """Raises UsageError for a measure that these images do not give."""
         asked = self.config.validation
         patience = Patience.of(asked.stop_after, asked.stop_by, self.config.run.branch)
-        if patience is None or self.held_out is None or self._validation is None:
+        if patience is None or self._validation is None:
             return None
         if asked.stop_by == "knn" and not self._validation.has_labels:
             raise UsageError(
                 "validation.stop_by: kNN needs labels of the same classes in --data and --val; take rankme"
             )
-        images = min(len(self.held_out), asked.images)
+        images = self._validation.images
         if asked.stop_by == "alpha" and not tells_alpha(images, self.model.width):
             raise UsageError(f"validation.stop_by: {images} held-out images are too few for alpha-ReQ; take rankme")
         return patience
@@ -142,10 +150,10 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         return moments.steps_of(self.plan.steps)
 
     def look(self, folder: Path | None, step: int) -> None:
-        if step == 0 and self.held_out is not None:
-            said, images = self.task.evaluate(), min(len(self.held_out), self.config.validation.images)
+        if step == 0 and self._validation is not None:
+            said = self.task.evaluate()
             if folder is not None:
-                pictured.write_untrained(folder, said, images)
+                pictured.write_untrained(folder, said, self._validation.images)
         if folder is not None:
             self._moments.paint(self.model, folder, step)
 
@@ -163,8 +171,8 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
     def finish(self, record: dict[str, Any], folder: Path | None) -> None:
         self.model.eval()
         found = self._features()
-        if self.held_out is not None and "val_rankme" in record:
-            rank, images = record["val_rankme"], min(len(self.held_out), self.config.validation.images)
+        if self._validation is not None and "val_rankme" in record:
+            rank, images = record["val_rankme"], self._validation.images
         else:
             rank, images = (rankme(found.vectors), len(found.vectors)) if len(found.vectors) else (math.inf, 0)
         if warning := collapse(rank, images):

@@ -4,7 +4,7 @@ Legend: N images, D feature width.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from maekit import parts
 from maekit.config import ProbeConfig, ProbeOptions, RunConfig
+from maekit.config.objects import Given
 from maekit.data.sources import Source, Space, open_source
 from maekit.data.sources.held_out import hold_out, say_shared
 from maekit.data.sources.labelled import labelled_pair
@@ -27,8 +28,11 @@ from maekit.models.encoder import ImageEncoder, eval_mode
 from maekit.models.probe_heads import queries_within
 from maekit.recipes.execution import join_world
 from maekit.recipes.probe_training import Choice, Trial, train_attending, train_linear
+from maekit.report import probes
 from maekit.results import Probed
 from maekit.sections import Table
+from maekit.weights.find import find
+from maekit.weights.hub import is_repository
 from maekit.weights.load import load
 
 log = logging.getLogger("maekit")
@@ -44,7 +48,7 @@ Row = dict[str, Any]
 
 
 def run(options: ProbeOptions) -> Probed:
-    """`maekit probe`: what `judge` returns. Nothing is written."""
+    """`maekit probe`: what `judge` returns; of a run's weights, kept in its folder and shown in its report."""
     with join_world(RunConfig(device=options.device, seed=options.seed)) as world:
         train, val = world.patiently(lambda: _opened(options))
         model = load(options.weights, options, decoder=False).to(world.device)
@@ -52,9 +56,20 @@ def run(options: ProbeOptions) -> Probed:
         if world.is_first and "rankme" in answer and (warning := collapse(answer["rankme"], answer["val_images"])):
             log.warning("%s", warning)
         known = {one.name for one in fields(Probed)}
-        probes = {kind: row for kind, row in answer.items() if kind not in known}
+        by_kind = {kind: row for kind, row in answer.items() if kind not in known}
         rest = {name: value for name, value in answer.items() if name in known}
-        return Probed(probes=probes, **rest, sections=[table(answer["rows"])])
+        if world.is_first:
+            _keep(options, answer)
+        return Probed(probes=by_kind, **rest, sections=[table(answer["rows"])])
+
+
+def _keep(options: ProbeOptions, answer: Mapping[str, Any]) -> None:
+    """With the run whose weights they are, if they are a file's here."""
+    if isinstance(options.weights, Given) or is_repository(options.weights):
+        return
+    held_out = str(options.val) or f"a held-out {options.val_split:.3g} of them"
+    asked = {"data": str(options.data), "val": held_out, "per_class": options.per_class}
+    probes.keep(find(options.weights), asked | {name: answer[name] for name in ("rows", "train_images", "val_images")})
 
 
 def _opened(options: ProbeOptions) -> tuple[Source, Source]:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from maekit import presets
-from maekit.config import PretrainConfig, ValidationConfig
+from maekit.config import PretrainConfig
 from maekit.config.arguments import Command
 from maekit.config.data import CACHE_LIMIT
 from maekit.config.keywords import configured
@@ -37,7 +37,7 @@ from maekit.engine.distributed import choose_device
 from maekit.engine.progress import duration
 from maekit.errors import Stopped, TrainingError
 from maekit.inference import doctor
-from maekit.recipes import pretrain, training
+from maekit.recipes import pretrain, training, validation
 from maekit.results import Examined, Suggested
 from maekit.sections import Text
 
@@ -66,7 +66,8 @@ def run(options: SuggestOptions) -> Suggested:
     look, channels = _look(source, options)
     preset, because, basis = _preset(source, device)
     choices = list(_choices(source, look, channels, options, preset, on_cpu=device.type == "cpu"))
-    (rate, looks), fits = _timed(preset, choices, look.images_per_second or 1.0)
+    (rate, looks, least), fits = _timed(preset, choices, look.images_per_second or 1.0)
+    looks = min(looks, max(least, 3600 * options.hours * validation.SHARE / (1 + validation.SHARE)))
     choices += fits
     config = _config(preset, choices)
     batch, images = config.schedule.images_a_step, len(source) - round(len(source) * (config.validation.split or 0))
@@ -186,7 +187,7 @@ def _config(preset: str, choices: list[Choice]) -> PretrainConfig:
     return configured(PretrainConfig, values, command, presets.PRETRAIN[preset]())
 
 
-def _timed(preset: str, choices: list[Choice], loading: float) -> tuple[tuple[float, float], list[Choice]]:
+def _timed(preset: str, choices: list[Choice], loading: float) -> tuple[tuple[float, float, float], list[Choice]]:
     """What `timed_passes` takes, and what has to be added for a pass to fit into memory."""
     config, fits = _config(preset, choices), list[Choice]()
     micro = config.schedule.micro_batch(1)
@@ -201,37 +202,39 @@ def _timed(preset: str, choices: list[Choice], loading: float) -> tuple[tuple[fl
 
 
 class _Timed(pretrain.Pretraining):
-    """A run that looks at few held-out images, and says as `looks` how many seconds all looks at all of them take."""
+    """A run that looks at few held-out images, and says how many seconds it would take to look at as many as it may in
+    all validations (`looks`), and at as few (`least`)."""
 
     def make_task(self) -> pretrain.PretrainTask:
         task = super().make_task()
-        evaluate, held_out = task.evaluate, len(self.held_out or ())
-
-        def images(most: int) -> int:
-            return 2 * min(most, held_out) + (min(most, len(self.source)) if self.source.classes else 0)
+        evaluate, judge = task.evaluate, self._validation
 
         def timed() -> dict[str, float]:
             began, said = time.perf_counter(), evaluate()
-            share = images(self.config.validation.images) / images(ValidationConfig().images) if held_out else math.inf
-            return said | {"looks": pretrain.VALIDATIONS * (time.perf_counter() - began) / share}
+            if judge is None:
+                return said
+            seconds = pretrain.VALIDATIONS * (time.perf_counter() - began) / max(1, judge.passes())
+            counts = {"looks": validation.MOST, "least": validation.FEWEST}
+            return said | {name: seconds * judge.passes(count) for name, count in counts.items()}
 
         task.evaluate = timed  # type: ignore[method-assign]
         return task
 
 
-def timed_passes(config: PretrainConfig, micro: int, passes: int) -> tuple[float, float]:
-    """Images a second over the later half of some passes, before which workers load ahead; and the seconds that a whole
-    run looks at held-out images."""
+def timed_passes(config: PretrainConfig, micro: int, passes: int) -> tuple[float, float, float]:
+    """Images a second over the later half of some passes, before which workers load ahead; and the most and the fewest
+    seconds that a whole run looks at held-out images."""
     schedule = replace(config.schedule, steps=passes, batch_size=micro, micro_batch_size=micro)
-    validation = replace(config.validation, every=1e9, images=_LOOKED_AT)  # at the end alone
+    held_out = replace(config.validation, every=1e9, images=_LOOKED_AT)  # at the end alone
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with tempfile.TemporaryDirectory() as folder:
             begun = replace(config.run, out=folder, log_every=1, tensorboard=False)
-            answer = training.run(_Timed, replace(config, schedule=schedule, validation=validation, run=begun))
+            answer = training.run(_Timed, replace(config, schedule=schedule, validation=held_out, run=begun))
             rates = [line["images_per_second"] for line in metrics.read(Path(folder, "metrics.jsonl"))[passes // 2 :]]
-            return len(rates) / sum(1 / rate for rate in rates), answer.get("looks", 0.0)
+            pace = len(rates) / sum(1 / rate for rate in rates)
+            return pace, answer.get("looks", 0.0), answer.get("least", 0.0)
     except Stopped as stopped:
         raise KeyboardInterrupt from stopped
     finally:

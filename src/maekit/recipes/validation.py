@@ -3,14 +3,16 @@
 Legend: N images, V views of each, D feature width.
 """
 
+import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from maekit import masking
-from maekit.config import PretrainConfig
+from maekit.config import PretrainConfig, ValidationConfig
 from maekit.data.loader import BadImages, Batch
 from maekit.data.sources import Source
 from maekit.data.sources.elsewhere import some_of
@@ -20,12 +22,39 @@ from maekit.engine.evaluate import alpha_req, knn_predict, lidar, rankme
 from maekit.errors import DataError
 from maekit.inference.features import Features, extract
 from maekit.inference.one_pass import seen_by
+from maekit.models.cost import features_gflop, forward_gflop
 from maekit.models.mae import MaskedAutoencoder
 from maekit.randomness import keys_tensor
 
+log = logging.getLogger("maekit")
+
+MOST, FEWEST = 5000, 1000  # images, held-out and training ones each, where the config does not say
+SHARE = 0.2  # most that validations take of what training does, unless that is for the fewest
 _NEIGHBOURS = 20  # of the online kNN
 _VIEWED = 1000  # images at most for LiDAR, as in its paper
 _VIEW = 0x76696577  # keeps these draws apart from others with the same seed
+
+
+def affordable(
+    validation: ValidationConfig, model: MaskedAutoencoder, train: Source, held_out: Source, *, trained: int, times: int
+) -> ValidationConfig:
+    """With how many images are looked at, where it does not say: few in a short run, as they cost what steps do.
+
+    trained: images that the run learns from, each as often as it is seen. times: validations.
+    """
+    if validation.images is not None:
+        return validation
+    forward, features = forward_gflop(model), features_gflop(model)
+    both = 2 if train.classes else 1  # training images too, for kNN
+    images = max(FEWEST, min(MOST, int(SHARE * 3 * forward * trained / (times * (forward + both * features)))))
+    known = f" and {images:,} of {len(train):,} training images" if both == 2 else ""
+    if images < min(MOST, len(held_out)) or (known and images < min(MOST, len(train))):
+        log.info(
+            "validation looks at %s of %s held-out%s: more would take over %.0f%% of the time of training; "
+            "--validation.images says otherwise",
+            f"{min(images, len(held_out)):,}", f"{len(held_out):,}", known or " images", 100 * SHARE,
+        )  # fmt: skip
+    return replace(validation, images=images)
 
 
 class Validation:
@@ -39,6 +68,7 @@ class Validation:
     ) -> None:
         """bad: what is known of the training images."""
         self._config, self._train, self._held_out, self._world, self._bad = config, train, held_out, world, bad
+        self._most = config.validation.images or MOST
         self.bad_held_out = BadImages(held_out, config.data.bad_share)
         self._classes = 0
         if train.classes and held_out.classes:
@@ -48,6 +78,16 @@ class Validation:
                 say_matching(held_out.text, held_out.classes, train.text, train.classes, used)
                 self._classes = len(train.classes)
                 self._held_out = RelabelledSource(held_out, train.classes, numbers)
+
+    @property
+    def images(self) -> int:
+        """How many held-out images are looked at."""
+        return min(self._most, len(self._held_out))
+
+    def passes(self, most: int | None = None) -> int:
+        """Images that pass the encoder in a validation, each as often as it does; `most` of a kind, or as usual."""
+        most = most or self._most
+        return 2 * min(most, len(self._held_out)) + (min(most, len(self._train)) if self._classes else 0)
 
     @property
     def has_labels(self) -> bool:
@@ -116,7 +156,7 @@ class Validation:
             bad=self._bad if source is self._train else self.bad_held_out,
             batch_size=config.schedule.micro_batch_limit,
             workers=config.data.workers,
-            indices=some_of(source, min(config.validation.images, most or config.validation.images)),
+            indices=some_of(source, min(self._most, most or self._most)),
             crop_share=config.validation.crop_share,
             world=self._world,
         )

@@ -10,6 +10,8 @@ from typing import Any
 from maekit import presets
 from maekit.config import files
 from maekit.config.verbs import CardOptions
+from maekit.engine import metrics
+from maekit.engine.run_state import PROBES
 from maekit.errors import RunError, UsageError
 from maekit.report.history import History
 from maekit.report.run import costs, facts, measure
@@ -23,10 +25,9 @@ _NOT_RECIPE = ("name", "weights", "data.source", "data.workers", "validation.sou
                "run.overwrite", "run.device", "run.keep", "run.tensorboard", "run.parts")  # fmt: skip
 _SHOWN = ("preset", "encoder", "patch size", "width", "depth", "decoder", "mask", "hidden share", "target", "loss")
 _FEW = 10_000  # images
-_NAMED = ("knn", "linear", "attentive", "efficient")
 
 Probe = tuple[str, Mapping[str, Any]]
-"""A file of `maekit probe --json`, and what it holds."""
+"""By which images it was judged, or the file that tells, and what `maekit probe` said: {rows, train_images, ...}."""
 
 
 def card(options: CardOptions) -> Described:
@@ -36,7 +37,7 @@ def card(options: CardOptions) -> Described:
         raise RunError(f"{history.folder}: has no model.safetensors yet, so nothing to describe; end the run first")
     if options.out:
         check_writable(Path(options.out))
-    probes = [(Path(path).name, _probe(Path(path))) for path in options.probe]
+    probes = [*_kept(history.folder), *((Path(path).name, _probe(Path(path))) for path in options.probe)]
     written = text(history, options.license, probes)
     if options.out:
         write_text(Path(options.out), written)
@@ -82,10 +83,10 @@ def _accuracies(history: History, probes: Sequence[Probe]) -> Iterator[tuple[str
     for key in ("val_knn", "val_top1"):
         if (value := history.last(key)) is not None:
             yield measure(key), _held_out(history), value
-    for file, found in probes:
-        for kind in _NAMED:
-            if kind in found:
-                yield f"{kind} probe, top-1", f"{found.get('val_images', 'some')} images of {file}", found[kind]["top1"]
+    for where, found in probes:
+        firsts = {row["kind"]: row["top1"] for row in reversed(_reported(found))}
+        for kind, top1 in sorted(firsts.items()):
+            yield f"{kind} probe, top-1", where, top1
 
 
 def _what(history: History) -> Iterator[str]:
@@ -169,13 +170,13 @@ def _numbers(history: History, probes: Sequence[Probe]) -> Iterator[str]:
         yield f"The last validation, on {_held_out(history)}:"
         yield _table(said)
         yield "\n".join(f"- {line}" for line in verdict(history))
-    for file, found in probes:
+    for where, found in probes:
         rows = [
-            f"| {row['kind']} | {row.get('features', '')} | {row.get('blocks', '')} | {row['top1']:.4f} |"
-            for row in found["rows"]
+            f"| {_cell(row['kind'])} | {row.get('features', '')} | {row.get('blocks', '')} | {row['top1']:.4f} |"
+            for row in _reported(found)
         ]
         learnt, judged = found.get("train_images", "some"), found.get("val_images", "some")
-        yield f"Frozen features, by `maekit probe` ({file}): learnt from {learnt} images, judged on {judged}."
+        yield f"Frozen features, by `maekit probe` ({_cell(where)}): learnt from {learnt} images, judged on {judged}."
         yield "\n".join(["| probe | features | last blocks | top-1 |", "|---|---|---|---:|", *rows])
 
 
@@ -207,6 +208,24 @@ def _loading(history: History) -> Iterator[str]:
     yield "## How to load it"
     yield f"```python\n{code}\n{uses}  # images: [N, C, H, W] in [0, 1]\n```"
     yield f"For timm, without maekit: `maekit convert {name} --to timm --out {name}-timm`."
+
+
+def _kept(run: Path) -> list[Probe]:
+    """What probes said of the run's weights, as its folder keeps it; the newest of each pair of sources."""
+    found: dict[tuple[Any, ...], Probe] = {}
+    for record in metrics.read(run / PROBES):
+        if record.get("weights") == "model.safetensors" and record.keys() >= {"rows", "val", "data"}:
+            few = record.get("per_class")
+            where = _public(record["val"]) + ("" if few is None else f", from {few} labels a class")
+            found[record["val"], record["data"], few] = where, record
+    return [*found.values()]
+
+
+def _reported(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows of a judgement; of kNN those of 20 neighbours, where that was tried."""
+    rows: list[Mapping[str, Any]] = found["rows"]
+    tried = {row["k"] for row in rows if "k" in row}
+    return [row for row in rows if 20 not in tried or row.get("k", 20) == 20]
 
 
 def _probe(path: Path) -> Mapping[str, Any]:

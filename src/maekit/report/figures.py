@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
@@ -280,7 +281,8 @@ def _svg(figure: Figure, over: Callable[[], str] | None = None) -> str:
     over: what lies over the figure, asked once it is laid out.
     """
     text = StringIO()
-    figure.savefig(text, format="svg", metadata={"Creator": None, "Date": None, "Format": None, "Type": None})
+    unsaid = {"Creator": None, "Date": None, "Format": None, "Type": None}
+    FigureCanvasSVG(figure).print_svg(text, metadata=unsaid)  # type: ignore[no-untyped-call]  # savefig draws twice
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].strip()
     if over is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maekit import storage
 from maekit.report import figures
-from maekit.sections import Section, html
+from maekit.sections import Part, Section, html
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """What browsers may load for a page: nothing but what is in it."""
@@ -41,6 +41,13 @@ def render(title: str, sections: Sequence[Section], *, refresh: int | None = Non
 </body>
 </html>
 """
+
+
+def replaced(written: str, part: Part) -> str:
+    """A page as it was written, with a part of it anew; as it is where it has no such part."""
+    before, opening, rest = written.partition(f'<section id="{part.name}">')
+    _, closing, after = rest.partition("</section>")
+    return before + html(part) + after if opening and closing else written
 
 
 _CSS = """

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from maekit.engine.progress import duration
-from maekit.report import figures, moments
+from maekit.report import figures, moments, probes
 from maekit.report.history import History, Points
 from maekit.report.verdict import verdict
 from maekit.sections import Facts, Figure, Heading, Section, Text
@@ -63,7 +63,7 @@ def run_sections(run: Path, more: Sequence[Section] = ()) -> list[Section]:
     sections = [*words, Heading("The run"), Facts([*facts(history).items()])]
     sections += [Heading("Cost"), Facts([*costs(history).items()])] if history.steps else []
     sections += _curves(history)
-    sections += moments.sections(run, history.steps)
+    sections += [probes.part(run), *moments.sections(run, history.steps)]
     sections += more
     versions = history.ran.get("versions")
     if isinstance(versions, dict) and versions:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 _FILES = {
     "config.json", "metrics.jsonl", "model.safetensors", "model_ema.safetensors", "best.safetensors", "report.html",
-    "log.txt", "not_finite.json", "untrained.json", "lock",
+    "log.txt", "not_finite.json", "untrained.json", "probes.jsonl", "lock",
 }  # fmt: skip
 _FOLDERS = {"tensorboard", "checkpoints", "pictures"}
 _LOOKED_AT = 1 << 20  # bytes of a file that tell whose it is

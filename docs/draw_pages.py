@@ -1,0 +1,76 @@
+"""Takes the pictures of the page and of a report in the README, light and dark, with Playwright and a Chromium.
+
+    python docs/draw_pages.py --weights runs/tiny-imagenet --photos photographs
+
+Writes docs/pictures/page-light.png, page-dark.png, report-light.png and report-dark.png.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FOLDER = Path(__file__).parent / "pictures"
+WIDTH, HEIGHT = 1200, 900  # px
+SCHEMES = ("light", "dark")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", required=True, help="a run folder")
+    parser.add_argument("--photos", required=True, help="a folder of images")
+    options = parser.parse_args()
+    browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        with served(options.weights, options.photos) as address:
+            for scheme in SCHEMES:
+                page = opened(browser, scheme, address)
+                page.wait_for_function("document.querySelectorAll('main img, main canvas').length > 3", timeout=60_000)
+                page.wait_for_timeout(4000)
+                keep(page, f"page-{scheme}.png")
+        for scheme in SCHEMES:
+            page = opened(browser, scheme, (Path(options.weights).resolve() / "report.html").as_uri())
+            keep(page, f"report-{scheme}.png")
+        browser.close()
+
+
+def opened(browser: Browser, scheme: str, address: str) -> Page:
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
+    page.goto(address)
+    return page
+
+
+def keep(page: Page, name: str) -> None:
+    """A picture of what is seen, in few colours, which halves the file."""
+    FOLDER.mkdir(exist_ok=True)
+    page.screenshot(path=FOLDER / name)
+    with Image.open(FOLDER / name) as picture:
+        few = picture.convert("RGB").quantize(200, dither=Image.Dither.NONE)
+    few.save(FOLDER / name, optimize=True)
+    page.close()
+
+
+@contextmanager
+def served(weights: str, photos: str) -> Iterator[str]:
+    """The address of the page, which ends with the block."""
+    words = [sys.executable, "-m", "maekit", "app", "--weights", weights, "--gallery", photos, "--port", "0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        address = next(word for line in process.stderr for word in line.split() if word.startswith("http://"))
+        threading.Thread(target=process.stderr.read, daemon=True).start()  # so that it never waits for a reader
+        try:
+            yield address
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    main()
