@@ -182,6 +182,8 @@ CASES = {
         "one run to compare": "compare run --out compare.html",
         "a comparison that is no page": "compare run classifier --out compare.pdf",
         "a folder to compare that holds no run": "compare run photos --out compare.html",
+        "a card of a folder that holds no run": "card photos",
+        "a card with numbers of no probe": "card run --probe run/config.json",
         "a page of images that is none": "data photos --out data.png",
         "held-out images to look for, but none to look among": "data --val photos --clear-cache",
         "a host that is no address of this machine": "app run --host 192.0.2.1",

@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from maekit.models.encoder import ImageEncoder
     from maekit.models.mae import MaskedAutoencoder
     from maekit.results import (
-        Classified, Compared, Converted, Demo, Embedded, Evaluated, Examined, Inspected, Packed, Planned, Probed,
-        Reconstructed, Result, Run, Served, Suggested,
+        Classified, Compared, Converted, Demo, Described, Embedded, Evaluated, Examined, Inspected, Packed, Planned,
+        Probed, Reconstructed, Result, Run, Served, Suggested,
     )
     from maekit.verbs import (
-        app, classify, compare, convert, data, demo, embed, evaluate, finetune, inspect, pack, plan, pretrain,
+        app, card, classify, compare, convert, data, demo, embed, evaluate, finetune, inspect, pack, plan, pretrain,
         probe, reconstruct, scratch, suggest, watch,
     )
     from maekit.weights.load import load
 
 __all__ = [
-    "Classified", "Classifier", "ClassifyConfig", "Compared", "Converted", "DataError", "Demo", "Embedded", "Evaluated",
-    "Examined", "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder", "ModelError",
-    "OthersError", "Packed", "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run", "RunError",
-    "Served", "Stopped", "StorageError", "Suggested", "TrainingError", "UsageError", "WeightsError", "app", "classify",
-    "compare", "convert", "data", "demo", "embed", "evaluate", "finetune", "inspect", "load", "pack", "plan", "presets",
-    "pretrain", "probe", "reconstruct", "scratch", "suggest", "watch",
+    "Classified", "Classifier", "ClassifyConfig", "Compared", "Converted", "DataError", "Demo", "Described", "Embedded",
+    "Evaluated", "Examined", "ImageEncoder", "ImageError", "Inspected", "MaekitError", "MaskedAutoencoder",
+    "ModelError", "OthersError", "Packed", "Planned", "PretrainConfig", "Probed", "Reconstructed", "Result", "Run",
+    "RunError", "Served", "Stopped", "StorageError", "Suggested", "TrainingError", "UsageError", "WeightsError", "app",
+    "card", "classify", "compare", "convert", "data", "demo", "embed", "evaluate", "finetune", "inspect", "load",
+    "pack", "plan", "presets", "pretrain", "probe", "reconstruct", "scratch", "suggest", "watch",
 ]
 
 _HOMES = {

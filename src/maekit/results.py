@@ -116,6 +116,16 @@ class Compared(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Described(Result):
+    """A model card: its text, where it was written (None: nowhere), and the licence it names, `unknown` if none was
+    given."""
+
+    out: str | None = None
+    license: str
+    card: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Classified(Result):
     """The most probable classes of each image: {path, top: [{label, probability}]}, in the order they were named."""
 

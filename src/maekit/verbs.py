@@ -219,6 +219,21 @@ def compare(options: verbs.CompareOptions) -> results.Compared:
     return compare(options)
 
 
+@takes(verbs.CardOptions)
+def card(options: verbs.CardOptions) -> results.Described:
+    """A model card in the Hugging Face hub's format, of what a run folder tells; printed, or written to `out`.
+
+    RunError for a folder without a run or its weights, UsageError for a file of no probe, StorageError.
+
+    Example:
+        >>> maekit.card("runs/digits", out="README.md").license
+        'unknown'
+    """
+    from maekit.report.card import card
+
+    return card(options)
+
+
 @takes(verbs.EvaluateOptions)
 def evaluate(options: verbs.EvaluateOptions) -> results.Evaluated:
     """Top-1, top-5, loss and a per-class table of a classifier.

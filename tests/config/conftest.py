@@ -30,6 +30,7 @@ def typed(monkeypatch, capsys) -> Callable[..., Answer]:
         "maekit.app.server",
         "maekit.app.watch",
         "maekit.report.compare",
+        "maekit.report.card",
     }
     for name in begins:
         monkeypatch.setitem(sys.modules, name, None)

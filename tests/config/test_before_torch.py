@@ -59,6 +59,7 @@ WRONG = {
     ],
     "watch": ["watch", "watch r --port 70000", "watch r --seconds 0"],
     "compare": ["compare", "compare r s"],
+    "card": ["card", "card r --licence mit"],
     "evaluate": ["evaluate photos", "evaluate photos --weights w --confusion c.png"],
     "classify": ["classify --weights w", "classify a.jpg --weights w --top 0"],
     "reconstruct": [

@@ -81,6 +81,7 @@ SMALL = {
     "scratch": f"{ENCODER} --batch-size 4 --lr 1e-3 --steps 2 --workers 0",
     "watch": "--port 0 --seconds 0.1",
     "compare": "",
+    "card": "",
     "evaluate": "--device cpu --workers 0",
     "classify": "--device cpu --workers 0",
     "reconstruct": "--device cpu",

@@ -18,6 +18,7 @@ ENOUGH = {
     "scratch": "scratch vit-tiny photos --val photos",
     "watch": "watch r",
     "compare": "compare r s --out c.html",
+    "card": "card r",
     "evaluate": "evaluate photos --weights w",
     "classify": "classify a.jpg --weights w",
     "reconstruct": "reconstruct a.jpg --weights w --out o.png",

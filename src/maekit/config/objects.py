@@ -97,7 +97,7 @@ def _keeping(given: Callable[[Any], Any]) -> WrapValidator:
     return WrapValidator(validate)
 
 
-def text(default: str) -> Any:
+def text(default: str | tuple[str, ...]) -> Any:
     """The default of an option of these types, which a type checker takes for any of them."""
     return default
 

@@ -283,6 +283,23 @@ class CompareOptions:
 
 
 @verb
+class CardOptions:
+    """A model card for the Hugging Face hub, of what a run folder tells."""
+
+    run: Annotated[PathText, WORDS]
+    """Run folder with its weights. The option's name may be left out."""
+    _: KW_ONLY
+    out: PathText = text("")
+    """File to write, such as README.md. Empty: the card is printed."""
+    license: str = ""
+    """On what terms the weights may be used, by the hub's short name, such as apache-2.0. Empty: unknown, as the card
+    says then."""
+    probe: SeveralPaths = text(())
+    """Files with answers of maekit probe --json about these weights, whose numbers the card has beside those that the
+    run folder keeps."""
+
+
+@verb
 class InspectOptions(WeightsOptions):
     """What a checkpoint holds and what it can do."""
 

@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[Any, dict[str, Any] | None]] = {
     "scratch": (ClassifyConfig, presets.SCRATCH),
     "watch": (verbs.WatchOptions, None),
     "compare": (verbs.CompareOptions, None),
+    "card": (verbs.CardOptions, None),
     "evaluate": (verbs.EvaluateOptions, None),
     "classify": (verbs.ClassifyOptions, None),
     "reconstruct": (verbs.ReconstructOptions, None),
