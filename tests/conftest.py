@@ -70,6 +70,28 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs/digits, pretrained for two steps, and runs/tuned, fine-tuned of it."""
+    import maekit
+
+    folder, tiny = tmp_path_factory.mktemp("two"), {"device": "cpu", "workers": 0, "steps": 2}
+    with contextlib.chdir(folder):
+        maekit.pretrain("digits", out="runs/digits", options={"validation.images": 60}, **tiny)
+        maekit.finetune("digits", weights="runs/digits", per_class=2, out="runs/tuned", **tiny)
+    return folder
+
+
+@pytest.fixture
+def here(two_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with those two runs in it."""
+    (tmp_path / "runs").mkdir()
+    for name in ("digits", "tuned"):
+        (tmp_path / "runs" / name).symlink_to(two_runs / "runs" / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def pytest_collection_modifyitems(items):
     """The longest first, beside which the other process takes the rest."""
     items.sort(key=lambda item: item.path.name != "test_tour.py")

@@ -1,8 +1,6 @@
 """Two processes make one process's run."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -32,11 +30,9 @@ def runs(maekit_here, photos, tmp_path_factory):
     root, words = tmp_path_factory.mktemp("world"), words_for(photos)
     done = maekit_here(*words, "--out", root / "one")
     assert done.returncode == 0, done.stderr
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command = [*launch, "maekit.cli", *map(str, words), "--out", str(root / "two")]
-    two = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("done:") == 1
+    two = in_two_processes(maekit_words, *words, "--out", root / "two", patience=200)
+    assert [rank.value for rank in two] == [0, 0], two[0].err + two[1].err
+    assert [rank.out.count("done:") for rank in two] == [1, 0]
     return root / "one", root / "two"
 
 

@@ -69,7 +69,8 @@ def test_memory_is_flat_over_two_thousand_steps(maekit_here, photos, tmp_path, m
         return loss(task, batch)
 
     monkeypatch.setattr(PretrainTask, "loss", watched)
-    done = maekit_here(*WORDS, "--data", photos, "--out", tmp_path / "run", "--steps", "2000", "--run.log-every", "4")
+    small = ("--model.depth", "1", "--image-size", "16", "--run.log-every", "4")
+    done = maekit_here(*WORDS, *small, "--data", photos, "--out", tmp_path / "run", "--steps", "2000")
     assert done.returncode == 0, done.stderr
     assert len(used[500]) == len(used[2000]) == 3  # this process and its two workers
     for before, after in zip(used[500], used[2000], strict=True):

@@ -1,19 +1,19 @@
 """A loss that is not finite reaches neither weights nor a checkpoint."""
 
 import json
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from maekit import storage
 from maekit.engine import metrics
-from maekit.errors import TrainingError
-from toy_task import ADAMW, MUON, SGD, ToyTask, plan_of, run
+from maekit.engine.distributed import join
+from maekit.engine.loop import train
+from maekit.engine.run_state import open_run
+from maekit.errors import MaekitError, TrainingError
+from processes import in_two_processes
+from toy_task import ADAMW, CPU, MUON, SGD, ToyTask, plan_of, run, toy_batches
 
 OPTIMIZERS = [ADAMW, SGD, MUON, replace(ADAMW, name="lars"), replace(ADAMW, clip=1.0)]
 
@@ -50,58 +50,50 @@ def test_a_gradient_alone_that_is_not_finite_stops_the_run_too(tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
 
 
-SCRIPT = """
-import json, sys
-from dataclasses import replace
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import torch
-from toy_task import ADAMW, CPU, ToyTask, plan_of, toy_batches
-from maekit.engine.distributed import join
-from maekit.engine.loop import train
-from maekit.engine.run_state import open_run
-from maekit.errors import MaekitError
-
 def attempt(world, folder, task):
     plan = plan_of(9, 8, 4, world=2)
     try:
-        train(task, lambda start: toy_batches(plan, start, world.rank), plan=plan, optimizer=ADAMW,
-              config=replace(CPU, checkpoint_every=2), world=world, folder=folder, facts={})
+        train(
+            task,
+            lambda start: toy_batches(plan, start, world.rank),
+            plan=plan,
+            optimizer=ADAMW,
+            config=replace(CPU, checkpoint_every=2),
+            world=world,
+            folder=folder,
+            facts={},
+        )
     except MaekitError as error:
         return f"{type(error).__name__}: {error}"
 
-with join("cpu", 30) as world:
-    second = world.rank == 1
-    said = {}
-    for name, task in {
-        "nan": ToyTask(poison=(45,)),  # the second rank's share of step 5
-        "signal": ToyTask(signals={29: 15} if second else {}),  # the second rank's share of step 3
-    }.items():
-        if second:
-            world.wait()
-            said[name] = attempt(world, None, task)
-        else:
-            with open_run(Path(sys.argv[2]) / name, resume=False, overwrite=False) as folder:
+
+def attempts(root):
+    """What one of two processes says of a run with a NaN on the second, and of one with a signal to the second."""
+    with join("cpu", 30) as world:
+        second = world.rank == 1
+        said = {}
+        for name, task in {
+            "nan": ToyTask(poison=(45,)),  # the second rank's share of step 5
+            "signal": ToyTask(signals={29: 15} if second else {}),  # the second rank's share of step 3
+        }.items():
+            if second:
                 world.wait()
-                said[name] = attempt(world, folder, task)
-        said[name + " weights"] = float(sum(p.detach().double().sum() for p in task.model.parameters()))
-    Path(sys.argv[2], f"rank{world.rank}.json").write_text(json.dumps(said))
-"""
+                said[name] = attempt(world, None, task)
+            else:
+                with open_run(root / name, resume=False, overwrite=False) as folder:
+                    world.wait()
+                    said[name] = attempt(world, folder, task)
+            said[name + " weights"] = float(sum(p.detach().double().sum() for p in task.model.parameters()))
+        return said
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
-    """What two processes said of a run with a NaN on the second, and of one with a signal to the second."""
+    """(the folder of both runs, what two processes said of them)."""
     folder = tmp_path_factory.mktemp("ranks")
-    script = folder / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    tests = Path(__file__).parents[1]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, str(script), str(tests), str(folder)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    said = in_two_processes(attempts, folder)
+    assert all(rank.value for rank in said), said[0].err + said[1].err
+    return folder, [rank.value for rank in said]
 
 
 @pytest.mark.slow

@@ -15,12 +15,14 @@ PROGRAM = """
 import os, sys, torch, maekit
 from maekit.recipes import classify, pretrain, probe
 
+few = {"validation.images": 60, "validation.every": 0.01}
+
 def a():
-    maekit.pretrain("digits", out="a", steps=3, seed=1, device="cpu", options={"run.ema": 0.9})
+    maekit.pretrain("digits", out="a", steps=3, seed=1, device="cpu", options=few | {"run.ema": 0.9})
 
 def b():
     torch.manual_seed(7)
-    maekit.pretrain("digits", out="b", steps=2, seed=2, device="cpu", workers=1, mask_ratio=0.5)
+    maekit.pretrain("digits", out="b", steps=2, seed=2, device="cpu", workers=1, mask_ratio=0.5, options=few)
 
 def c():
     mixed = {"mix.mixup": 0.8, "classifier.drop_path": 0.2, "augment.erase": 0.5}

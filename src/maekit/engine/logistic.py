@@ -13,6 +13,7 @@ from torch import Tensor
 from maekit.randomness import numpy_generator
 
 _HELD_OUT = 0x68656C64  # keeps these draws apart from others with the same seed
+_NEAR_ENOUGH = 1e-6  # to compare weight decays by what they predict
 _CHUNK_ENTRIES = 1 << 26  # logits that exist at a time
 
 
@@ -49,12 +50,19 @@ class LogisticModel:
 
 
 def fit(
-    features: Tensor, labels: Tensor, *, classes: int, weight_decay: float, start: LogisticModel | None = None
+    features: Tensor,
+    labels: Tensor,
+    *,
+    classes: int,
+    weight_decay: float,
+    start: LogisticModel | None = None,
+    tolerance: float = 1e-8,
 ) -> LogisticModel:
     """The minimum of mean cross-entropy + weight_decay / 2 |weight|², by full-batch L-BFGS.
 
     features: [N, D], whose dtype and device the work is done in. labels: [N] int64. The bias is not decayed, so the
     objective is scikit-learn's LogisticRegression with C = 1 / (N weight_decay). start: where to begin; None: zero.
+    tolerance: the largest entry of the gradient, from which on the minimum counts as found.
     """
     if start is None:
         parameters = features.new_zeros(features.shape[1] + 1, classes)
@@ -63,7 +71,7 @@ def fit(
     optimizer = torch.optim.LBFGS(
         [parameters],
         max_iter=500,
-        tolerance_grad=1e-8,
+        tolerance_grad=tolerance,
         tolerance_change=1e-13,
         history_size=10,
         line_search_fn="strong_wolfe",
@@ -113,7 +121,9 @@ def choose_weight_decay(
     judged, judged_labels = features[held_out], labels[held_out]
     best, most, model = None, -1, None
     for weight_decay in sorted(grid, reverse=True):
-        model = fit(learnt, learnt_labels, classes=classes, weight_decay=weight_decay, start=model)
+        model = fit(
+            learnt, learnt_labels, classes=classes, weight_decay=weight_decay, start=model, tolerance=_NEAR_ENOUGH
+        )
         right = int((model.predict(judged) == judged_labels).sum())
         if right > most:
             best, most = weight_decay, right
