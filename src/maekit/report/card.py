@@ -10,10 +10,9 @@ from typing import Any
 from maekit import presets
 from maekit.config import files
 from maekit.config.verbs import CardOptions
-from maekit.engine import metrics
-from maekit.engine.run_state import PROBES
 from maekit.errors import RunError, UsageError
 from maekit.report.history import History
+from maekit.report.probes import kept, reported
 from maekit.report.run import costs, facts, measure
 from maekit.report.verdict import verdict
 from maekit.results import Described
@@ -84,7 +83,7 @@ def _accuracies(history: History, probes: Sequence[Probe]) -> Iterator[tuple[str
         if (value := history.last(key)) is not None:
             yield measure(key), _held_out(history), value
     for where, found in probes:
-        firsts = {row["kind"]: row["top1"] for row in reversed(_reported(found))}
+        firsts = {row["kind"]: row["top1"] for row in reversed(reported(found))}
         for kind, top1 in sorted(firsts.items()):
             yield f"{kind} probe, top-1", where, top1
 
@@ -173,7 +172,7 @@ def _numbers(history: History, probes: Sequence[Probe]) -> Iterator[str]:
     for where, found in probes:
         rows = [
             f"| {_cell(row['kind'])} | {row.get('features', '')} | {row.get('blocks', '')} | {row['top1']:.4f} |"
-            for row in _reported(found)
+            for row in reported(found)
         ]
         learnt, judged = found.get("train_images", "some"), found.get("val_images", "some")
         yield f"Frozen features, by `maekit probe` ({_cell(where)}): learnt from {learnt} images, judged on {judged}."
@@ -213,19 +212,12 @@ def _loading(history: History) -> Iterator[str]:
 def _kept(run: Path) -> list[Probe]:
     """What probes said of the run's weights, as its folder keeps it; the newest of each pair of sources."""
     found: dict[tuple[Any, ...], Probe] = {}
-    for record in metrics.read(run / PROBES):
-        if record.get("weights") == "model.safetensors" and record.keys() >= {"rows", "val", "data"}:
+    for record in kept(run):
+        if record["weights"] == "model.safetensors":
             few = record.get("per_class")
             where = _public(record["val"]) + ("" if few is None else f", from {few} labels a class")
             found[record["val"], record["data"], few] = where, record
     return [*found.values()]
-
-
-def _reported(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Rows of a judgement; of kNN those of 20 neighbours, where that was tried."""
-    rows: list[Mapping[str, Any]] = found["rows"]
-    tried = {row["k"] for row in rows if "k" in row}
-    return [row for row in rows if 20 not in tried or row.get("k", 20) == 20]
 
 
 def _probe(path: Path) -> Mapping[str, Any]:

@@ -22,20 +22,20 @@ _SAME = ("kind", "features", "blocks", "k", "probe", "weights", "data", "val", "
 """What two judgements have in common of which only the newer is shown."""
 
 
-def keep(file: Path, said: Mapping[str, Any]) -> None:
+def keep(weights: Path, said: Mapping[str, Any]) -> None:
     """Add what a probe said of a weights file to the run whose folder it lies in, and to the run's report.
 
     said: {rows, data, val, per_class, train_images, val_images}. Nothing is done where the file is no run's; what
     cannot be written costs a line in the log, and no judgement.
     """
-    run = _run_of(file)
+    run = _run_of(weights)
     if run is None:
         return
     steps = History.of(run).steps
-    record = {"weights": str(file.relative_to(run)), "steps": steps, **said}
+    record = {"weights": str(weights.relative_to(run)), "steps": steps, **said}
     try:
-        with (run / PROBES).open("a", encoding="utf-8") as kept:
-            kept.write(strict_json.dumps(record) + "\n")
+        with (run / PROBES).open("a", encoding="utf-8") as file:
+            file.write(strict_json.dumps(record) + "\n")
         report = run / "report.html"
         if report.exists():
             storage.write_text(report, page.replaced(report.read_text(encoding="utf-8"), part(run)))
@@ -45,11 +45,16 @@ def keep(file: Path, said: Mapping[str, Any]) -> None:
     log.info("kept in %s%s", run / PROBES, " and shown in its report.html" if report.exists() else "")
 
 
+def kept(run: Path) -> list[Mapping[str, Any]]:
+    """Judgements of a run's weights: {weights, steps, data, val, per_class, train_images, val_images, rows} each."""
+    return [record for record in metrics.read(run / PROBES) if record.keys() >= _WRITTEN]
+
+
 def part(run: Path) -> Part:
     """The newest of all that was judged; empty where nothing was."""
     rows: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
-    for record in metrics.read(run / PROBES):
-        for row in _reported(record):
+    for record in kept(run):
+        for row in reported(record):
             same = json.dumps([row.get(name, record.get(name)) for name in _SAME])
             rows.pop(same, None)
             rows[same] = record, row
@@ -72,11 +77,9 @@ def _run_of(file: Path) -> Path | None:
                  and (folder / "metrics.jsonl").is_file()), None)  # fmt: skip
 
 
-def _reported(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def reported(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Rows of a judgement; of kNN those of one number of neighbours, 20 where it was tried."""
-    if not record.keys() >= _WRITTEN:
-        return []
-    rows = record["rows"]
+    rows: list[Mapping[str, Any]] = record["rows"]
     tried = [row["k"] for row in rows if "k" in row]
     k = 20 if 20 in tried else next(iter(tried), None)
     return [row for row in rows if row.get("k", k) == k]
