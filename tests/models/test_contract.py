@@ -93,7 +93,9 @@ def test_a_patch_of_one_value_cannot_be_normalised():
 
 
 def test_presets_at_imagenet_size_are_all_known():
-    assert presets.PRETRAIN.keys() - PUBLISHED.keys() == {"cifar", "digits", "vit-tiny-fast", "vit-tiny-small-data"}
+    assert presets.PRETRAIN.keys() - PUBLISHED.keys() == {
+        "cifar", "digits", "vit-tiny-fast", "vit-base-fast", "vit-large-fast", "vit-tiny-small-data",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
