@@ -21,11 +21,12 @@ def told(
     untrained: dict[str, Any] | None = None,
     weights: str = "",
     stop_after: int | None = None,
+    planned: int = 1000,
 ) -> str:
-    """The verdict on a run of 4,000 steps, after the first 1,000, that was validated every 50."""
+    """The verdict on a run of so many steps, after the first 1,000, that was validated every 50."""
     config = to_dict(presets.PRETRAIN["digits"]()) | {"weights": weights}
     config["validation"] |= {"stop_after": stop_after}
-    (folder / "config.json").write_text(json.dumps({"config": config, "computed": {"steps": 4000}}))
+    (folder / "config.json").write_text(json.dumps({"config": config, "computed": {"steps": planned}}))
     lines = [
         {"step": 50 * (n + 1), "loss": 1.0, **{key: float(column[n]) for key, column in values.items()}}
         for n in range(20)
@@ -69,9 +70,16 @@ def test_without_labels_it_is_judged_by_what_needs_none(tmp_path: Path):
 def test_a_run_that_ended_early_says_why(tmp_path: Path):
     ranks = np.concatenate([np.linspace(10, 20, 15), np.full(5, 19.0)])
     words = "Ended at step 1,000 of 4,000: RankMe was at its best at step 750, 20, and not in 5 validations since."
-    assert told(tmp_path, {"val_rankme": ranks}, stop_after=5).startswith(words)
-    assert "Ended" not in told(tmp_path, {"val_rankme": ranks}, stop_after=6)
-    assert "Ended" not in told(tmp_path, {"val_rankme": ranks})
+    assert told(tmp_path, {"val_rankme": ranks}, stop_after=5, planned=4000).startswith(words)
+    assert "Ended" not in told(tmp_path, {"val_rankme": ranks}, stop_after=6, planned=4000)
+    assert "Ended" not in told(tmp_path, {"val_rankme": ranks}, planned=4000)
+
+
+def test_a_run_that_is_not_done_says_how_far_it_is(tmp_path: Path):
+    ranks = {"val_rankme": np.linspace(10, 20, 20)}
+    words = "At step 1,000 of 4,000, so what follows is not the last word.\nStill improving"
+    assert told(tmp_path, ranks, planned=4000).startswith(words)
+    assert "At step" not in told(tmp_path, ranks)
 
 
 def test_too_few_values_are_no_verdict(tmp_path: Path):

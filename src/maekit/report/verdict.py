@@ -33,13 +33,16 @@ def verdict(history: History) -> list[str]:
 
 
 def _ended(history: History) -> Iterator[str]:
-    """Why it is done before the end of its plan."""
+    """That it is not at the end of its plan, or why it is done before."""
     asked, by, planned = history.option("validation.stop_after"), "validation.stop_by", history.computed("steps")
     patience = Patience.of(asked, history.option(by), history.option("run.branch") or "")
-    if patience is None or not planned or history.steps >= planned:
+    if not planned or not 0 < history.steps < planned:
         return
-    if early := patience.spent(history.records, history.steps):
+    early = patience.spent(history.records, history.steps) if patience else ""
+    if early:
         yield f"Ended at step {history.steps:,} of {planned:,}: {early}."
+    else:
+        yield f"At step {history.steps:,} of {planned:,}, so what follows is not the last word."
 
 
 def _course(history: History) -> Iterator[str]:
