@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from results import write_result
 
 HERE = Path(__file__).parent
+NAMES = {"knn": "kNN", "linear": "a linear probe"}
 FAST = "pretrain vit-tiny-fast"
 SIZES = "--image-size {size} --model.patch-size {patch}"
 SHORT = "--workers 0 --run.no-tensorboard --device cpu"
@@ -76,6 +77,8 @@ def main() -> None:
                 said = run(name, budget, seed, places, options, work)
                 found.setdefault(name, {}).setdefault(budget, []).append(said)
                 print(name, budget, seed, {key: round(said[key], 4) for key in ("cpu", *options.kinds)}, flush=True)
+    if options.picture:
+        draw(found, options.kinds, options.picture)
     write_result("time-to-quality", "cpu", table(found, options), options.out)
 
 
@@ -195,6 +198,26 @@ def table(found: dict[str, dict[float, list[dict]]], options: argparse.Namespace
     return lines + sooner(found, options.kinds)
 
 
+def draw(found: dict[str, dict[float, list[dict]]], kinds: list[str], path: str) -> None:
+    """Quality against CPU seconds: a panel for each kind of probe, a line for each run, a standard deviation as bars."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(kinds), figsize=(4.5 * len(kinds), 3.6), squeeze=False, layout="constrained")
+    for panel, kind in zip(panels[0], kinds, strict=True):
+        for number, (name, budgets) in enumerate(found.items()):
+            runs = sorted(budgets.values(), key=lambda said: mean(one["cpu"] for one in said))
+            cpu = [mean(one["cpu"] for one in said) for said in runs]
+            top1 = [mean(one[kind] for one in said) for said in runs]
+            bars = [stdev(one[kind] for one in said) if len(said) > 1 else 0.0 for said in runs]
+            panel.errorbar(cpu, top1, bars, marker="osD^v"[number % 5], capsize=3, label=name)
+        panel.set(xscale="log", xlabel="CPU seconds, from files on disk", ylabel=f"top-1 by {NAMES[kind]}")
+        panel.xaxis.set_major_formatter("{x:.0f}")
+        panel.xaxis.set_minor_formatter("{x:.0f}")
+        panel.grid(alpha=0.3)
+    panels[0][0].legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
 def sooner(found: dict[str, dict[float, list[dict]]], kinds: list[str]) -> list[str]:
     """For each measure: the CPU seconds until the best peer's last quality, between budgets by their logarithm."""
     import numpy as np
@@ -246,6 +269,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--patch-size", type=int, default=8)
     parser.add_argument("--probe-images", type=int, default=5000)
     parser.add_argument("--kinds", nargs="+", default=["knn", "linear"], choices=["knn", "linear"], help="of probe")
+    parser.add_argument("--picture", default="", help="draw the curves to this file")
     parser.add_argument("--note", default="", help="what ran beside")
     parser.add_argument("--work", default="runs/time-to-quality")
     parser.add_argument("--out", default="")
