@@ -199,7 +199,7 @@ def table(found: dict[str, dict[float, list[dict]]], options: argparse.Namespace
 
 
 def draw(found: dict[str, dict[float, list[dict]]], kinds: list[str], path: str) -> None:
-    """Quality against CPU seconds: a panel for each kind of probe, a line for each run, a standard deviation as bars."""
+    """Quality against CPU seconds: a panel for each kind of probe, a line for each run, bars of a deviation."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, len(kinds), figsize=(4.5 * len(kinds), 3.6), squeeze=False, layout="constrained")
