@@ -225,7 +225,7 @@ def card(options: verbs.CardOptions) -> results.Described:
 
     RunError for a folder without a run or its weights, UsageError for a file of no probe, StorageError.
 
-    Example:
+    Examples:
         >>> maekit.card("runs/digits", out="README.md").license
         'unknown'
     """

@@ -147,7 +147,7 @@ def vit_tiny_fast() -> PretrainConfig:
     Source: ours; CrossMAE's decoder (arXiv 2401.14391) of two blocks on a quarter of the hidden patches, 90% hidden.
     At 64 px with 8-px patches a CPU core trains on 1.9 times as many images as with 80% hidden and half of it
     predicted, and after the same 200 CPU seconds on Tiny ImageNet's 50 classes kNN was .084 against .077 (one run each,
-    held-out training images, standard error .005; docs/log.md). `benchmarks/time_to_quality.py` is the script.
+    held-out training images, standard error .005; docs/log.md). Measured beside others: docs/results.md.
     """
     fast = _fast("vit-tiny-fast", "vit_tiny_patch16_224", 128, _shallow(192, 6), ratio=0.9)
     return replace(
