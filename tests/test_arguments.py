@@ -47,6 +47,12 @@ WRONG = {
         "plan vit-tiny --images 99999999 --gpus 3", lambda: maekit.plan("vit-tiny", images=99999999, gpus=3)),
     "no step": (
         "pretrain vit-tiny --data d --steps 0", lambda: maekit.pretrain("vit-tiny", data="d", steps=0)),
+    "a length twice": (
+        "pretrain vit-tiny --data d --steps 5 --epochs 2",
+        lambda: maekit.pretrain("vit-tiny", data="d", steps=5, epochs=2)),
+    "a rate twice": (
+        "finetune vit-tiny --data d --weights w --lr 1 --base-lr 2",
+        lambda: maekit.finetune("vit-tiny", data="d", weights="w", lr=1, base_lr=2)),
     "no file to write": ("embed d --weights w", lambda: maekit.embed("w", "d")),
     "a file of another kind": ("embed d --weights w --out f.csv", lambda: maekit.embed("w", "d", out="f.csv")),
     "a flat option misspelt": (
@@ -198,6 +204,15 @@ def test_workers_read_a_data_set():
     said = [maekit.embed("runs/digits", Digits(20), out=f"{n}.npz", batch_size=4, workers=n).images for n in (0, 2)]
     assert said == [20, 20]
     assert np.array_equal(np.load("0.npz")["vector"], np.load("2.npz")["vector"])
+
+
+def test_a_run_is_its_weights(here):
+    run = maekit.pretrain("digits", out="runs/again", **TINY)
+    assert maekit.inspect(run).as_dict() == maekit.inspect("runs/again").as_dict()
+    assert maekit.load(run).config == maekit.load("runs/again").config
+    tuned = maekit.finetune("digits", weights=run, per_class=2, out="runs/of-run", **TINY)
+    assert json.loads((here / "runs/of-run/config.json").read_text())["config"]["weights"] == "runs/again"
+    assert tuned.steps == 2
 
 
 def test_a_model_is_its_weights(here):

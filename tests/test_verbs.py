@@ -79,6 +79,14 @@ def test_keywords_of_trainings_are_the_short_names():
     assert set(Planning.__annotations__) == set(Common.__annotations__) | planning
 
 
+@pytest.mark.parametrize("verb", ["pretrain", "finetune", "scratch"])
+def test_a_trainings_docstring_lists_its_keywords(verb):
+    listed = re.findall(r"^        (\w+): \w", getattr(maekit, verb).__doc__.partition("Options:")[2], re.MULTILINE)
+    assert {"data", "epochs", "batch_size", "lr"} < set(listed) <= set(Common.__annotations__)
+    assert ("mask_ratio" in listed) == (verb == "pretrain")
+    assert ("per_class" in listed) == (verb != "pretrain")
+
+
 def test_a_package_of_a_verbs_name_is_the_verb_as_well():
     assert callable(maekit.data)
     assert callable(importlib.import_module("maekit.app"))

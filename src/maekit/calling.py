@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_t
 from maekit.config.arguments import Command
 from maekit.config.keywords import configured
 from maekit.errors import UsageError
-from maekit.presets.verbs import ALSO, documented, options_by_verb
+from maekit.presets.verbs import ALSO, documented, documented_common, options_by_verb
 from maekit.results import Reconstructed
 
 if TYPE_CHECKING:
@@ -51,6 +51,12 @@ def takes(kind: Callable[P, Options]) -> Callable[[Callable[[Options], R]], Call
         return verb
 
     return decorate
+
+
+def takes_common(verb: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: the docstring of a training lists the options that have a short name."""
+    verb.__doc__ = f"{verb.__doc__}\n{documented_common(verb.__name__)}"
+    return verb
 
 
 def _parameters(options: type[Any]) -> list[Parameter]:

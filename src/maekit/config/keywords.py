@@ -8,6 +8,7 @@ from maekit.config.objects import Loaded, Path, Source, named
 from maekit.config.options import options_of
 from maekit.config.schema import Size
 from maekit.errors import UsageError
+from maekit.results import Run
 
 T = TypeVar("T")
 Part = str | Callable[..., Any]
@@ -16,7 +17,7 @@ Part = str | Callable[..., Any]
 Common = TypedDict("Common", {  # noqa: UP013 - a line for each would take a page
     "data": Source, "val": Source, "val_split": float | None, "val_every": float | None, "image_column": str | None,
     "cache_limit": float,
-    "weights": Path | Loaded, "out": Path, "resume": bool, "overwrite": bool, "allow_drift": bool, "branch": Path,
+    "weights": Path | Run | Loaded, "out": Path, "resume": bool, "overwrite": bool, "allow_drift": bool, "branch": Path,
     "epochs": float | None, "steps": int | None, "batch_size": int | None, "micro_batch_size": int | None,
     "lr": float | None, "base_lr": float | None, "seed": int, "workers": int | None, "device": str,
     "precision": Literal["auto", "fp32", "bf16", "fp16"], "compile": bool, "checkpoint_every": int | None, "keep": int,

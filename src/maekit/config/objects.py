@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from maekit.parts import name_of
+from maekit.results import Run
 
 
 class MapStyle(Protocol):
@@ -57,7 +58,9 @@ def given_images(value: Any) -> Any:
 
 
 def given_weights(value: Any) -> Any:
-    """W as text: a path's own, or what is written of a model."""
+    """W as text: a path's own, a run's folder, or what is written of a model."""
+    if isinstance(value, Run) and value.run is not None:
+        return value.run
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if not isinstance(value, str) and hasattr(value, "encoder") and hasattr(value, "standardise"):
@@ -114,10 +117,10 @@ if TYPE_CHECKING:
 
     PathText = _Option[str, Path]
     SeveralPaths = _Option[tuple[str, ...], Path | Sequence[Path]]
-    SeveralWeights = _Option[tuple[str, ...], Path | Loaded | Sequence[Path | Loaded]]
+    SeveralWeights = _Option[tuple[str, ...], Path | Run | Loaded | Sequence[Path | Run | Loaded]]
     Images = _Option[str, Source]
     SeveralImages = _Option[tuple[str, ...], Source | Sequence[Source]]
-    Weights = _Option[str, Path | Loaded]
+    Weights = _Option[str, Path | Run | Loaded]
 else:
     PathText = Annotated[str, BeforeValidator(lambda v: os.fspath(v) if isinstance(v, os.PathLike) else v)]
     SeveralPaths = Annotated[tuple[PathText, ...], BeforeValidator(_some)]

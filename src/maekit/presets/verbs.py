@@ -7,7 +7,8 @@ from typing import Any
 from maekit import presets
 from maekit.config import ClassifyConfig, PlanConfig, PretrainConfig, ProbeOptions, together, verbs
 from maekit.config.help import help_of
-from maekit.config.options import Option, options_of
+from maekit.config.keywords import Common
+from maekit.config.options import Option, by_name, options_of
 
 
 def _planned(preset: Callable[[], PretrainConfig]) -> Callable[[], PlanConfig]:
@@ -54,6 +55,14 @@ def options_by_verb() -> dict[str, list[Option]]:
         preset = next(iter(table.values()))() if table else None
         found[verb] = together.offered(options_of(kind, preset), preset or kind)
     return found
+
+
+def documented_common(verb: str) -> str:
+    """The options of a training that have a short name, likewise."""
+    options = by_name(options_by_verb()[verb])
+    named = ((name, options.get("--" + name.replace("_", "-"))) for name in Common.__annotations__)
+    lines = (f"        {name}: {help_of(option)}" for name, option in named if option is not None)
+    return "\n".join(["    Options:", *lines, ""])
 
 
 def documented(kind: type[Any]) -> str:

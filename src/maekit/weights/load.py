@@ -12,6 +12,7 @@ from maekit.errors import WeightsError
 from maekit.models.classifier import Classifier
 from maekit.models.mae import MaskedAutoencoder
 from maekit.parts import say
+from maekit.results import Run
 from maekit.weights import mismatch, native
 from maekit.weights.adapt import adapt
 from maekit.weights.blueprint import Blueprint
@@ -24,7 +25,7 @@ log = logging.getLogger("maekit")
 
 
 def load(
-    weights: str | PathLike[str] | native.Model,
+    weights: str | PathLike[str] | Run | native.Model,
     options: WeightsOptions | None = None,
     *,
     decoder: bool = True,
@@ -32,7 +33,7 @@ def load(
 ) -> native.Model:
     """The model that W holds, on the CPU, in eval mode: MaskedAutoencoder, Classifier, or ImageEncoder without either.
 
-    weights: a run folder, a .safetensors file, a Hugging Face or timm folder, hf:REPO, or a .pt or .pth in a known
+    weights: a run or its folder, a .safetensors file, a Hugging Face or timm folder, hf:REPO, a .pt or .pth in a known
     layout; or a model, which is copied. options: what foreign weights leave unsaid, another image size, window or
     number of channels. decoder: False takes the encoder alone of a masked autoencoder, which needs no mask, target or
     loss; some sizes are for whole images only. parts: names of the user's own that may be imported for it. Every
