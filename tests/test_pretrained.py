@@ -12,6 +12,8 @@ import torch
 import transformers
 from PIL import Image
 
+import tiny
+
 DOCUMENT = Path(__file__).parents[1] / "docs" / "pretrained.md"
 FIXTURES = Path(__file__).parent / "fixtures" / "parity"
 LINES = re.findall(r"^\$ maekit (.*)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
@@ -70,7 +72,11 @@ def words_of(line):
     if words[0] == "probe":
         return [*words, *FEW, "--neighbours", "3"]
     short = ("--steps", "2", "--batch-size", "4", *FEW, "--overwrite", "--run.no-tensorboard")
-    return [*words, *short, *(SMALL["timm" if "hf:timm" in line else "facebook"] if words[0] == "pretrain" else ())]
+    return [
+        *tiny.without_epochs(words),
+        *short,
+        *(SMALL["timm" if "hf:timm" in line else "facebook"] if words[0] == "pretrain" else ()),
+    ]
 
 
 def test_the_document_has_a_line_for_each_way():

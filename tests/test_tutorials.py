@@ -37,9 +37,13 @@ def shorter(words: list[str], small: tuple[str, ...]) -> list[str]:
         case "pretrain" if words[1] == "digits":
             return [*words, "--steps", "3"]
         case "pretrain":
-            return [*words, *small, *SHORT]
+            return [*tiny.without_epochs(words), *small, *SHORT]
         case "finetune" | "scratch":
-            return [*words, *SHORT[:4]] if words[1] == "digits" else [*words, *SHORT, "--device", "cpu"]
+            return (
+                [*words, *SHORT[:4]]
+                if words[1] == "digits"
+                else [*tiny.without_epochs(words), *SHORT, "--device", "cpu"]
+            )
         case "watch" | "app":
             return [*words, "--seconds", "1", "--port", "0"]
         case "suggest":

@@ -1,5 +1,6 @@
 """The smallest configs and commands on which everything can still be seen."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from maekit import presets
@@ -39,3 +40,9 @@ def shrunk(name: str) -> PretrainConfig:
     decoder = replace(preset.model.decoder, width=16, depth=2, heads=2, feature_maps=maps)
     model = replace(preset.model, image_size=16, patch_size=4, width=32, depth=2, heads=2, decoder=decoder)
     return replace(preset, model=model)
+
+
+def without_epochs(words: Sequence[str]) -> list[str]:
+    """A command's words less --epochs and its number, so that --steps may say how long."""
+    at = words.index("--epochs") if "--epochs" in words else len(words)
+    return [*words[:at], *words[at + 2 :]]

@@ -42,6 +42,7 @@ BASES = {
         ("pretrain", "--optimizer.muon-momentum 0.9", "", "--optimizer.name muon"),
         ("pretrain", "--run.no-reshard-after-forward", "", "--run.parallel fsdp"),
         ("pretrain", "--optimizer.trust-coefficient 0.02", "", "--optimizer.name lars"),
+        ("pretrain", "--epochs 3", "--steps 9", ""),
         ("pretrain", "--schedule.micro-batch-limit 8", "--micro-batch-size 8", ""),
         ("pretrain", "--schedule.min-lr 1e-6", "--schedule.course constant", ""),
         ("pretrain", "--schedule.cooldown 0.3", "", "--schedule.course linear_cooldown"),

@@ -94,9 +94,6 @@ def made(
     called: what each option that is given is called; names: the same where a value is wrong, if it is not its path.
     """
     paths = {option.path for option in options}
-    for path, (rival, _) in RIVALS.items():
-        if _says(given.get(path)) and _says(given.get(rival)):
-            raise UsageError(f"{called[path]} and {called[rival]}: say the same of the run; take one of them")
     cleared = {
         rival: nothing for path, (rival, nothing) in RIVALS.items() if given.get(path) is not None and rival in paths
     }
@@ -111,7 +108,3 @@ def made(
     together.refuse_unheeded(config, called)
     beforehand.check_files(config)
     return config
-
-
-def _says(value: Any) -> bool:
-    return value is not None and not (isinstance(value, str) and not value)

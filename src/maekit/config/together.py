@@ -95,6 +95,8 @@ _TRAINING = (
          "belongs to --augment.crop random; the crop is another"),
     Rule("augment.color_jitter_prob", lambda c: c.augment.color_jitter,
          "of what? give strengths by --augment.color-jitter"),
+    Rule("schedule.epochs", lambda c: c.schedule.epochs is None or c.schedule.steps is None,
+         "--steps says how long as well; take one of them"),
     Rule("optimizer.base_lr", lambda c: c.optimizer.base_lr is None or c.optimizer.lr is None,
          "--lr says the rate as well; take one of them"),
     Rule("optimizer.eps", lambda c: c.optimizer.name in ("adamw", "muon"), "belongs to --optimizer.name adamw"),
