@@ -33,8 +33,9 @@ def main() -> None:
         with served(options.weights, options.photos) as address:
             for scheme in SCHEMES:
                 page = opened(browser, scheme, address)
-                page.wait_for_function("document.querySelectorAll('main img, main canvas').length > 3", timeout=60_000)
-                page.wait_for_timeout(4000)
+                page.get_by_text("where hidden").first.wait_for(timeout=60_000)
+                page.get_by_text("Nearest in the gallery").first.wait_for()
+                page.wait_for_timeout(2000)  # until pictures have faded in
                 keep(page, f"page-{scheme}.png")
         for scheme in SCHEMES:
             page = opened(browser, scheme, (Path(options.weights).resolve() / "report.html").as_uri())
