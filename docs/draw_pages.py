@@ -1,6 +1,6 @@
 """Takes the pictures of the page and of a report in the README, light and dark, with Playwright and a Chromium.
 
-    python docs/draw_pages.py --weights runs/tiny-imagenet --photos photographs
+    python docs/draw_pages.py --weights runs/tiny-imagenet --photos photographs --run runs/demo
 
 Writes docs/pictures/page-light.png, page-dark.png, report-light.png and report-dark.png.
 """
@@ -24,8 +24,9 @@ SCHEMES = ("light", "dark")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="a run folder")
+    parser.add_argument("--weights", required=True, help="a run folder, of the page")
     parser.add_argument("--photos", required=True, help="a folder of images")
+    parser.add_argument("--run", required=True, help="the run folder whose report is shown")
     options = parser.parse_args()
     browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as playwright:
@@ -38,7 +39,7 @@ def main() -> None:
                 page.wait_for_timeout(2000)  # until pictures have faded in
                 keep(page, f"page-{scheme}.png")
         for scheme in SCHEMES:
-            page = opened(browser, scheme, (Path(options.weights).resolve() / "report.html").as_uri())
+            page = opened(browser, scheme, (Path(options.run).resolve() / "report.html").as_uri())
             keep(page, f"report-{scheme}.png")
         browser.close()
 
