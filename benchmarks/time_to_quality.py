@@ -78,7 +78,7 @@ def main() -> None:
                 found.setdefault(name, {}).setdefault(budget, []).append(said)
                 print(name, budget, seed, {key: round(said[key], 4) for key in ("cpu", *options.kinds)}, flush=True)
     if options.picture:
-        draw(found, options.kinds, options.picture)
+        draw(found, options.kinds, dict(zip(options.kinds, options.untrained, strict=False)), options.picture)
     write_result("time-to-quality", "cpu", table(found, options), options.out)
 
 
@@ -198,7 +198,7 @@ def table(found: dict[str, dict[float, list[dict]]], options: argparse.Namespace
     return lines + sooner(found, options.kinds)
 
 
-def draw(found: dict[str, dict[float, list[dict]]], kinds: list[str], path: str) -> None:
+def draw(found: dict[str, dict[float, list[dict]]], kinds: list[str], untrained: dict[str, float], path: str) -> None:
     """Quality against CPU seconds: a panel for each kind of probe, a line for each run, bars of a deviation."""
     import matplotlib.pyplot as plt
 
@@ -211,8 +211,12 @@ def draw(found: dict[str, dict[float, list[dict]]], kinds: list[str], path: str)
             bars = [stdev(one[kind] for one in said) if len(said) > 1 else 0.0 for said in runs]
             panel.errorbar(cpu, top1, bars, marker="osD^v"[number % 5], capsize=3, label=name)
         panel.set(xscale="log", xlabel="CPU seconds, from files on disk", ylabel=f"top-1 by {NAMES[kind]}")
-        panel.xaxis.set_major_formatter("{x:.0f}")
-        panel.xaxis.set_minor_formatter("{x:.0f}")
+        if untrained:
+            panel.axhline(untrained[kind], color="gray", linestyle="--", label="untrained")
+        panel.set_xticks([50 * 2**power for power in range(12)], labels=[f"{50 * 2**n:,}" for n in range(12)])
+        panel.minorticks_off()
+        seen = [one["cpu"] for budgets in found.values() for said in budgets.values() for one in said]
+        panel.set_xlim(0.8 * min(seen), 1.25 * max(seen))
         panel.grid(alpha=0.3)
     panels[0][0].legend(fontsize="small")
     figure.savefig(path, dpi=110)
@@ -270,6 +274,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--probe-images", type=int, default=5000)
     parser.add_argument("--kinds", nargs="+", default=["knn", "linear"], choices=["knn", "linear"], help="of probe")
     parser.add_argument("--picture", default="", help="draw the curves to this file")
+    parser.add_argument(
+        "--untrained", nargs="+", type=float, default=[], help="top-1 of the untrained encoder, by kind"
+    )
     parser.add_argument("--note", default="", help="what ran beside")
     parser.add_argument("--work", default="runs/time-to-quality")
     parser.add_argument("--out", default="")

@@ -13,12 +13,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 FOLDER = Path(__file__).parent / "pictures"
 WIDTH, HEIGHT = 1200, 900  # px
+TEXT, LONG = 800, 1400  # px of a report that are shown
 SCHEMES = ("light", "dark")
 
 
@@ -40,7 +42,10 @@ def main() -> None:
                 keep(page, f"page-{scheme}.png")
         for scheme in SCHEMES:
             page = opened(browser, scheme, (Path(options.run).resolve() / "report.html").as_uri())
-            keep(page, f"report-{scheme}.png")
+            begins = page.get_by_role("heading", name="In words").bounding_box()
+            assert begins is not None
+            part = {"x": (WIDTH - TEXT) / 2, "y": begins["y"] - 20, "width": TEXT, "height": LONG}
+            keep(page, f"report-{scheme}.png", full_page=True, clip=part)
         browser.close()
 
 
@@ -50,10 +55,10 @@ def opened(browser: Browser, scheme: str, address: str) -> Page:
     return page
 
 
-def keep(page: Page, name: str) -> None:
+def keep(page: Page, name: str, **what: Any) -> None:
     """A picture of what is seen, in few colours, which halves the file."""
     FOLDER.mkdir(exist_ok=True)
-    page.screenshot(path=FOLDER / name)
+    page.screenshot(path=FOLDER / name, **what)
     with Image.open(FOLDER / name) as picture:
         few = picture.convert("RGB").quantize(200, dither=Image.Dither.NONE)
     few.save(FOLDER / name, optimize=True)
