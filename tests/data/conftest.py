@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from file_server import serving
+from file_server import FileServer, serving
 from source_forms import MAKERS
+
+from maekit.data.sources import remote
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +28,18 @@ def in_every_form(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         made["shards elsewhere"] = f"{server.url}/shard-{{000..001}}.tar"
         made["parquet elsewhere"] = f"{server.url}/train-{{00000,00001}}-of-00002.parquet"
         yield {"folder": str(photos), **made}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of copies, empty; what fails is tried again at once."""
+    monkeypatch.setenv("MAEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "_PAUSES", (0.01, 0.02))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    """A server of files on this machine."""
+    with serving() as running:
+        yield running
