@@ -53,7 +53,7 @@ def takes(kind: Callable[P, Options]) -> Callable[[Callable[[Options], R]], Call
     return decorate
 
 
-def takes_common(verb: Callable[P, R]) -> Callable[P, R]:
+def lists_common(verb: Callable[P, R]) -> Callable[P, R]:
     """Decorator: the docstring of a training lists the options that have a short name."""
     verb.__doc__ = f"{verb.__doc__}\n{documented_common(verb.__name__)}"
     return verb

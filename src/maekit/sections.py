@@ -103,8 +103,6 @@ def text(section: Section) -> str:
                 f"{{:{side}{width}}}" for side, width in zip(align.ljust(len(widths), align[-1]), widths, strict=True)
             ]
             return "\n".join("  ".join(kept).format(*line).rstrip() for line in lines)
-        case Part(_, sections):
-            return "\n\n".join(filter(None, map(text, sections)))
         case _:
             return ""
 

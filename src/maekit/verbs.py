@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from maekit import presets, results
-from maekit.calling import or_of_tensors, takes, takes_common, to_terminal
+from maekit.calling import lists_common, or_of_tensors, takes, to_terminal
 from maekit.config import ClassifyConfig, PlanConfig, PretrainConfig, ProbeOptions, beforehand, objects, verbs
 from maekit.config.keywords import Common, Planning
 from maekit.trainings import JUDGED_BY, config_of, need, train
@@ -120,7 +120,7 @@ def plan(
         return recipe.run(config)
 
 
-@takes_common
+@lists_common
 def pretrain(
     preset: objects.Path | PretrainConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Common]
 ) -> results.Run:
@@ -159,7 +159,7 @@ def probe(options: ProbeOptions) -> results.Probed:
     return recipe.run(options)
 
 
-@takes_common
+@lists_common
 def finetune(
     preset: objects.Path | ClassifyConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Common]
 ) -> results.Run:
@@ -175,7 +175,7 @@ def finetune(
     return train("finetune", preset, common, options)
 
 
-@takes_common
+@lists_common
 def scratch(
     preset: objects.Path | ClassifyConfig, *, options: Mapping[str, Any] | None = None, **common: Unpack[Common]
 ) -> results.Run:

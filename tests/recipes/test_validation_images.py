@@ -60,6 +60,18 @@ def test_between_both_it_takes_a_fifth_of_the_work(begun):
     assert looks == pytest.approx(0.2 * 3 * forward * 4000 * 64, rel=1e-3)
 
 
+def test_held_out_images_without_labels_are_looked_at_alone(begun, caplog, monkeypatch):
+    labelled = begun(4000).config.validation.images
+    sources = iter([Many(open_source("digits:train")), Many(open_source("digits:train"))])
+    monkeypatch.setattr("maekit.recipes.training.open_source", lambda *_: next(sources))
+    monkeypatch.setattr("maekit.recipes.validation.matching_classes", lambda *_: None)
+    caplog.clear()
+    caplog.set_level("INFO")
+    images = begun(4000).config.validation.images
+    assert images > labelled
+    assert f"validation looks at {images:,} of 6,000 held-out images: more" in caplog.text
+
+
 def test_what_is_asked_for_is_done(begun, caplog):
     caplog.set_level("INFO")
     assert begun(40, images=4321).config.validation.images == 4321

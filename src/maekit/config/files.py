@@ -19,6 +19,14 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+def by_path(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Values in groups, each by its dotted path."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= by_path(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
+    return found
+
+
 def from_dict(kind: type[T], values: Any, origin: str = "", names: Mapping[str, str] | None = None) -> T:
     """A config of plain nested values. Raises UsageError: one line with the field's path and a suggestion.
 

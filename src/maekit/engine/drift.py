@@ -1,9 +1,10 @@
 """A resumed run must be the run that was interrupted."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from maekit.config.files import by_path
 from maekit.errors import RunError
 
 log = logging.getLogger("maekit")
@@ -24,8 +25,8 @@ _SHOWN = 8
 
 def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     """What makes a run this run: its options by dotted path, without those that are free, and its data."""
-    said = _flat(config)
-    options = {path: value for path, value in said if path not in _FREE and not path.startswith("validation.")}
+    said = by_path(config)
+    options = {path: value for path, value in said.items() if path not in _FREE and not path.startswith("validation.")}
     return {**options, "data": fingerprint}
 
 
@@ -55,11 +56,3 @@ def _difference(name: str, old: Any, new: Any) -> str:
     if name == "data":
         return "the images (their number, names, labels or sizes changed)"
     return f"{name} was {old}, is {new}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

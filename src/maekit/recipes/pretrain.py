@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from maekit import masking, objective, parts
-from maekit.config import PretrainConfig, ValidationConfig
+from maekit.config import PretrainConfig
 from maekit.data.loader import Batch
 from maekit.data.sources import Source
 from maekit.data.statistics import standardisation
@@ -27,7 +27,7 @@ from maekit.randomness import keys_tensor
 from maekit.recipes import pictured, training
 from maekit.recipes.pictured import Shown
 from maekit.recipes.training import Training
-from maekit.recipes.validation import Validation, affordable
+from maekit.recipes.validation import TIMES, Validation
 from maekit.report import features, moments, page
 from maekit.report.run import run_sections
 from maekit.sections import Heading, Picture, Section
@@ -36,7 +36,6 @@ from maekit.weights.transfer import continue_from
 
 log = logging.getLogger("maekit")
 
-VALIDATIONS = 20  # a run, where the config does not say
 _SHOWN = 6  # images in the report's picture
 _RANKED = 500  # training images whose features are looked at in the end, where none are held out
 
@@ -114,22 +113,20 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
 
     def make_task(self) -> PretrainTask:
         if self.held_out is not None:
-            self.config = replace(self.config, validation=self._affordable(self.held_out))
             self._validation = Validation(self.config, self.source, self.held_out, world=self.world, bad=self.bad)
+            asked, plan = self.config.validation, self.plan
+            times = TIMES if asked.every is None else plan.steps // self.steps_of(asked.every)
+            images = self._validation.afford(self.model, trained=plan.steps * plan.batch_size, times=times + 1)
+            self.config = replace(self.config, validation=replace(asked, images=images))
         return PretrainTask(self.model, seed=self.config.run.seed, validation=self._validation)
-
-    def _affordable(self, held_out: Source) -> ValidationConfig:
-        said, every = self.config.validation, self.config.validation.every
-        steps, batch = self.plan.steps, self.plan.batch_size
-        times = VALIDATIONS if every is None else steps // self.steps_of(every)
-        return affordable(said, self.model, self.source, held_out, trained=steps * batch, times=times + 1)  # and before
 
     def steps_between(self) -> int | None:
         if self._validation is None:
             return None
         if (every := self.config.validation.every) is not None:
             return self.steps_of(every)
-        return max(self.plan.steps // VALIDATIONS, math.ceil(self._validation.passes() / self.plan.batch_size))
+        # a short run looks less often too: between two looks it learns from as many images as one looks at
+        return max(self.plan.steps // TIMES, math.ceil(self._validation.passes() / self.plan.batch_size))
 
     def patience(self) -> Patience | None:
         """Raises UsageError for a measure that these images do not give."""

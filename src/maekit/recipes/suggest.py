@@ -213,7 +213,7 @@ class _Timed(pretrain.Pretraining):
             began, said = time.perf_counter(), evaluate()
             if judge is None:
                 return said
-            seconds = pretrain.VALIDATIONS * (time.perf_counter() - began) / max(1, judge.passes())
+            seconds = validation.TIMES * (time.perf_counter() - began) / max(1, judge.passes())
             counts = {"looks": validation.MOST, "least": validation.FEWEST}
             return said | {name: seconds * judge.passes(count) for name, count in counts.items()}
 

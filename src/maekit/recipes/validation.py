@@ -6,13 +6,12 @@ Legend: N images, V views of each, D feature width.
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from maekit import masking
-from maekit.config import PretrainConfig, ValidationConfig
+from maekit.config import PretrainConfig
 from maekit.data.loader import BadImages, Batch
 from maekit.data.sources import Source
 from maekit.data.sources.elsewhere import some_of
@@ -28,33 +27,12 @@ from maekit.randomness import keys_tensor
 
 log = logging.getLogger("maekit")
 
+TIMES = 20  # a run, where the config does not say
 MOST, FEWEST = 5000, 1000  # images, held-out and training ones each, where the config does not say
 SHARE = 0.2  # most that validations take of what training does, unless that is for the fewest
 _NEIGHBOURS = 20  # of the online kNN
 _VIEWED = 1000  # images at most for LiDAR, as in its paper
 _VIEW = 0x76696577  # keeps these draws apart from others with the same seed
-
-
-def affordable(
-    validation: ValidationConfig, model: MaskedAutoencoder, train: Source, held_out: Source, *, trained: int, times: int
-) -> ValidationConfig:
-    """With how many images are looked at, where it does not say: few in a short run, as they cost what steps do.
-
-    trained: images that the run learns from, each as often as it is seen. times: validations.
-    """
-    if validation.images is not None:
-        return validation
-    forward, features = forward_gflop(model), features_gflop(model)
-    both = 2 if train.classes else 1  # training images too, for kNN
-    images = max(FEWEST, min(MOST, int(SHARE * 3 * forward * trained / (times * (forward + both * features)))))
-    known = f" and {images:,} of {len(train):,} training images" if both == 2 else ""
-    if images < min(MOST, len(held_out)) or (known and images < min(MOST, len(train))):
-        log.info(
-            "validation looks at %s of %s held-out%s: more would take over %.0f%% of the time of training; "
-            "--validation.images says otherwise",
-            f"{min(images, len(held_out)):,}", f"{len(held_out):,}", known or " images", 100 * SHARE,
-        )  # fmt: skip
-    return replace(validation, images=images)
 
 
 class Validation:
@@ -83,6 +61,27 @@ class Validation:
     def images(self) -> int:
         """How many held-out images are looked at."""
         return min(self._most, len(self._held_out))
+
+    def afford(self, model: MaskedAutoencoder, *, trained: int, times: int) -> int:
+        """Settle how many images of a kind are looked at: as the config says, else few in a short run, as they cost
+        what steps do.
+
+        trained: images that the run learns from, each as often as it is seen. times: validations.
+        """
+        if self._config.validation.images is not None:
+            return self._most
+        forward, features = forward_gflop(model), features_gflop(model)
+        one = forward + features * (2 if self._classes else 1)  # of each kind, where kNN wants training images too
+        self._most = max(FEWEST, min(MOST, int(SHARE * 3 * forward * trained / (times * one))))
+        kinds = [("held-out", self._held_out), *([("training", self._train)] if self._classes else [])]
+        if any(self._most < min(MOST, len(source)) for _, source in kinds):
+            looked = " and ".join(f"{min(self._most, len(s)):,} of {len(s):,} {kind}" for kind, s in kinds)
+            log.info(
+                "validation looks at %s images: more would take over %.0f%% of the time of training; "
+                "--validation.images says otherwise",
+                looked, 100 * SHARE,
+            )  # fmt: skip
+        return self._most
 
     def passes(self, most: int | None = None) -> int:
         """Images that pass the encoder in a validation, each as often as it does; `most` of a kind, or as usual."""

@@ -13,7 +13,7 @@ from maekit.config.verbs import CardOptions
 from maekit.errors import RunError, UsageError
 from maekit.report.history import History
 from maekit.report.probes import kept, reported
-from maekit.report.run import costs, facts, measure
+from maekit.report.run import costs, facts, measure, words
 from maekit.report.verdict import verdict
 from maekit.results import Described
 from maekit.sections import Text
@@ -114,9 +114,9 @@ def _data(history: History) -> Iterator[str]:
     said = {
         "training images": f"{data.get('images', 0):,} of {_public(history.option('data.source'))}",
         "classes": data.get("classes") or "none: unlabelled",
-        "size as it is seen": _plain(history.option("model.image_size")),
-        "channels": _plain(channels),
-        "standardised by": _plain(normalise),
+        "size as it is seen": words(history.option("model.image_size")),
+        "channels": words(channels),
+        "standardised by": words(normalise),
         "held-out images": _held_out(history),
     }
     left = data.get("passed_over", {}).get("images") if isinstance(data.get("passed_over"), dict) else None
@@ -133,9 +133,9 @@ def _recipe(history: History) -> Iterator[str]:
         "pretrain": presets.PRETRAIN, "finetune": presets.FINETUNE, "scratch": presets.SCRATCH,
     }  # fmt: skip
     table = tables[verb]
-    ran = _flat(history.ran["config"])
+    ran = files.by_path(history.ran["config"])
     if name in table:
-        usual = _flat(files.to_dict(table[name]()))
+        usual = files.by_path(files.to_dict(table[name]()))
         other = [path for path in ran if path not in _NOT_RECIPE and path in usual and ran[path] != usual[path]]
         yield f"Preset `{name}` of `maekit {verb}`" + (", but for:" if other else ", unchanged.")
         if other:
@@ -277,19 +277,6 @@ def _repositories(source: Any) -> list[str] | None:
 
 def _slug(words: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") or "images"
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
-    return found
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return " × ".join(map(_plain, value))
-    return "" if value is None else str(value)
 
 
 def _table(rows: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maekit.config.files import by_path
 from maekit.config.verbs import CompareOptions
 from maekit.engine.progress import duration
 from maekit.errors import UsageError
@@ -90,14 +91,7 @@ def _flat(history: History) -> dict[str, Any]:
         also["hardware"] = {key: value for key, value in also["hardware"].items() if key != "launchers"}
     if isinstance(data, dict):
         also["data"] = {key: data.get(key) for key in ("images", "classes", "fingerprint")}
-    return {**_paths(ran["config"], ""), **_paths(also, "")}
-
-
-def _paths(values: Any, at: str) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {at: values}
-    inner = (_paths(value, f"{at}.{name}" if at else str(name)) for name, value in values.items())
-    return {path: value for found in inner for path, value in found.items()}
+    return {**by_path(ran["config"]), **by_path(also)}
 
 
 def _end(history: History) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def run_sections(run: Path, more: Sequence[Section] = ()) -> list[Section]:
     """
     history = History.of(run)
     said = verdict(history)
-    words: list[Section] = [Heading("In words"), Text("\n\n".join(said))] if said else []
-    sections = [*words, Heading("The run"), Facts([*facts(history).items()])]
+    opening: list[Section] = [Heading("In words"), Text("\n\n".join(said))] if said else []
+    sections = [*opening, Heading("The run"), Facts([*facts(history).items()])]
     sections += [Heading("Cost"), Facts([*costs(history).items()])] if history.steps else []
     sections += _curves(history)
     sections += [probes.part(run), *moments.sections(run, history.steps)]
@@ -75,7 +75,7 @@ def run_sections(run: Path, more: Sequence[Section] = ()) -> list[Section]:
 def facts(history: History) -> dict[str, str]:
     """What ran, on what."""
     values = {name: history.option(path) for name, path in _RAN.items()}
-    said = {name: _words(value) for name, value in values.items() if value not in (None, "")}
+    said = {name: words(value) for name, value in values.items() if value not in (None, "")}
     data, on = history.ran.get("data"), history.ran.get("hardware")
     if isinstance(data, dict) and isinstance(data.get("images"), int):
         classes = f", {data['classes']:,} classes" if isinstance(data.get("classes"), int) else ""
@@ -163,7 +163,8 @@ def measure(key: str) -> str:
     return MEASURES.get(key, key.removeprefix("val_").replace("_", " "))
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
+    """A value of a config as a person reads it; nothing where there is none."""
     if isinstance(value, list):
-        return " × ".join(map(_words, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return " × ".join(map(words, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -34,10 +34,11 @@ def verdict(history: History) -> list[str]:
 
 def _ended(history: History) -> Iterator[str]:
     """That it is not at the end of its plan, or why it is done before."""
-    asked, by, planned = history.option("validation.stop_after"), "validation.stop_by", history.computed("steps")
-    patience = Patience.of(asked, history.option(by), history.option("run.branch") or "")
+    planned = history.computed("steps")
     if not planned or not 0 < history.steps < planned:
         return
+    asked, by = history.option("validation.stop_after"), history.option("validation.stop_by")
+    patience = Patience.of(asked, by, history.option("run.branch") or "")
     early = patience.spent(history.records, history.steps) if patience else ""
     if early:
         yield f"Ended at step {history.steps:,} of {planned:,}: {early}."
