@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import tiny
 
@@ -24,6 +25,19 @@ def test_every_file_that_is_linked_is_there():
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text(encoding="utf-8"))
     assert links
     assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+def test_its_pictures_are_there_light_and_dark_and_small():
+    text = README.read_text(encoding="utf-8")
+    found = re.findall(r'(?:src|srcset)="([^"]+)"|!\[[^\]]*\]\(([^)]+)\)', text)
+    shown = {README.parent / (of_html or of_markdown) for of_html, of_markdown in found}
+    assert len(shown) >= 5
+    for picture in shown:
+        with Image.open(picture) as opened:
+            opened.verify()
+    dark = {name.name.replace("-dark", "-light") for name in shown if "-dark" in name.name}
+    assert dark == {name.name for name in shown if "-light" in name.name} != set()
+    assert sum(picture.stat().st_size for picture in (README.parent / "docs" / "pictures").iterdir()) < 1_500_000
 
 
 class _ParsedError(Exception):

@@ -38,12 +38,10 @@ def shorter(words: list[str], small: tuple[str, ...]) -> list[str]:
             return [*words, "--steps", "3"]
         case "pretrain":
             return [*tiny.without_epochs(words), *small, *SHORT]
+        case "finetune" | "scratch" if words[1] == "digits":
+            return [*words, *SHORT[:4]]
         case "finetune" | "scratch":
-            return (
-                [*words, *SHORT[:4]]
-                if words[1] == "digits"
-                else [*tiny.without_epochs(words), *SHORT, "--device", "cpu"]
-            )
+            return [*tiny.without_epochs(words), *SHORT, "--device", "cpu"]
         case "watch" | "app":
             return [*words, "--seconds", "1", "--port", "0"]
         case "suggest":
