@@ -39,27 +39,26 @@ CONTESTANTS = {
 }
 OFF = {
     "fast": "",
-    "90% hidden, a quarter of it predicted": "--mask-ratio 0.9 --model.decoder.predicted-share 0.25",
-    "90% hidden": "--mask-ratio 0.9",
-    "75% hidden": "--mask-ratio 0.75",
-    "a quarter predicted": "--model.decoder.predicted-share 0.25",
+    "half of the hidden predicted": "--model.decoder.predicted-share 0.5",
     "all hidden patches predicted": "--model.decoder.predicted-share 1",
+    "80% hidden": "--mask-ratio 0.8",
+    "75% hidden": "--mask-ratio 0.75",
+    "decoder of one block": "--model.decoder.depth 1",
+    "the peer's decoder": "--model.decoder.kind self --model.decoder.width 192 --model.decoder.depth 4 "
+    "--model.decoder.heads 3 --model.decoder.predicted-share 1",
+    "the peer's decoder, 75% hidden": "--mask-ratio 0.75 --model.decoder.kind self --model.decoder.width 192 "
+    "--model.decoder.depth 4 --model.decoder.heads 3 --model.decoder.predicted-share 1",
+    "rate / 2": "--base-lr {rate/2}",
+    "rate x 2": "--base-lr {rate*2}",
+    "batches of 64": "--batch-size 64",
+    "batches of 256": "--batch-size 256",
+    "two views of a decode": "--augment.repeats 2",
+    "half the size first": "--schedule.resolutions {half} 0.5",
+    "crops of .5 and more": "--augment.scale 0.5 1",
+    "Muon": "--optimizer.name muon",
+    "constant rate, cooldown": "--schedule.course cooldown",
     "bf16": "--precision bf16",
     "fp32": "--precision fp32",
-    "half the size first": "--schedule.resolutions {half} 0.5",
-    "rate x 2": "--base-lr {rate*2}",
-    "rate / 2": "--base-lr {rate/2}",
-    "Muon": "--optimizer.name muon",
-    "batches of 64": "--batch-size 64",
-    "batches of 128": "--batch-size 128",
-    "batches of 256": "--batch-size 256",
-    "crops of .5 and more": "--augment.scale 0.5 1",
-    "decoder of one block": "--model.decoder.depth 1",
-    "the small decoder of the peer": "--model.decoder.kind self --model.decoder.width 192 --model.decoder.depth 4 "
-    "--model.decoder.heads 3",
-    "two views of a decode": "--augment.repeats 2",
-    "constant rate, cooldown": "--schedule.course cooldown",
-    "average of the encoder": "--run.ema 0.99",
 }
 
 
