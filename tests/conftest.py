@@ -10,8 +10,9 @@ import contextlib
 import io
 import logging
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,6 +46,16 @@ def maekit_here() -> MaekitRun:
         return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _a_disk_with_room() -> Iterator[None]:
+    """Whether copies are made here does not depend on how full this machine's disk is."""
+    from maekit.data import cache
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "disk_usage", lambda _: SimpleNamespace(total=1e12, free=5e11))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -72,9 +72,17 @@ def test_a_twentieth_of_the_disk_stays_free(folder: Path, monkeypatch: pytest.Mo
     held = Copies(1000)
     use(held, "a", folder, 0)
     for free, left in ((60, {"a", "b"}), (30, {"b", "c"})):
-        monkeypatch.setattr(cache.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(total=200, free=free))
+        monkeypatch.setattr(cache, "disk_usage", lambda _, free=free: SimpleNamespace(total=200, free=free))
         use(held, max(left), folder, len(left))
         assert there(folder) == left
+
+
+def test_of_a_large_disk_less_than_a_twentieth_stays_free(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.parent.mkdir()
+    for total, free, more in ((4e12, 7e9, 2e9), (252e9, 7e9, 2e9), (50e9, 7e9, 4.5e9), (4e12, 4e9, -1e9)):
+        disk = SimpleNamespace(total=total, free=free)
+        monkeypatch.setattr(cache, "disk_usage", lambda _, disk=disk: disk)
+        assert cache.room(200e9) == more
 
 
 def test_a_fetch_that_fails_leaves_nothing(folder: Path) -> None:

@@ -5,12 +5,13 @@ Each thing kept is some files of one name, which are moved there when they are c
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import disk_usage
 
 _OURS, _LOCK = "*.maekit-*", ".maekit-lock"
+_FREE = 5e9  # a twentieth of a large disk would be more than anybody misses
 
 
 def folder() -> Path:
@@ -27,10 +28,13 @@ def size() -> int:
 
 
 def room(limit: float) -> int:
-    """Bytes that can be added, where it may take `limit` in all and a twentieth of the disk stays free."""
+    """Bytes that can be added: it may take `limit` in all, and a twentieth of the disk, 5 GB at most, stays free.
+
+    Negative where it holds more, or less is free.
+    """
     above = next(path for path in (folder(), *folder().parents) if path.exists())
-    disk = shutil.disk_usage(above)
-    return int(min(limit - size(), disk.free - disk.total / 20))
+    disk = disk_usage(above)
+    return int(min(limit - size(), disk.free - min(disk.total / 20, _FREE)))
 
 
 def clear() -> int:

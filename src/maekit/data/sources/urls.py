@@ -107,5 +107,6 @@ def _check_room(name: str, files: list[RemoteFile], space: Space) -> None:
         less = ", or a smaller --data.window" if space.window > largest else ""
         raise DataError(
             f"{name}: {total:.3g} GB in files of up to {largest:.3g} GB need {need:.3g} GB in {cache.folder()}, where "
-            f"--cache-limit and the disk leave {there:.3g}{less}"
+            f"--cache-limit and the disk leave {max(0.0, there):.3g}: free some of it, or set MAEKIT_CACHE to a folder "
+            f"of another disk{less}"
         )
