@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from maekit.config import AugmentConfig, DataConfig
+from maekit.data import loader
 from maekit.data.loader import BadImages, Batch, eval_batches, stack, train_batches
 from maekit.data.sources import Source, open_source
 from maekit.errors import DataError, UsageError
@@ -104,6 +106,24 @@ def test_repeats_show_one_image_in_several_crops(source: Source) -> None:
     assert len(batch.indices.unique()) == 1
     assert batch.views.tolist() == [0, 1, 2, 3]
     assert len({tuple(image.flatten().tolist()) for image in batch.images}) == 4
+
+
+def test_views_of_an_image_share_one_decoding_across_micro_batches(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = Mock(wraps=loader.decode_reduced)
+    monkeypatch.setattr(loader, "decode_reduced", decoded)
+    augment = AugmentConfig(repeats=3)
+    found = list(batches(source, augment=augment, total_steps=3, batch_size=8, micro_batch=4))
+    assert [len(batch) for batch in found] == [4] * 6
+    assert decoded.call_count == 24 / 3
+    alone = list(batches(source, augment=augment, total_steps=3, micro_batch=2, world_size=2))
+    assert decoded.call_count > 8 + 4  # two processes share nothing
+    assert same(alone, [each for batch in found for each in halves(batch)][::2])
+
+
+def halves(batch: Batch) -> list[Batch]:
+    return [Batch(*(field[start : start + 2] for field in astuple(batch))) for start in (0, 2)]
 
 
 def test_impossible_augmentation_is_refused_before_any_image(source: Source) -> None:

@@ -5,7 +5,7 @@ Shapes: N images of a batch, C channels, H and W pixels.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from typing import Literal
@@ -199,7 +199,10 @@ def _batches(results: Iterator[_Loaded], bad: BadImages, *, skip_empty: bool = F
 
 @dataclass
 class _TrainingWork:
-    """Samples to augmented images. Views of one image that follow each other share its decoding."""
+    """Samples to augmented images. Views of one image that follow each other share its decoding.
+
+    Also where a micro-batch ends between them, if this process makes the next one too.
+    """
 
     source: Source
     channels: int
@@ -207,15 +210,18 @@ class _TrainingWork:
     seed: int
     value_range: Range | None
     decoding: Literal["full", "reduced"]
+    _last: tuple[tuple[int, int], tuple[int, Tensor | Reduced] | None] = field(default=((-1, -1), None), init=False)
+    """(epoch, index) of the last image of a micro-batch and what was read for it, as its other views may follow."""
 
     def __call__(self, samples: list[Sample]) -> _Loaded:
         images: list[Tensor] = []
         shown: list[Sample] = []
         bad: list[tuple[int, str]] = []
         for (epoch, index), views in groupby(samples, key=lambda sample: (sample.epoch, sample.index)):
-            readable = self._readable(epoch, index, bad)
+            readable = self._last[1] if self._last[0] == (epoch, index) else self._readable(epoch, index, bad)
             if readable is None:
                 return _Loaded(None, bad)
+            self._last = ((epoch, index), readable)
             actual, image = readable
             for sample in views:
                 images.append(self.transform(image, self.seed, epoch, actual, sample.view))
