@@ -5,6 +5,9 @@ with their quartiles. MFU is against a matrix product measured in the same run. 
 own for each implementation.
 
     python benchmarks/throughput.py --models vit-tiny vit-base --precisions bf16 fp32 --batch-size 8 --rounds 7
+
+Compiled is what `--compile` does, the whole step; by blocks, what it does under FSDP; autotuned, the compiler's longest
+search.
 """
 
 import argparse
@@ -20,15 +23,17 @@ from peers import HuggingFace, PlainTimm
 from results import write_result
 from torch import nn
 
-from maekit.config import DecoderConfig, PretrainConfig
+from maekit.config import DecoderConfig, PretrainConfig, RunConfig
 from maekit.data.loader import Batch
+from maekit.engine.compiled import step_of, units
 from maekit.models import mae
 from maekit.models.cost import forward_gflop
 from maekit.presets import PRETRAIN
 from maekit.recipes.pretrain import PretrainTask
 
 _KINDS = ("maekit", "maekit cross", "maekit cross 1/4")
-OURS = tuple(kind + how for kind in _KINDS for how in ("", " compiled"))
+_HOW = ("", " compiled", " compiled by blocks", " compiled, autotuned")
+OURS = tuple(kind + how for kind in _KINDS for how in _HOW)
 THEIRS = ("plain timm", "plain timm compiled", "transformers", "transformers compiled")
 
 
@@ -97,9 +102,8 @@ def _config(model: str, name: str) -> PretrainConfig:
 
 
 def _model(config: PretrainConfig) -> mae.MaskedAutoencoder:
-    return mae.build(
-        config.model, config.target, config.mask, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), seed=config.run.seed
-    )
+    mean, std = ((0.485, 0.456, 0.406)[: config.model.channels], (0.229, 0.224, 0.225)[: config.model.channels])
+    return mae.build(config.model, config.target, config.mask, mean, std, seed=config.run.seed)
 
 
 def make_network(name: str, model: str) -> nn.Module:
@@ -120,12 +124,14 @@ def make_step(
     device, count = options.device, options.batch_size
     config = _config(model, name)
     network = network or make_network(name, model).to(device)
-    pixels = torch.randint(0, 256, (count, 3, *config.model.image_hw), dtype=torch.uint8, device=device)
+    pixels = torch.randint(
+        0, 256, (count, config.model.channels, *config.model.image_hw), dtype=torch.uint8, device=device
+    )
     if name in OURS:
         task = PretrainTask(network, seed=config.run.seed)
         numbers = torch.arange(count, device=device)
         batch = Batch(pixels, numbers, numbers, numbers * 0, numbers * 0)
-        loss = torch.compile(task.loss) if "compiled" in name else task.loss
+        loss = _compiled(task, name)
         forward = lambda: loss(task.prepare(batch))["loss"]  # noqa: E731
     else:
         call = torch.compile(network) if "compiled" in name else network
@@ -140,6 +146,19 @@ def make_step(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
+    return step
+
+
+def _compiled(task: PretrainTask, name: str) -> nn.Module:
+    """The step: as it is, as `--compile` has it, by blocks alone, or with kernels chosen by timing them."""
+    if name.endswith(" compiled"):
+        return step_of(task, RunConfig(compile=True))
+    step = step_of(task, RunConfig())
+    if name.endswith("by blocks"):
+        for unit in units(step):
+            unit.forward = torch.compile(unit.forward, dynamic=False)
+    elif name.endswith("autotuned"):
+        step.compile(dynamic=False, mode="max-autotune-no-cudagraphs")
     return step
 
 
