@@ -57,6 +57,7 @@ OFF = {
     "crops of .5 and more": "--augment.scale 0.5 1",
     "Muon": "--optimizer.name muon",
     "constant rate, cooldown": "--schedule.course cooldown",
+    "average of the encoder": "--run.ema 0.99",
     "bf16": "--precision bf16",
     "fp32": "--precision fp32",
 }
@@ -115,8 +116,10 @@ def run(name: str, budget: float, seed: int, places: dict[str, Path], options: a
     began, cpu = time.perf_counter(), cpu_seconds()
     train(name, steps, seed, folder, places, options)
     said = {"cpu": cpu_seconds() - cpu, "wall": time.perf_counter() - began, "steps": steps}
-    probed = command("-m", "maekit", "probe", "--weights", folder, "--data", places["probe"], "--val", places["judged"],
-                     "--kinds", *options.kinds, "--crop-share", "1", "--json")  # fmt: skip
+    averaged = folder / "model_ema.safetensors"
+    weights = averaged if averaged.exists() else folder
+    probed = command("-m", "maekit", "probe", "--weights", weights, "--data", places["probe"], "--val",
+                     places["judged"], "--kinds", *options.kinds, "--crop-share", "1", "--json")  # fmt: skip
     said |= {kind: probed[kind]["top1"] for kind in options.kinds}
     answer.write_text(json.dumps(said))
     return said
