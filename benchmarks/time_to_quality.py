@@ -33,6 +33,7 @@ PEER = "--image-size {size} --patch-size {patch}"
 CONTESTANTS = {
     OURS: FAST,
     "maekit, the paper's recipe": "pretrain vit-tiny --batch-size 64 --lr 1e-3",
+    "vit-tiny-small-data": "pretrain vit-tiny-small-data",
     "transformers, the paper's decoder": "plain --decoder 512 8 16 --batch-size 64 --lr 1e-3",
     "transformers, a small decoder": "plain --decoder 192 4 3 --batch-size 64 --lr 1e-3",
     "transformers, a small decoder, bf16": "plain --decoder 192 4 3 --batch-size 64 --lr 1e-3 --precision bf16",
@@ -43,6 +44,12 @@ OFF = {
     "all hidden patches predicted": "--model.decoder.predicted-share 1",
     "80% hidden": "--mask-ratio 0.8",
     "75% hidden": "--mask-ratio 0.75",
+    "50% hidden": "--mask-ratio 0.5",
+    "patches half as large": "--model.patch-size {patch/2}",
+    "patches twice as large": "--model.patch-size {patch*2}",
+    "decoder of four blocks": "--model.decoder.depth 4",
+    "pixels as they are": "--target raw",
+    "crops of all": "--augment.scale 1 1",
     "decoder of one block": "--model.decoder.depth 1",
     "the peer's decoder": "--model.decoder.kind self --model.decoder.width 192 --model.decoder.depth 4 "
     "--model.decoder.heads 3 --model.decoder.predicted-share 1",
@@ -151,8 +158,9 @@ def train(name: str, steps: int, seed: int, out: Path, places: dict[str, Path], 
         command(HERE / "plain_loop.py", *words, *data)
         return
     extra = OFF.get(name, "")
-    for mark, factor in (("{rate/2}", 0.5), ("{rate*2}", 2.0)):
-        extra = extra.replace(mark, f"{options.base_lr * factor:g}")
+    for mark, factor in (("/2}", 0.5), ("*2}", 2.0)):
+        extra = extra.replace(f"{{rate{mark}", f"{options.base_lr * factor:g}")
+        extra = extra.replace(f"{{patch{mark}", f"{round(options.patch_size * factor)}")
     text = f"{text} {SIZES} {SHORT} {extra}".format(**values)
     command("-m", "maekit", *_last_of_each(shlex.split(text)), *data, "--overwrite", "--json")
 
