@@ -22,8 +22,8 @@ from torch import Tensor
 from maekit.errors import StorageError
 
 MANIFEST = "manifest.json"
-_TEMPORARY = ".part"
-_CHUNK = 1 << 22
+TEMPORARY = ".part"
+"""How a path ends that is being written, or that an interrupted write left behind."""
 
 
 def write_folder(
@@ -53,7 +53,7 @@ def write_folder(
 
 def temporary_of(folder: Path) -> Path:
     """Where a folder is written before it is complete."""
-    return folder.with_name(folder.name + _TEMPORARY)
+    return folder.with_name(folder.name + TEMPORARY)
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises StorageError, with the reason in words, for what the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     with explained(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -145,16 +145,8 @@ def check_writable(path: Path) -> None:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, as hex."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def is_temporary(path: Path) -> bool:
-    """Whether a path is what an interrupted write left behind."""
-    return path.name.endswith(_TEMPORARY)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:

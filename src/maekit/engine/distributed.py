@@ -127,11 +127,6 @@ class World:
                 break
         return result.result()
 
-    def another_group(self) -> dist.ProcessGroup | None:
-        """A group over CPU tensors of its own, for a thread beside this one. All processes ask together."""
-        group: Any = dist.new_group(backend="gloo", timeout=self.timeout) if self.size > 1 else None
-        return group
-
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:

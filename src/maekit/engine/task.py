@@ -4,22 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from maekit.engine.metrics import Record
-
-
-class Batch(Protocol):
-    """Images of one pass."""
-
-    @property
-    def indices(self) -> Tensor:
-        """Numbers of the images in their source."""
-
-    def __len__(self) -> int: ...
-
-    def to(self, device: torch.device) -> "Batch": ...
 
 
 class Task(Protocol):
