@@ -22,6 +22,7 @@ from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.data.statistics import standardisation
 from maekit.engine.distributed import World
+from maekit.engine.task import Task
 from maekit.errors import UsageError
 from maekit.inference.evaluate import Evaluation, judge
 from maekit.inference.one_pass import seen_by
@@ -42,8 +43,10 @@ log = logging.getLogger("maekit")
 _STEPS_BETWEEN = 10  # two validations, at least, where the config does not say: an epoch of few images is a step or two
 
 
-class ClassifyTask:
+class ClassifyTask(Task):
     """Cross-entropy against labels, which Mixup and CutMix may blend."""
+
+    model: Classifier
 
     def __init__(
         self,
@@ -101,8 +104,6 @@ class ClassifyTask:
 
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
-
-    averaged, evaluate_average, average_metadata = "", evaluate, metadata
 
 
 class Classification(Training[ClassifyConfig, Classifier]):

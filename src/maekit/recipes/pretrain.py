@@ -17,6 +17,7 @@ from maekit.data.sources import Source
 from maekit.data.statistics import standardisation
 from maekit.engine.evaluate import collapse, rankme, tells_alpha
 from maekit.engine.patience import Patience
+from maekit.engine.task import Task
 from maekit.errors import MaekitError, UsageError
 from maekit.inference import picture, reconstruct
 from maekit.inference.features import Features
@@ -49,9 +50,10 @@ class MaskedBatch:
     draws: Draws
 
 
-class PretrainTask:
+class PretrainTask(Task):
     """Paint what is hidden (arXiv 2111.06377), or whatever else the model's objective is."""
 
+    model: MaskedAutoencoder
     averaged = "encoder."
 
     def __init__(self, model: MaskedAutoencoder, *, seed: int, validation: Validation | None = None) -> None:
@@ -77,9 +79,6 @@ class PretrainTask:
 
     def evaluate_average(self) -> dict[str, float]:
         return {} if self._validation is None else self._validation.judge_features(self.model)
-
-    def rate_factors(self) -> dict[str, float]:
-        return {}
 
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)

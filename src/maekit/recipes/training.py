@@ -167,7 +167,7 @@ class Training(ABC, Generic[Recipe, Model]):
         """Take the trained weights from the run folder: those in memory are divided between the processes."""
         path = self.world.tell("" if folder is None else str(folder.path))  # told once they are written
         model: Any = self.world.patiently(lambda: load(path))
-        self.model = self.task.model = model.to(self.world.device)  # type: ignore[misc]
+        self.model = self.task.model = model.to(self.world.device)
 
     def steps_of(self, epochs: float) -> int:
         """The steps nearest to so many epochs, at least one."""
