@@ -84,12 +84,11 @@ def _differences(runs: Runs) -> dict[str, dict[str, Any]]:
 
 
 def _flat(history: History) -> dict[str, Any]:
-    ran = history.ran
-    data = ran.get("data")
-    also = {"versions": ran.get("versions"), "hardware": ran.get("hardware"), "git": ran.get("git")}
-    if isinstance(also["hardware"], dict):
-        also["hardware"] = {key: value for key, value in also["hardware"].items() if key != "launchers"}
-    if isinstance(data, dict):
+    ran, data = history.ran, history.said("data")
+    also = {name: ran.get(name) for name in ("versions", "hardware", "git")}
+    if hardware := history.said("hardware"):
+        also["hardware"] = {key: value for key, value in hardware.items() if key != "launchers"}
+    if data:
         also["data"] = {key: data.get(key) for key in ("images", "classes", "fingerprint")}
     return {**by_path(ran["config"]), **by_path(also)}
 

@@ -65,10 +65,8 @@ def run_sections(run: Path, more: Sequence[Section] = ()) -> list[Section]:
     sections += _curves(history)
     sections += [probes.part(run), *moments.sections(run, history.steps)]
     sections += more
-    versions = history.ran.get("versions")
-    if isinstance(versions, dict) and versions:
-        named = [(name, str(version)) for name, version in versions.items()]
-        sections += [Heading("Versions"), Facts(named)]
+    if versions := history.said("versions"):
+        sections += [Heading("Versions"), Facts([(name, str(version)) for name, version in versions.items()])]
     return sections
 
 
@@ -76,11 +74,11 @@ def facts(history: History) -> dict[str, str]:
     """What ran, on what."""
     values = {name: history.option(path) for name, path in _RAN.items()}
     said = {name: words(value) for name, value in values.items() if value not in (None, "")}
-    data, on = history.ran.get("data"), history.ran.get("hardware")
-    if isinstance(data, dict) and isinstance(data.get("images"), int):
+    data = history.said("data")
+    if isinstance(data.get("images"), int):
         classes = f", {data['classes']:,} classes" if isinstance(data.get("classes"), int) else ""
         said["number of images"] = f"{data['images']:,}{classes}"
-    if isinstance(on, dict):
+    if on := history.said("hardware"):
         devices = f"{on.get('processes', 1)} × " if on.get("processes", 1) != 1 else ""
         said["hardware"] = f"{devices}{on.get('device')}, {on.get('name')}, {on.get('cores')} CPU cores"
     return said
