@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maekit.data.sources.passed_over import BESIDE_NAMES, PassedOver, is_beside, suffix_of
+from maekit.data.sources.passed_over import BESIDE_NAMES, PassedOver, is_beside, suffix
 from maekit.data.sources.run_folders import is_run_folder
 from maekit.data.sources.source import is_image_name
 from maekit.errors import DataError
@@ -112,7 +112,7 @@ def _is_entered(found: Contents, name: str) -> bool:
 
 
 def _sort_files(found: Contents, above: Parts, files: list[str]) -> None:
-    others = []
+    top = above[0] if above else ""
     for name in files:
         small = name.lower()
         if name.startswith("."):
@@ -126,13 +126,7 @@ def _sort_files(found: Contents, above: Parts, files: list[str]) -> None:
         elif small in _SYSTEM_FILES:
             found.beside[name] += 1
         elif not small.endswith(_OUR_INDEX):
-            others.append(name)
-    top = above[0] if above else ""
-    for name in [name for name in others if name.lower() in BESIDE_NAMES]:
-        found.others[top, name] += 1
-        others.remove(name)
-    for what, count in suffix_of(others).items():
-        found.others[top, what] += count
+            found.others[top, name if small in BESIDE_NAMES else suffix(name)] += 1
 
 
 def _place_metadata(found: Contents) -> None:

@@ -67,7 +67,9 @@ def say_shared(train: Source, val: Source) -> int:
     how = "the same files" if shared else "the same bytes"
     rest = [index for index in looked.tolist() if index not in shared]
     if rest and files_of(train) is None:  # else it would all be fetched for it
-        twins = _with_equal_bytes(train, val, rest)
+        among = _candidates(train, {val.size(index) for index in rest})
+        known = {digest for _, digest in digests(train, among)}
+        twins = {index for index, digest in digests(val, rest) if digest in known} if known else set()
         how = "the same files or bytes" if shared and twins else how
         shared |= twins
     if shared:
@@ -86,12 +88,6 @@ def _places(source: Source, paths: Collection[str]) -> list[int]:
     if isinstance(source, SubsetSource):
         return np.flatnonzero(np.isin(source.indices, _places(source.source, paths))).tolist()
     return [index for index in range(len(source)) if source.path(index) in paths]
-
-
-def _with_equal_bytes(train: Source, val: Source, indices: list[int]) -> set[int]:
-    """Those validation images whose bytes a training image has."""
-    known = {digest for _, digest in digests(train, _candidates(train, {val.size(index) for index in indices}))}
-    return {index for index, digest in digests(val, indices) if digest in known} if known else set()
 
 
 def _candidates(train: Source, sizes: set[int]) -> list[int]:

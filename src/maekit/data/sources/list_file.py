@@ -119,7 +119,7 @@ def _paths(text: str, folder: Path, columns: Columns) -> Names:
     names = columns.names
     starts = np.append(0, names.ends[:-1])
     if (names.data[starts[starts < len(names.data)]] == ord("~")).any():
-        names = Names.of(_home(folder, name) for name in names)
+        names = Names.of(str(home_path(n)) if n.startswith("~") and not (folder / n).exists() else n for n in names)
     sample = list(dict.fromkeys(names[index] for index in range(min(_SAMPLED, len(names)))))
     slashed = {name: name.replace("\\", "/") for name in sample if "\\" in name}
     if any(not (folder / name).exists() and (folder / other).exists() for name, other in slashed.items()):
@@ -133,10 +133,6 @@ def _paths(text: str, folder: Path, columns: Columns) -> Names:
             what = f"is not there (looked for {folder / names[0]}), nor is any of the next"
         raise DataError(f"{text}: line {columns.lines[0]}: {columns.names[0]!r} {what}; {RULE}")
     return names
-
-
-def _home(folder: Path, path: str) -> str:
-    return path if not path.startswith("~") or (folder / path).exists() else str(home_path(path))
 
 
 def _labels(text: str, columns: Columns) -> tuple[Labels, Classes]:
