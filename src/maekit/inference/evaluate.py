@@ -3,7 +3,6 @@
 Legend: N images, Y classes, K = min(5, Y) guesses.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +26,6 @@ from maekit.models.classifier import Classifier
 from maekit.results import Evaluated
 from maekit.sections import Section, Table, Text
 from maekit.weights.load import classifier
-
-log = logging.getLogger("maekit")
 
 DRAWN_CLASSES = 30
 """Classes at most whose confusion is drawn and whose table is printed whole."""

@@ -8,7 +8,7 @@ leaving units out changes nothing there; attention of the last stages is global.
   the while. With `pool_units` it pools as it always does, and one token stands for a whole unit.
 - *Multi-scale fusion* (section 3.2 and its released code): the output of each stage before a pooling, brought to the
   last one's tokens and width by a linear layer of its own, is summed with that, then normed. The adapter has them.
-- timm's mask means True = keep; `_keep` is the only place that turns ours.
+- timm's mask means True = keep; `encode_visible` is the only place that turns ours.
 
 Legend: N images, L mask units, V visible, M first-stage tokens of a unit, R patches of a unit, D width.
 """
@@ -87,7 +87,7 @@ class _Hiera(Family):
         assert isinstance(encoder, Hiera)
         assert isinstance(adapter, FusionAdapter)
         # The patch embedding's kernel is wider than its stride: hidden pixels are zeros to visible neighbours.
-        keep, visible = _keep(shown.masked), shown.visible
+        keep, visible = ~shown.masked, shown.visible
         embedded = encoder.patch_embed(shown.images, mask=keep.view(-1, 1, *encoder.mask_spatial_shape))
         tokens = _take_units(encoder.unroll(encoder._pos_embed(embedded)), visible, keep.shape[1])
         stages = []
@@ -123,11 +123,6 @@ class _Hiera(Family):
 
 
 HIERA = _Hiera()
-
-
-def _keep(masked: Tensor) -> Tensor:
-    """timm's polarity: True = keep."""
-    return ~masked
 
 
 def _unpooled(block: HieraBlock, tokens: Tensor) -> Tensor:
