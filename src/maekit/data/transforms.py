@@ -154,8 +154,7 @@ def _cover_and_centre(image: Tensor, cover: tuple[int, int], centre: tuple[int, 
         image = functional.center_crop(image, [min(height, most[0]), min(width, most[1])])
         height, width = image.shape[-2:]
     size = (max(cover[0], int(height * scale)), max(cover[1], int(width * scale)))
-    centred: Tensor = functional.center_crop(resize(image, size, interpolation), list(centre))
-    return centred
+    return functional.center_crop(resize(image, size, interpolation), list(centre))
 
 
 def resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:

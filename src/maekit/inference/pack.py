@@ -162,8 +162,7 @@ def _record_of(work: Path, plan: _Plan, number: int) -> Path:
 
 def _record(work: Path, plan: _Plan, number: int) -> dict[str, Any]:
     """What was written down of a shard."""
-    record: dict[str, Any] = json.loads(_record_of(work, plan, number).read_text(encoding="utf-8"))
-    return record
+    return json.loads(_record_of(work, plan, number).read_text(encoding="utf-8"))
 
 
 def _write_missing(source: Source, work: Path, plan: _Plan, workers: int | None) -> None:

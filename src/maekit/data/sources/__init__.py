@@ -109,8 +109,7 @@ def _own(text: str) -> Source | None:
         raise DataError(f"{text}: a source has to have {', '.join(lacks)}, as maekit.data.sources.Source describes")
     made.text, made.passed_over = text, getattr(made, "passed_over", PassedOver())
     made.size = getattr(made, "size", _unknown)
-    own: Source = made
-    return own
+    return made
 
 
 def _unknown(_: int) -> int:
