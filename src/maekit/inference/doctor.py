@@ -34,7 +34,7 @@ from maekit.data.sources.subset import labels_of
 from maekit.data.statistics import mean_and_std, moments
 from maekit.data.transforms import TrainTransform
 from maekit.data.workers import map_in_order, worker_count
-from maekit.engine.progress import counter
+from maekit.engine.progress import with_count
 from maekit.errors import DataError, ImageError, UsageError
 from maekit.inference.alike import Entry, Look, Seen, alike, look
 from maekit.inference.one_pass import printable
@@ -135,12 +135,8 @@ def _findings(
     looks = bool(options.out or options.val)
     work = partial(_examined, source, options.channels, transform, value_range, looks)
     chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
-    done = 0
-    with counter(len(indices), "images") as count:
-        for found in map_in_order(work, chunks, worker_count(options.workers)):
-            yield from found
-            done += len(found)
-            count(done)
+    for found in with_count(map_in_order(work, chunks, worker_count(options.workers)), len(indices)):
+        yield from found
 
 
 def _examined(

@@ -215,15 +215,12 @@ def reconstruction_picture(model: MaskedAutoencoder, shown: Shown, seed: int) ->
 
     None where no image can be read, and, which is said, where what the model predicts cannot be painted.
     """
-    first = shown.first(model, _SHOWN)
-    if first is None:
+    some = shown.masked(model, _SHOWN, seed)
+    if some is None:
         return None
-    batch = first.to(model.device)
-    masked, _ = masking.draw_on(model.device, model.objective.mask, keys_tensor(seed, batch.indices))
     model.eval()
-    caption = reconstruct.caption(model, "visible", batch.images)
     try:
-        return picture.grid(reconstruct.rows(model, batch.images, masked), caption=caption)
+        return picture.grid(reconstruct.rows(model, *some), caption=reconstruct.caption(model, "visible", some[0]))
     except MaekitError as error:
         log.info("no picture of reconstructions: %s", error)
         return None

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from maekit.report.verdict import verdict
 from maekit.results import Described
 from maekit.sections import Text
 from maekit.storage import check_writable, write_text
+from maekit.weights import stored
 
 UNKNOWN = "unknown"  # which the hub knows as a licence too
 _NOT_RECIPE = ("name", "weights", "data.source", "data.workers", "validation.source", "run.out", "run.resume",
@@ -96,7 +96,7 @@ def _what(history: History) -> Iterator[str]:
     said = {name: value for name, value in facts(history).items() if name in _SHOWN}
     if started := history.option("weights"):
         said["started from"] = _public(started)
-    yield _table({**said, "parameters": f"{_parameters(history.folder):,}"})
+    yield _table({**said, "parameters": f"{stored.read(history.folder / 'model.safetensors').count():,}"})
 
 
 def _licence(licence: str) -> Iterator[str]:
@@ -224,14 +224,6 @@ def _probe(path: Path) -> Mapping[str, Any]:
     raise UsageError(
         f"--probe {path}: is no answer of `maekit probe --json`; write that to a file: ... --json > {path}"
     )
-
-
-def _parameters(folder: Path) -> int:
-    """How many numbers model.safetensors holds."""
-    from safetensors import safe_open
-
-    with safe_open(folder / "model.safetensors", framework="numpy") as file:
-        return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - it is no mapping
 
 
 def _name(history: History) -> str:

@@ -124,9 +124,7 @@ def _curves(runs: Runs) -> list[Section]:
         if lines:
             window = max(1, max(len(steps) for steps, _ in lines.values()) // 50) if key == "loss" else 1
             falls = key.endswith("loss")
-            drawn = figures.curve(
-                lines, xlabel="step", ylabel=label, smooth=window, cut_start=falls, log=falls, until=until
-            )
+            drawn = figures.curve(lines, ylabel=label, smooth=window, cut_start=falls, log=falls, until=until)
             strong = f" Strong lines: moving means of {window} logged steps." if window > 1 else ""
             caption = label.capitalize() if label.split()[0].islower() else label  # kNN is written so
             said.append(Figure(drawn, f"{caption}.{strong}"))

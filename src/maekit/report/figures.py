@@ -60,8 +60,8 @@ Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 def curve(
     series: Series,
     *,
-    xlabel: str,
     ylabel: str,
+    xlabel: str = "step",
     smooth: int = 1,
     cut_start: bool = False,
     log: bool = False,

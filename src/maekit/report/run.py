@@ -116,17 +116,17 @@ def _curves(history: History) -> list[Section]:
     window = max(1, max(len(steps) for steps, _ in losses.values()) // 50)
     strong = f" Strong line: moving mean of {window} logged steps." if window > 1 else ""
     until = history.steps
-    loss = figures.curve(losses, xlabel="step", ylabel="loss", smooth=window, cut_start=True, log=True, until=until)
+    loss = figures.curve(losses, ylabel="loss", smooth=window, cut_start=True, log=True, until=until)
     sections: list[Section] = [Heading("Curves"), Figure(loss, f"Loss, {' and '.join(losses)}.{strong}")]
     sections += _validation(history)
     rate = history.points("lr")
     if rate[0]:
-        drawn = figures.curve({"learning rate": rate}, xlabel="step", ylabel="learning rate", until=until)
+        drawn = figures.curve({"learning rate": rate}, ylabel="learning rate", until=until)
         sections.append(Figure(drawn, "Learning rate at each logged step."))
     for key, (label, caption) in _SPEED.items():
         points = history.points(key)
         if any(points[1]):
-            drawn = figures.curve({label: points}, xlabel="step", ylabel=label, smooth=window, until=until)
+            drawn = figures.curve({label: points}, ylabel=label, smooth=window, until=until)
             sections.append(Figure(drawn, caption + strong))
     return sections
 
@@ -139,12 +139,12 @@ def _validation(history: History) -> list[Section]:
     sections: list[Section] = []
     begun = " At step 0: before training." if history.untrained else ""
     if accuracies:
-        drawn = figures.curve(accuracies, xlabel="step", ylabel="accuracy", until=until)
+        drawn = figures.curve(accuracies, ylabel="accuracy", until=until)
         weights = " Either encoder is taken by --weights: RUN, and RUN/model_ema.safetensors of the average."
         weights = weights if "val_knn_ema" in history.measures else ""
         sections.append(Figure(drawn, f"Accuracy on held-out images: {', '.join(accuracies)}.{begun}{weights}"))
     for key, points in curves.items():
-        drawn = figures.curve({measure(key): points}, xlabel="step", ylabel=measure(key), until=until)
+        drawn = figures.curve({measure(key): points}, ylabel=measure(key), until=until)
         sections.append(Figure(drawn, f"On held-out images: {measure(key)}.{begun}"))
     return sections
 
