@@ -11,7 +11,7 @@ import numpy as np
 
 from maekit.data.shared import Memory, memory
 from maekit.data.sources.folder import FilesSource
-from maekit.data.sources.labels import Classes, Labels, found_labels, labels_of_codes, no_labels
+from maekit.data.sources.labels import Classes, Labels, found_labels, no_labels
 from maekit.data.sources.list_columns import Columns, Words, read_columns
 from maekit.data.sources.list_lines import NUMBER, RULE
 from maekit.data.sources.passed_over import PassedOver
@@ -158,4 +158,4 @@ def _labels(text: str, columns: Columns) -> tuple[Labels, Classes]:
         values[code] = int(match[1]) if (match := matches[word]) else word
     if min((value for value in values if isinstance(value, int) and value >= 0), default=0) == 1:
         log.warning("%s: labels begin at 1, so that class 0 has no image; maekit counts classes from 0", text)
-    return labels_of_codes(text, values, codes)
+    return found_labels(text, values, codes=codes)
