@@ -146,7 +146,9 @@ class Training(ABC, Generic[Recipe, Model]):
                 gflop=None if gflop is None else 3 * gflop,
                 advice=self._faster_images(),
             )
-            unreadable = execution.count_unreadable(self.bad, world)
+            self.bad.share(world.gather)
+            if unreadable := len(self.bad):
+                log.warning("%d images of %s could not be read; log.txt names them", unreadable, source.text)
             early = execution.early_end(outcome, plan, None if folder is None else folder.path)
             if early and world.is_first:
                 log.info("%s", early)

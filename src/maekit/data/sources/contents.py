@@ -80,7 +80,8 @@ def survey(root: Path) -> Contents:
             continue
         status = folder.stat()
         if (status.st_dev, status.st_ino) in seen:
-            if not _is_above(folder):
+            above_it = folder.parent.resolve()
+            if folder.resolve() not in (above_it, *above_it.parents):  # else a link leads back to a folder it is in
                 found.notes.append(f"{'/'.join(above)} is left out, as a link leads to the same folder, read already")
             folders.clear()
             continue
@@ -93,12 +94,6 @@ def survey(root: Path) -> Contents:
     found.packed.sort()
     _place_metadata(found)
     return found
-
-
-def _is_above(link: Path) -> bool:
-    """Whether a link leads back to a folder that it is in."""
-    above = link.parent.resolve()
-    return link.resolve() in (above, *above.parents)
 
 
 def _is_entered(found: Contents, name: str) -> bool:

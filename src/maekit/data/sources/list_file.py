@@ -6,6 +6,7 @@ import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,25 +31,6 @@ _ADDRESS = re.compile(r"\w{2,}://")
 log = logging.getLogger("maekit")
 
 
-class ListSource(FilesSource):
-    """Images by path, relative ones counting from `folder`; whether a file is there shows when it is read.
-
-    Labels are numbers from 0, -1 for none, and the classes are named by them; or words, which become classes in sorted
-    order.
-    """
-
-    def __init__(
-        self,
-        text: str,
-        folder: Path,
-        names: Sequence[str],
-        labels: Sequence[int] | Sequence[str | None],
-        passed_over: PassedOver | None = None,
-    ) -> None:
-        kept, classes = found_labels(text, [None if label == -1 else label for label in labels])
-        super().__init__(text, folder, names, kept, classes, passed_over or PassedOver())
-
-
 def open_list(text: str, file: Path, split: str | None = None) -> FilesSource:
     """The images that a list file names, in its order, by the rule of `list_lines`.
 
@@ -64,9 +46,14 @@ def open_list(text: str, file: Path, split: str | None = None) -> FilesSource:
     return FilesSource(text, file.parent, names, *_labels(text, columns), PassedOver(notes=notes))
 
 
-def open_images(paths: Sequence[Path]) -> ListSource:
-    """Unlabelled image files, named one by one."""
-    return ListSource(", ".join(map(str, paths)), Path(), [str(path) for path in paths], [-1] * len(paths))
+def open_images(paths: Sequence[Path], text: str = "", labels: Sequence[Any] = ()) -> FilesSource:
+    """Image files, named one by one; whether a file is there shows when it is read.
+
+    text: what they are called together. labels: of each, a number from 0 or a word, -1 or None for none; empty: they
+    are unlabelled.
+    """
+    found, classes = found_labels(text, [None if label == -1 else label for label in labels or [-1] * len(paths)])
+    return FilesSource(text or ", ".join(map(str, paths)), Path(), map(str, paths), found, classes, PassedOver())
 
 
 def _content(text: str, file: Path) -> tuple[Memory, int]:
