@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -229,9 +228,10 @@ def _sizes(sound: list[_Finding]) -> dict[str, Any] | None:
 
 def _duplicates(source: Source, sound: list[_Finding]) -> list[list[str]]:
     """Paths of images with equal bytes, in the source's order, groups by their first."""
-    ordered = sorted(sound, key=lambda finding: (finding.digest, finding.index))
-    groups = [[finding.index for finding in group] for _, group in groupby(ordered, lambda finding: finding.digest)]
-    return [[printable(source.path(index)) for index in group] for group in sorted(groups) if len(group) > 1]
+    by_bytes: dict[bytes, list[int]] = {}
+    for finding in sound:
+        by_bytes.setdefault(finding.digest, []).append(finding.index)
+    return [[printable(source.path(index)) for index in group] for group in by_bytes.values() if len(group) > 1]
 
 
 def _told(answer: dict[str, Any], options: DataOptions, passed_over: PassedOver) -> list[Section]:

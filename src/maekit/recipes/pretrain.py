@@ -133,7 +133,7 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         patience = Patience.of(asked.stop_after, asked.stop_by, self.config.run.branch)
         if patience is None or self._validation is None:
             return None
-        if asked.stop_by == "knn" and not self._validation.has_labels:
+        if asked.stop_by == "knn" and not self._validation.classes:
             raise UsageError(
                 "validation.stop_by: kNN needs labels of the same classes in --data and --val; take rankme"
             )
