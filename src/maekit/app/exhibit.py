@@ -18,6 +18,7 @@ from maekit.config.verbs import AppOptions
 from maekit.engine.distributed import choose_device
 from maekit.errors import MaekitError, ModelError
 from maekit.inference import picture
+from maekit.inference.classify import most_probable
 from maekit.inference.one_pass import crop_share_of, require_finite
 from maekit.inference.picture import Row
 from maekit.inference.reconstruct import caption, drawn, rows
@@ -149,17 +150,12 @@ class Exhibit:
     def _row(self, image: Tensor, masked: Tensor, statistics: Statistics) -> Row:
         return rows(self._painter(), image[None], masked[None], statistics=statistics)[0]
 
-    @torch.no_grad()
     def recognise(self, image: Tensor) -> list[dict[str, Any]]:
         """The most probable classes of an image as `seen` shows it: {label, probability}."""
         model = self.model
         if not isinstance(model, Classifier):
             raise ModelError(f"{self.name}: has no head, so it cannot classify; maekit finetune makes one")
-        logits = model(model.standardise(image[None].to(model.device)))
-        require_finite(logits, self.name)
-        values, numbers = logits.float().softmax(dim=1)[0].topk(min(_TOP, len(model.classes)))
-        found = zip(numbers.tolist(), values.tolist(), strict=True)
-        return [{"label": model.classes[number], "probability": value} for number, value in found]
+        return most_probable(model, image[None], _TOP, self.name)[0]
 
     def pooled(self, images: Tensor) -> Tensor:
         """Features [N, D] of unit length, by whose products images are near."""
