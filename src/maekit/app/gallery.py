@@ -33,8 +33,7 @@ class Gallery:
         self._source: Source = open_source(options.gallery, options.image_column, Space.within(options.cache_limit))
         self._chosen = some_of(self._source, options.gallery_images)
         self._known = {exhibit.name: self._features(exhibit, options) for exhibit in exhibits}
-        first = next(iter(self._known.values()))
-        self.numbers: list[int] = first.indices.tolist()
+        self.numbers: list[int] = next(iter(self._known.values())).indices.tolist()
 
     def _features(self, exhibit: Exhibit, options: AppOptions) -> _Known:
         few = options.workers is None and len(self._chosen) <= options.batch_size
@@ -59,8 +58,5 @@ class Gallery:
         """{image, name, similarity} of the images that are most like a vector [D] of unit length, the nearest first."""
         known = self._known[exhibit.name]
         values, places = (known.vectors @ vector).topk(min(_NEAREST, len(known.indices)))
-        numbers = known.indices[places].tolist()
-        found = zip(numbers, values.tolist(), strict=True)
-        return [
-            {"image": f"gallery:{number}", "name": self.name(number), "similarity": value} for number, value in found
-        ]
+        found = zip(known.indices[places].tolist(), values.tolist(), strict=True)
+        return [{"image": f"gallery:{number}", "name": self.name(number), "similarity": v} for number, v in found]

@@ -107,8 +107,7 @@ class Page:
 
     async def upload(self, request: Request) -> dict[str, str]:
         """A picture, as the body of the request: its name here."""
-        data = await request.body()
-        return {"image": await to_thread.run_sync(self._images.add, data, limiter=self._others)}
+        return {"image": await to_thread.run_sync(self._images.add, await request.body(), limiter=self._others)}
 
     async def mask(self, asked: Drawn) -> dict[str, Any]:
         """A mask of a kind, as `1` and `0`."""

@@ -56,8 +56,7 @@ class World:
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over the processes, in float64 so that the number of processes leaves no trace in float32."""
-        total = self.sum(value.detach().double())
-        return total / self.size
+        return self.sum(value.detach().double()) / self.size
 
     def sum(self, value: Tensor) -> Tensor:
         """Sum over the processes; a tensor of its own."""

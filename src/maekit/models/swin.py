@@ -69,8 +69,7 @@ class UniformAdapter(nn.Module):
 
     def units(self, tokens: Tensor) -> Tensor:
         """tokens [N, h, w, D] → [N, V, D / 2], the 2h x 2w visible units in raster order of their blocks."""
-        halves = self.expand(tokens).unflatten(3, (2, 2, -1))
-        return halves.transpose(2, 3).flatten(1, 4)
+        return self.expand(tokens).unflatten(3, (2, 2, -1)).transpose(2, 3).flatten(1, 4)
 
 
 class _Swin(Family):

@@ -189,8 +189,7 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         with pictured.left_out("its features"):
             sections += pictured.feature_sections(self.model, self._shown, found)
         with pictured.left_out("its images"):
-            data = self.config.data
-            sections += pictured.data_sections(self.source, data.source, self.config.model.channels)
+            sections += pictured.data_sections(self.source, self.config.data.source, self.config.model.channels)
         page.write(folder / "report.html", f"maekit pretrain {self.config.name}", run_sections(folder, sections))
 
     def _features(self) -> Features:

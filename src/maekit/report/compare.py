@@ -35,8 +35,7 @@ def compare(options: CompareOptions) -> Compared:
     check_writable(out)
     runs = _named([History.of(Path(folder)) for folder in options.runs])
     differ, ends = _differences(runs), {name: _end(history) for name, history in runs.items()}
-    parts = sections(runs, differ, ends)
-    page.write(out, f"{len(runs)} runs: {', '.join(runs)}", parts)
+    page.write(out, f"{len(runs)} runs: {', '.join(runs)}", sections(runs, differ, ends))
     said: list[Section] = [Text(f"{out}: {len(runs)} runs, of whose options {len(differ)} differ"), _end_table(ends)]
     return Compared(out=str(out), differences=differ, runs=ends, sections=said)
 

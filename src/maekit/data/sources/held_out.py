@@ -33,8 +33,7 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[SubsetSource, Sub
     drawn: list[NDArray[np.int64]] = []
     order = np.argsort(labels, kind="stable")
     numbers, starts = np.unique(labels[order], return_index=True)
-    by_class = np.split(order, starts[1:])
-    for number, members in zip(numbers, by_class, strict=True):
+    for number, members in zip(numbers, np.split(order, starts[1:]), strict=True):
         count = min(max(1, round(share * len(members))), len(members) - 1)
         drawn.append(numpy_generator(_HELD_OUT, seed, int(number) + 1).permutation(members)[:count])
     held = np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
