@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from maekit.data.sources.elsewhere import files_of
 from maekit.data.sources.folder import FilesSource
-from maekit.data.sources.source import Source, digests
+from maekit.data.sources.source import Source, digests, evenly_spread
 from maekit.data.sources.subset import SubsetSource, labels_of
-from maekit.data.statistics import evenly_spread
 from maekit.errors import DataError
 from maekit.randomness import numpy_generator
 
