@@ -70,7 +70,8 @@ def publish(temporary: Path, folder: Path, listed: Mapping[str, Any], facts: Map
     text = json.dumps({**content, "sha256": _content_hash(content)}, indent=1)
     with (temporary / MANIFEST).open("w", encoding="utf-8") as manifest:
         manifest.write(text)
-        _flush(manifest.fileno(), manifest)
+        manifest.flush()
+        os.fsync(manifest.fileno())
     _sync_folder(temporary)
     temporary.replace(folder)
     _sync_folder(folder.parent)
@@ -163,7 +164,8 @@ def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     safetensors.torch.save_file(plain, path, metadata=dict(metadata) if metadata else None)
     with path.open("r+b") as written:
         _sort_metadata(written)
-        _flush(written.fileno(), written)
+        written.flush()
+        os.fsync(written.fileno())
 
 
 def _sort_metadata(file: BinaryIO) -> None:
@@ -199,11 +201,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _content_hash(content: Mapping[str, Any]) -> str:
     """SHA-256 of JSON values, as hex."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _flush(descriptor: int, file: Any) -> None:
-    file.flush()
-    os.fsync(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:
