@@ -139,12 +139,7 @@ def _findings(
 
 
 def _examined(
-    source: Source,
-    channels: int,
-    transform: TrainTransform,
-    value_range: Range | None,
-    looks: bool,
-    indices: list[int],
+    source: Source, channels: int, transform: TrainTransform, value_range: Range | None, looks: bool, indices: list[int]
 ) -> list[_Finding]:
     findings = []
     for index in indices:

@@ -49,11 +49,7 @@ class ClassifyTask(Task):
     model: Classifier
 
     def __init__(
-        self,
-        model: Classifier,
-        mix: MixConfig,
-        layer_decay: float | None,
-        evaluate: Callable[[Classifier], Evaluation],
+        self, model: Classifier, mix: MixConfig, layer_decay: float | None, evaluate: Callable[[Classifier], Evaluation]
     ) -> None:
         """evaluate: judges the model by held-out images, the same on every rank."""
         self.model, self._layer_decay, self._judge = model, layer_decay, evaluate
