@@ -100,17 +100,15 @@ def examine(options: DataOptions, source: Source | None = None, page: Page | Non
     picture = Path(options.picture) if options.picture else None
     if picture is not None:
         check_writable(picture)
+    space = Space.within(options.cache_limit)
     if source is None:
-        source = find_source(options.source, options.image_column, Space.within(options.cache_limit))
-    space, held_out = Space.within(options.cache_limit), None
-    if options.val:
-        held_out = find_source(options.val, options.image_column, space)
+        source = find_source(options.source, options.image_column, space)
+    held_out = find_source(options.val, options.image_column, space) if options.val else None
     indices = some_of(source, options.images)
     value_range = resolved(options.range, source, options.channels, workers=options.workers)
-    findings = list(_findings(source, indices, options, value_range))
-    others = []
+    findings, others = list(_findings(source, indices, options, value_range)), list[_Finding]()
     if held_out is not None:
-        others = list(_findings(held_out, some_of(held_out, options.images), options, value_range))
+        others += _findings(held_out, some_of(held_out, options.images), options, value_range)
     answer = _answer(source, findings, options.rate) | {"range": value_range}
     said = _told(answer, options, source.passed_over)
     if options.out or options.val:
