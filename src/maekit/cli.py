@@ -47,11 +47,12 @@ def main(words: list[str] | None = None) -> int:
     except MaekitError as error:
         if debug:
             raise
-        if _told_elsewhere(error):
+        rank = os.environ.get("RANK", "0")
+        # another process of the job says this: all stop together, and mistakes in words are alike
+        if error.told or (rank != "0" and isinstance(error, Stopped | UsageError)):
             return error.exit_code
         if error.answer is not None:
             _tell(error.answer, as_json=as_json)
-        rank = os.environ.get("RANK", "0")
         where = f"rank {rank}: " if rank != "0" and not isinstance(error, OthersError) else ""
         print(f"maekit: {where}{' '.join(str(error).split())}", file=sys.stderr)
         if isinstance(error, Stopped) and error.run:
@@ -62,11 +63,6 @@ def main(words: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
-
-
-def _told_elsewhere(error: MaekitError) -> bool:
-    """Whether another process of the job says this: all stop together, and mistakes in words are alike."""
-    return error.told or (os.environ.get("RANK", "0") != "0" and isinstance(error, Stopped | UsageError))
 
 
 def _resuming(words: list[str], run: str) -> str:

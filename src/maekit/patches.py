@@ -62,8 +62,7 @@ def refine(masked: Tensor, grid: tuple[int, int], parts: int) -> Tensor:
     """A mask of units as one of the patches in them: bool [N, L], grid (rows, columns) → [N, L * parts**2]."""
     if parts == 1:
         return masked
-    units = masked.view(-1, *grid)
-    return units.repeat_interleave(parts, dim=1).repeat_interleave(parts, dim=2).flatten(1)
+    return masked.view(-1, *grid).repeat_interleave(parts, dim=1).repeat_interleave(parts, dim=2).flatten(1)
 
 
 def hidden_in_each(masked: Tensor) -> int:

@@ -22,8 +22,8 @@ from torch import Tensor
 from maekit.errors import StorageError
 
 MANIFEST = "manifest.json"
-_TEMPORARY = ".part"
-_CHUNK = 1 << 22
+TEMPORARY = ".part"
+"""How a path ends that is being written, or that an interrupted write left behind."""
 
 
 def write_folder(
@@ -53,7 +53,7 @@ def write_folder(
 
 def temporary_of(folder: Path) -> Path:
     """Where a folder is written before it is complete."""
-    return folder.with_name(folder.name + _TEMPORARY)
+    return folder.with_name(folder.name + TEMPORARY)
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -70,7 +70,8 @@ def publish(temporary: Path, folder: Path, listed: Mapping[str, Any], facts: Map
     text = json.dumps({**content, "sha256": _content_hash(content)}, indent=1)
     with (temporary / MANIFEST).open("w", encoding="utf-8") as manifest:
         manifest.write(text)
-        _flush(manifest.fileno(), manifest)
+        manifest.flush()
+        os.fsync(manifest.fileno())
     _sync_folder(temporary)
     temporary.replace(folder)
     _sync_folder(folder.parent)
@@ -114,7 +115,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises StorageError, with the reason in words, for what the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     with explained(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -145,16 +146,8 @@ def check_writable(path: Path) -> None:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, as hex."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def is_temporary(path: Path) -> bool:
-    """Whether a path is what an interrupted write left behind."""
-    return path.name.endswith(_TEMPORARY)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:
@@ -171,7 +164,8 @@ def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     safetensors.torch.save_file(plain, path, metadata=dict(metadata) if metadata else None)
     with path.open("r+b") as written:
         _sort_metadata(written)
-        _flush(written.fileno(), written)
+        written.flush()
+        os.fsync(written.fileno())
 
 
 def _sort_metadata(file: BinaryIO) -> None:
@@ -207,11 +201,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _content_hash(content: Mapping[str, Any]) -> str:
     """SHA-256 of JSON values, as hex."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _flush(descriptor: int, file: Any) -> None:
-    file.flush()
-    os.fsync(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

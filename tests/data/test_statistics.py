@@ -8,7 +8,8 @@ from PIL import Image
 
 from maekit.config import DataConfig
 from maekit.data.sources import open_source
-from maekit.data.statistics import evenly_spread, standardisation, statistics
+from maekit.data.sources.source import evenly_spread
+from maekit.data.statistics import standardisation, statistics
 from maekit.errors import DataError, UsageError
 
 

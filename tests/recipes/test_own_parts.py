@@ -11,7 +11,7 @@ import own_parts
 from maekit import parts
 from maekit.config.verbs import WeightsOptions
 from maekit.data.sources import open_source
-from maekit.data.statistics import evenly_spread
+from maekit.data.sources.source import evenly_spread
 from maekit.errors import UsageError
 from maekit.inference.one_pass import any_unreadable, seen_by
 from maekit.patches import take_patches

@@ -13,7 +13,7 @@ import signal
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,11 +68,6 @@ def receive(origin: IO[bytes]) -> tuple[Any, bytes]:
         raise EOFError
     head, data = (origin.read(length) for length in _LENGTHS.unpack(lengths))
     return json.loads(head), data
-
-
-def asked(views: Sequence[View]) -> list[dict[str, Any]]:
-    """Views as a message says them."""
-    return [asdict(view) for view in views]
 
 
 def answer(views: Sequence[View], data: bytes) -> bytes:

@@ -18,7 +18,7 @@ from maekit.config.verbs import AppOptions
 from maekit.engine.distributed import choose_device
 from maekit.errors import MaekitError, ModelError
 from maekit.inference import picture
-from maekit.inference.colours import coloured
+from maekit.inference.classify import most_probable
 from maekit.inference.one_pass import crop_share_of, require_finite
 from maekit.inference.picture import Row
 from maekit.inference.reconstruct import caption, drawn, rows
@@ -79,10 +79,11 @@ class Exhibit:
         if self.painter is not None:
             planes = self.painter.geometry.planes
             mask = self.painter.mask
+            kinds = [kind for kind in ("random", "block", "grid", "one_in_2x2") if self._takes(kind)]
             said["mask"] = {
                 "grid": [self.painter.grid[0] // planes, self.painter.grid[1]],
                 "planes": planes,
-                "kinds": self._kinds(),
+                "kinds": kinds if mask.kind in KINDS else [mask.kind, *kinds],
                 "paintable": self._takes("painted"),
                 "kind": mask.kind,
                 "ratio": mask.ratio,
@@ -90,13 +91,8 @@ class Exhibit:
             }
         return said
 
-    def _kinds(self) -> list[str]:
-        """Kinds of masks that can be drawn for it."""
-        painter = self._painter()
-        kinds = [kind for kind in ("random", "block", "grid", "one_in_2x2") if self._takes(kind)]
-        return kinds if painter.mask.kind in KINDS else [painter.mask.kind, *kinds]
-
     def _takes(self, kind: str) -> bool:
+        """Whether masks of that kind can be drawn for it, or painted ones be shown to it."""
         painter = self._painter()
         try:
             painter.check_mask(kind)
@@ -154,27 +150,18 @@ class Exhibit:
     def _row(self, image: Tensor, masked: Tensor, statistics: Statistics) -> Row:
         return rows(self._painter(), image[None], masked[None], statistics=statistics)[0]
 
-    @torch.no_grad()
     def recognise(self, image: Tensor) -> list[dict[str, Any]]:
         """The most probable classes of an image as `seen` shows it: {label, probability}."""
         model = self.model
         if not isinstance(model, Classifier):
             raise ModelError(f"{self.name}: has no head, so it cannot classify; maekit finetune makes one")
-        logits = model(model.standardise(image[None].to(model.device)))
-        require_finite(logits, self.name)
-        values, numbers = logits.float().softmax(dim=1)[0].topk(min(_TOP, len(model.classes)))
-        found = zip(numbers.tolist(), values.tolist(), strict=True)
-        return [{"label": model.classes[number], "probability": value} for number, value in found]
+        return most_probable(model, image[None], _TOP, self.name)[0]
 
     def pooled(self, images: Tensor) -> Tensor:
         """Features [N, D] of unit length, by whose products images are near."""
         features = self.model.features(images)
         require_finite(features, self.name)
         return torch.nn.functional.normalize(features, dim=1).cpu()
-
-    def coloured(self, image: Tensor) -> Pixels:
-        """Patch features of an image as colours: `maekit.inference.colours.coloured`."""
-        return coloured(self.model, image)
 
 
 def in_bands(pixels: Pixels, bands: Sequence[int]) -> Pixels:

@@ -3,7 +3,7 @@
 Legend: M images of the gallery, D feature width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from maekit.app.decoding import View
 from maekit.app.exhibit import Exhibit
 from maekit.config.verbs import AppOptions
-from maekit.data.loader import Batch
 from maekit.data.sources import Source, Space, open_source
 from maekit.data.sources.elsewhere import some_of
 from maekit.inference.one_pass import any_unreadable, counted, printable, seen_by
@@ -34,22 +33,16 @@ class Gallery:
         self._source: Source = open_source(options.gallery, options.image_column, Space.within(options.cache_limit))
         self._chosen = some_of(self._source, options.gallery_images)
         self._known = {exhibit.name: self._features(exhibit, options) for exhibit in exhibits}
-        first = next(iter(self._known.values()))
-        self.numbers: list[int] = first.indices.tolist()
+        self.numbers: list[int] = next(iter(self._known.values())).indices.tolist()
 
     def _features(self, exhibit: Exhibit, options: AppOptions) -> _Known:
-        parts = [
-            (exhibit.pooled(batch.images), torch.as_tensor(batch.indices)) for batch in self._batches(exhibit, options)
-        ]
-        return _Known(*map(torch.cat, zip(*parts, strict=True)))
-
-    def _batches(self, exhibit: Exhibit, options: AppOptions) -> Iterator[Batch]:
         few = options.workers is None and len(self._chosen) <= options.batch_size
         batches = seen_by(
             exhibit.model, self._source, bad=any_unreadable(self._source), batch_size=options.batch_size,
             workers=0 if few else options.workers, indices=self._chosen, crop_share=options.crop_share,
         )  # fmt: skip
-        yield from counted(batches, len(self._chosen))
+        parts = [(exhibit.pooled(batch.images), batch.indices) for batch in counted(batches, len(self._chosen))]
+        return _Known(*map(torch.cat, zip(*parts, strict=True)))
 
     def image(self, number: int, view: View) -> Tensor:
         """An image [C, H, W] of the gallery by its number in the source, as a model sees it; KeyError without one."""
@@ -65,8 +58,5 @@ class Gallery:
         """{image, name, similarity} of the images that are most like a vector [D] of unit length, the nearest first."""
         known = self._known[exhibit.name]
         values, places = (known.vectors @ vector).topk(min(_NEAREST, len(known.indices)))
-        numbers = known.indices[places].tolist()
-        found = zip(numbers, values.tolist(), strict=True)
-        return [
-            {"image": f"gallery:{number}", "name": self.name(number), "similarity": value} for number, value in found
-        ]
+        found = zip(known.indices[places].tolist(), values.tolist(), strict=True)
+        return [{"image": f"gallery:{number}", "name": self.name(number), "similarity": v} for number, v in found]

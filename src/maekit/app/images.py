@@ -90,8 +90,7 @@ class Images:
     def thumbnail(self, name: str) -> bytes:
         """A small PNG of it, as the model that sees most of it does. Raises as `get`."""
         most = max(self._views, key=lambda view: (min(view.channels, 3), prod(view.image_hw)))
-        image = self.get(name, most)
-        picture = Image.fromarray(shown(image, ())).convert("RGB")
+        picture = Image.fromarray(shown(self.get(name, most), ())).convert("RGB")
         small = max(picture.size) < _THUMBNAIL
         picture = picture.resize((_THUMBNAIL, round(_THUMBNAIL * picture.height / picture.width)),
                                  Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS)  # fmt: skip

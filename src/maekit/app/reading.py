@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maekit.app.decoding import SECONDS, View, asked, kind_of, receive, send
+from maekit.app.decoding import SECONDS, View, kind_of, receive, send
 from maekit.errors import ImageError
 
 _PATIENCE = SECONDS + 20.0  # in which it has to answer; it ends its own forks sooner
@@ -77,7 +78,7 @@ class Reader:
             late = threading.Timer(_PATIENCE, process.kill)
             late.start()
             try:
-                send(process.stdin, asked(views), data)
+                send(process.stdin, [asdict(view) for view in views], data)
                 said: tuple[list[dict[str, Any]], bytes] = receive(process.stdout)
             finally:
                 late.cancel()

@@ -5,7 +5,7 @@ import base64
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
 from anyio import CapacityLimiter, to_thread
@@ -20,8 +20,7 @@ from maekit.app.gallery import Gallery
 from maekit.app.guards import MOST_UPLOADED, UPLOAD
 from maekit.app.images import Images, Unknown, as_png
 from maekit.errors import ImageError, MaekitError
-
-R = TypeVar("R")
+from maekit.inference.colours import coloured
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _MOST_UNITS = 1 << 16
@@ -82,8 +81,10 @@ class Page:
         app.get("/api/about")(self.about)
         app.get("/api/thumbnails/{name}")(self.thumbnail)
         app.post(UPLOAD)(self.upload)
-        for name in ("mask", "original", "reconstruct", "picture", "recognise", "features"):
-            app.post(f"/api/{name}")(getattr(self, name))
+        app.post("/api/mask")(self.mask)
+        app.post("/api/original")(self.original)
+        for name, kind in (("reconstruct", Masked), ("picture", Masked), ("recognise", Seen), ("features", Seen)):
+            app.post(f"/api/{name}")(self._by_model(getattr(self, name), kind))
         app.add_exception_handler(MaekitError, _refusal)
         app.add_exception_handler(Unknown, _unknown)
         app.add_exception_handler(RequestValidationError, _not_understood)
@@ -106,8 +107,7 @@ class Page:
 
     async def upload(self, request: Request) -> dict[str, str]:
         """A picture, as the body of the request: its name here."""
-        data = await request.body()
-        return {"image": await to_thread.run_sync(self._images.add, data, limiter=self._others)}
+        return {"image": await to_thread.run_sync(self._images.add, await request.body(), limiter=self._others)}
 
     async def mask(self, asked: Drawn) -> dict[str, Any]:
         """A mask of a kind, as `1` and `0`."""
@@ -124,58 +124,39 @@ class Page:
 
         return await to_thread.run_sync(work, limiter=self._others)
 
-    async def reconstruct(self, asked: Masked, request: Request) -> Any:
+    def reconstruct(self, asked: Masked) -> dict[str, Any]:
         """What is painted where the mask hides."""
+        exhibit = self._exhibit(asked.weights)
+        image, masked = self._masked(exhibit, asked)
+        painted = exhibit.paint(image, masked, asked.statistics, asked.bands)
+        return {
+            "masked": _embedded(painted.masked),
+            "reconstruction": _embedded(painted.reconstruction),
+            "original": _embedded(painted.original),
+            "errors": [[round(float(value), 2) for value in row] for row in painted.errors],
+            "hidden": int(masked.sum()),
+            "units": len(masked),
+            "caption": painted.caption,
+        }
 
-        def work() -> dict[str, Any]:
-            exhibit = self._exhibit(asked.weights)
-            image, masked = self._masked(exhibit, asked)
-            painted = exhibit.paint(image, masked, asked.statistics, asked.bands)
-            return {
-                "masked": _embedded(painted.masked),
-                "reconstruction": _embedded(painted.reconstruction),
-                "original": _embedded(painted.original),
-                "errors": [[round(float(value), 2) for value in row] for row in painted.errors],
-                "hidden": int(masked.sum()),
-                "units": len(masked),
-                "caption": painted.caption,
-            }
-
-        return await self._by_model(request, work)
-
-    async def picture(self, asked: Masked, request: Request) -> Any:
+    def picture(self, asked: Masked) -> Response:
         """The picture to keep."""
+        exhibit = self._exhibit(asked.weights)
+        data = exhibit.picture(*self._masked(exhibit, asked), asked.statistics)
+        return Response(data, media_type="image/png")
 
-        def work() -> Response:
-            exhibit = self._exhibit(asked.weights)
-            data = exhibit.picture(*self._masked(exhibit, asked), asked.statistics)
-            return Response(data, media_type="image/png")
-
-        return await self._by_model(request, work)
-
-    async def recognise(self, asked: Seen, request: Request) -> Any:
+    def recognise(self, asked: Seen) -> dict[str, Any]:
         """What a classifier takes the image for."""
+        exhibit = self._exhibit(asked.weights)
+        return {"top": exhibit.recognise(self._images.get(asked.image, exhibit.seen))}
 
-        def work() -> dict[str, Any]:
-            exhibit = self._exhibit(asked.weights)
-            return {"top": exhibit.recognise(self._images.get(asked.image, exhibit.seen))}
-
-        return await self._by_model(request, work)
-
-    async def features(self, asked: Seen, request: Request) -> Any:
+    def features(self, asked: Seen) -> dict[str, Any]:
         """Patch features as colours, and the nearest images of the gallery."""
-
-        def work() -> dict[str, Any]:
-            exhibit = self._exhibit(asked.weights)
-            image = self._images.get(asked.image, exhibit.seen)
-            nearest = self._gallery.nearest(exhibit, exhibit.pooled(image[None])[0]) if self._gallery else []
-            return {
-                "colours": _embedded(exhibit.coloured(image)),
-                "seen": _embedded(shown(image, asked.bands)),
-                "nearest": nearest,
-            }
-
-        return await self._by_model(request, work)
+        exhibit = self._exhibit(asked.weights)
+        image = self._images.get(asked.image, exhibit.seen)
+        nearest = self._gallery.nearest(exhibit, exhibit.pooled(image[None])[0]) if self._gallery else []
+        colours = coloured(exhibit.model, image)
+        return {"colours": _embedded(colours), "seen": _embedded(shown(image, asked.bands)), "nearest": nearest}
 
     def _exhibit(self, number: int) -> Exhibit:
         if number >= len(self._exhibits):
@@ -186,13 +167,17 @@ class Page:
         units = torch.tensor([unit == "1" for unit in asked.masked])
         return self._images.get(asked.image, exhibit.whole), exhibit.fitted(units, asked.grid, asked.planes)
 
-    async def _by_model(self, request: Request, work: Callable[[], R]) -> R | Response:
-        """`work`, when its turn has come; not for who has left by then."""
-        async with self._turn:
-            if await request.is_disconnected():
-                return Response(status_code=_LEFT)
-            self.answers += 1
-            return await to_thread.run_sync(work)
+    def _by_model(self, answer: Callable[[Any], Any], kind: type[BaseModel]) -> Callable[..., Any]:
+        """A route on which what is asked is answered when its turn has come; not for who has left by then."""
+
+        async def route(asked: kind, request: Request) -> Any:  # type: ignore[valid-type]
+            async with self._turn:
+                if await request.is_disconnected():
+                    return Response(status_code=_LEFT)
+                self.answers += 1
+                return await to_thread.run_sync(answer, asked)
+
+        return route
 
 
 def _embedded(pixels: Any) -> str:

@@ -45,7 +45,8 @@ def serve(options: AppOptions) -> Served:
         port = listener.getsockname()[1]
         local = _is_loopback(options.host)
         token = "" if local else secrets.token_urlsafe(24)
-        url = f"http://{_in_url(options.host)}:{port}"
+        host = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host  # for other machines
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _say(url, token)
         config = uvicorn.Config(
             Guard(page.app(), names(port) if local else None, token), log_level="warning", access_log=False,
@@ -96,10 +97,3 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _in_url(host: str) -> str:
-    """A host as another machine would ask for it."""
-    if host in ("0.0.0.0", "::"):
-        return socket.gethostname()
-    return f"[{host}]" if ":" in host else host

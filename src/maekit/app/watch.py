@@ -4,7 +4,6 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -113,12 +112,6 @@ class _Request(BaseHTTPRequestHandler):
     server_version, sys_version = "maekit", ""
 
     def do_GET(self) -> None:
-        self._answer(lambda body: self.wfile.write(body))
-
-    def do_HEAD(self) -> None:
-        self._answer(lambda _: None)
-
-    def _answer(self, send: Callable[[bytes], Any]) -> None:
         kind, status = "text/plain", 200
         if self.headers.get("Host", "").lower() not in self.server.hosts:  # a stranger's name led here (DNS rebinding)
             status, body = 421, b"no page of that name is here\n"
@@ -136,7 +129,10 @@ class _Request(BaseHTTPRequestHandler):
         self.send_header("content-type", f"{kind}; charset=utf-8")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        send(body)
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - the library's name
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """Who asks is nobody's news."""

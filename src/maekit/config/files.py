@@ -51,20 +51,16 @@ def read(kind: type[T], path: Path) -> T:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as a config ({getattr(error, 'strerror', None) or error})") from None
-    values = _parse(text, path)
-    if isinstance(values, dict) and "config" in values:
-        values = values["config"]
-    return from_dict(kind, values, str(path))
-
-
-def _parse(text: str, path: Path) -> Any:
     import yaml  # a tenth of a second that only configs in files cost
 
     try:
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: is not valid {path.suffix.lstrip('.') or 'YAML'}: {reason}") from None
+    if isinstance(values, dict) and "config" in values:
+        values = values["config"]
+    return from_dict(kind, values, str(path))
 
 
 def explain(error: ValidationError, kind: Any, called: Mapping[str, str]) -> str:
@@ -105,9 +101,8 @@ def option_paths(kind: Any, prefix: str = "") -> list[str]:
     """Dotted paths of all options of a config class."""
     paths = []
     for field in dataclasses.fields(kind):
-        inner = group_of(field.type)
         paths.append(prefix + field.name)
-        if inner is not None:
+        if inner := group_of(field.type):
             paths += option_paths(inner, f"{prefix}{field.name}.")
     return paths
 
@@ -117,7 +112,6 @@ def group_of(annotation: Any) -> Any:
     if dataclasses.is_dataclass(annotation):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = group_of(argument)
-        if found is not None:
+        if found := group_of(argument):
             return found
     return None

@@ -131,17 +131,14 @@ def _entry(name: str, option: Option, most: int) -> list[str]:
         head = f"  {name} NAME"
     room = max(30, _width() - _NAMES)
     default = _default(option) if most > 1 else ""  # else no preset is chosen yet
-    body = _cut(_gist(option), most * room - len(default) - (most - 1) * 12)  # 12: what wrapping may leave empty
+    text = help_of(option)
+    if text.partition(":")[0] not in option.choices:  # where it is, all of it is said: it is of one choice alone
+        text = first_sentence(text) + "."
+    body = _cut(text, most * room - len(default) - (most - 1) * 12)  # 12: what wrapping may leave empty
     wrapped = textwrap.wrap(body + default, room)
     if len(head) >= _NAMES - 1:
         wrapped = ["", *wrapped]
     return [(head.ljust(_NAMES) + wrapped[0]).rstrip(), *(" " * _NAMES + line for line in wrapped[1:])]
-
-
-def _gist(option: Option) -> str:
-    """The first sentence, or all where it is of the first of several choices alone."""
-    text = help_of(option)
-    return text if text.partition(":")[0] in option.choices else first_sentence(text) + "."
 
 
 def _cut(text: str, most: int) -> str:

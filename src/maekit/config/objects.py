@@ -49,7 +49,7 @@ def given_images(value: Any) -> Any:
     """A SOURCE as text: a path's own, or what is written of a map-style data set; anything else as it is."""
     value = named(value)
     if isinstance(value, str | os.PathLike):
-        return value if isinstance(value, str) else os.fspath(value)
+        return os.fspath(value)
     if isinstance(value, Mapping):
         raise PydanticCustomError("source", "Input should be one data set, not {names} together", {"names": [*value]})
     if not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):

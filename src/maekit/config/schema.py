@@ -43,13 +43,10 @@ def verb(cls: type[T]) -> type[T]:
     return made
 
 
-class _Marker:
-    """A note beside a type, for the command line."""
-
-
-WORDS = _Marker()
+# Notes beside a type, for the command line.
+WORDS = object()
 """Of the one option of a verb to which words that follow no option belong."""
-SIZE = _Marker()
+SIZE = object()
 """Of an option that is one number or two."""
 
 

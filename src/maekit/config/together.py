@@ -4,19 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from maekit.config import verbs
 from maekit.config.classify import ClassifyConfig
 from maekit.config.options import Option
 from maekit.config.plan import PlanConfig
 from maekit.config.pretrain import PretrainConfig
 from maekit.config.probe import ProbeOptions
-from maekit.config.verbs import (
-    AppOptions,
-    ColumnOptions,
-    DataOptions,
-    InspectOptions,
-    ReconstructOptions,
-    WeightsOptions,
-)
 from maekit.errors import UsageError
 
 
@@ -68,7 +61,7 @@ def _is_elsewhere(*sources: str) -> bool:
     return any("://" in source for source in sources)
 
 
-def _sources(options: ColumnOptions) -> list[str]:
+def _sources(options: verbs.ColumnOptions) -> list[str]:
     """Whatever names images there."""
     named = (getattr(options, name, ()) for name in ("source", "data", "val", "images", "gallery"))
     return [source for one in named for source in ([one] if isinstance(one, str) else one)]
@@ -78,17 +71,12 @@ def _attends(options: ProbeOptions) -> bool:
     return not {"attentive", "efficient"}.isdisjoint(options.kinds)
 
 
-def _trains_probe(options: ProbeOptions) -> bool:
-    return _attends(options) or ("linear" in options.kinds and options.linear == "paper")
-
-
 _TRAINING = (
     Rule("validation.split", lambda c: not c.validation.source, "--val names the images to judge by; take one of them"),
     Rule("data.mean data.std", lambda c: c.data.normalise == "given", "is used with --normalise given alone; add that"),
     Rule("data.cache_limit", lambda c: c.data.shuffle or _is_elsewhere(c.data.source, c.validation.source),
          "serves random order alone, which --data.no-shuffle gives up"),
-    Rule("data.window", lambda c: _is_elsewhere(c.data.source),
-         _HERE),
+    Rule("data.window", lambda c: _is_elsewhere(c.data.source), _HERE),
     Rule("data.decode", lambda c: c.data.range is None or c.data.decode == "full",
          "with --data.range all pixels are decoded; take one of them"),
     Rule("augment.scale augment.ratio", lambda c: c.augment.crop == "random",
@@ -128,23 +116,23 @@ _SCRATCH = (
     Rule("classifier.window", _never, "belongs to finetune; in scratch --model.window is the model's own"),
 )  # fmt: skip
 _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
-    ColumnOptions: (
+    verbs.ColumnOptions: (
         Rule("cache_limit", lambda c: _is_elsewhere(*_sources(c)), _HERE),
     ),
-    WeightsOptions: (
+    verbs.WeightsOptions: (
         Rule("resample_positions", lambda c: not c.resample_positions or c.image_size is not None,
              "to which size? give --image-size"),
     ),
-    DataOptions: (
+    verbs.DataOptions: (
         Rule("channels image_column range images picture out val rate workers", lambda c: c.source,
              "of which images? give SOURCE"),
         Rule("cache_limit", lambda c: _is_elsewhere(c.source, c.val), _HERE),
     ),
-    ReconstructOptions: (
+    verbs.ReconstructOptions: (
         Rule("mask_ratio", lambda c: not c.mask, "what is hidden is painted in --mask; take one of them"),
         Rule("seed", lambda c: not c.mask, "nothing is drawn where --mask is painted; leave one of them out"),
     ),
-    AppOptions: (
+    verbs.AppOptions: (
         Rule("gallery_images image_column batch_size workers", lambda c: c.gallery,
              "of which images? give --gallery SOURCE"),
     ),
@@ -153,15 +141,14 @@ _OF_KIND: dict[type[Any], tuple[Rule, ...]] = {
         Rule("features blocks", lambda c: not c.sweep, "--sweep tries all; take one of them"),
         Rule("neighbours temperature", lambda c: "knn" in c.kinds, "belongs to knn, which --kinds leaves out"),
         Rule("linear", lambda c: "linear" in c.kinds, "belongs to linear, which --kinds leaves out"),
-        Rule("epochs batch_size base_lr", _trains_probe,
+        Rule("epochs batch_size base_lr", lambda c: _attends(c) or ("linear" in c.kinds and c.linear == "paper"),
              "belongs to the probes that are trained in steps: --kinds attentive or efficient, or --linear paper"),
         Rule("trust_coefficient", lambda c: "linear" in c.kinds and c.linear == "paper",
              "belongs to LARS, by which --linear paper learns"),
-        Rule("token_memory", _attends,
-             "belongs to attentive and efficient, which --kinds leaves out"),
+        Rule("token_memory", _attends, "belongs to attentive and efficient, which --kinds leaves out"),
         Rule("queries", lambda c: "efficient" in c.kinds, "belongs to efficient, which --kinds leaves out; add it"),
     ),
-    InspectOptions: (
+    verbs.InspectOptions: (
         Rule("resample_positions channels window", _never,
              "weights are shown as they are; maekit convert changes them"),
     ),

@@ -66,8 +66,7 @@ def read_npy(data: bytes, max_pixels: int) -> Pixels:
     if len(shape) in (2, 3):
         *channels, height, width = sorted(shape)  # whichever axis holds the channels, it is the shortest
         guard(height, width, max_pixels, *channels)
-    values = np.frombuffer(data, dtype, count, file.tell())
-    return values.reshape(shape, order="F" if fortran_order else "C")
+    return np.frombuffer(data, dtype, count, file.tell()).reshape(shape, order="F" if fortran_order else "C")
 
 
 def from_array(values: Pixels, channels: int, value_range: Range | None = None) -> Pixels:

@@ -29,23 +29,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from maekit.data import jpeg, png, tiff
-from maekit.data.arrays import (
-    MAX_PIXELS,
-    MAX_VALUES,
-    NPY,
-    Colours,
-    Pixels,
-    Range,
-    Stored,
-    coloured,
-    from_array,
-    guard,
-    npy_header,
-    read_npy,
-    scaled,
-    stored,
-)
+from maekit.data import arrays, jpeg, png, tiff
+from maekit.data.arrays import MAX_PIXELS, MAX_VALUES, NPY, Colours, Pixels, Range, Stored
 from maekit.data.reduced import Factor, Reduced, Reduction
 from maekit.errors import ImageError
 
@@ -55,16 +40,9 @@ except ImportError:  # no wheel, and nothing to build it with
     simplejpeg = None
 
 __all__ = [
-    "MAX_PIXELS",
-    "MAX_VALUES",
-    "Range",
-    "decode",
-    "decode_reduced",
-    "explained",
-    "is_turned",
-    "stored_mode",
+    "MAX_PIXELS", "MAX_VALUES", "Range", "decode", "decode_reduced", "explained", "is_turned", "stored_mode",
     "stored_values",
-]
+]  # fmt: skip
 
 BACKGROUND = (255, 255, 255, 255)
 """What shows through transparent pixels."""
@@ -121,7 +99,7 @@ def stored_mode(data: bytes | Pixels) -> str:
     if isinstance(data, np.ndarray):
         return f"array {data.dtype}"
     if data.startswith(NPY):
-        return f"npy {npy_header(io.BytesIO(data))[2]}"
+        return f"npy {arrays.npy_header(io.BytesIO(data))[2]}"
     if data.startswith(tiff.MAGIC):
         return tiff.mode(data)
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -137,17 +115,17 @@ def is_turned(data: bytes) -> bool:
 def stored_values(data: bytes | Pixels, channels: int) -> Stored:
     """An image's values as it is kept, for which a range can be given; alpha is left out. Raises as `decode`."""
     if isinstance(data, np.ndarray):
-        return stored(data)
+        return arrays.stored(data)
     with explained():
         if data.startswith(NPY):
-            return stored(read_npy(data, MAX_PIXELS))
+            return arrays.stored(arrays.read_npy(data, MAX_PIXELS))
         beyond_pillow = tiff.read_stored(data, channels, MAX_PIXELS) if data.startswith(tiff.MAGIC) else None
     if beyond_pillow is not None:
         return beyond_pillow
     pixels = decode(data, channels)
     if pixels.dtype == torch.uint8:
-        return stored(pixels[:3].numpy())
-    return stored((pixels[:3] * 65535).round().numpy().astype(np.uint16))  # a picture of 16 bits
+        return arrays.stored(pixels[:3].numpy())
+    return arrays.stored((pixels[:3] * 65535).round().numpy().astype(np.uint16))  # a picture of 16 bits
 
 
 def _decode(
@@ -155,11 +133,11 @@ def _decode(
 ) -> tuple[Pixels, Reduction | None]:
     """Pixels [H, W, C], and what was made fewer where factor is given and allows it."""
     if isinstance(data, np.ndarray):
-        return from_array(data, channels, value_range), None
+        return arrays.from_array(data, channels, value_range), None
     if not data:
         raise ImageError("the file is empty")
     if data.startswith(NPY):
-        return from_array(read_npy(data, max_pixels), channels, value_range), None
+        return arrays.from_array(arrays.read_npy(data, max_pixels), channels, value_range), None
     if data.startswith(tiff.MAGIC):
         beyond_pillow = tiff.read(data, channels, max_pixels, value_range)
         if beyond_pillow is not None:
@@ -184,7 +162,7 @@ def _read_picture(
     if data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") > len(data) - 8:
         raise ImageError("truncated: the WebP is shorter than it says")
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        guard(image.height, image.width, max_pixels)
+        arrays.guard(image.height, image.width, max_pixels)
         if image.format == "TIFF":
             image.load()  # which turns the picture itself, and forgets its orientation
         elif image.format == "PNG":
@@ -278,8 +256,8 @@ def _deep(data: bytes, image: Image.Image, channels: int, value_range: Range | N
     if alpha is None and (hidden := image.info.get("transparency")) is not None:
         alpha = (values != np.array(hidden)).any(axis=2, keepdims=True)
     colours: Colours = "grey" if own == 1 else "rgb"
-    shown = None if alpha is None else scaled(alpha)
-    return coloured(scaled(values[..., :own], value_range), colours, channels, alpha=shown)
+    shown = None if alpha is None else arrays.scaled(alpha)
+    return arrays.coloured(arrays.scaled(values[..., :own], value_range), colours, channels, alpha=shown)
 
 
 def _in_colours(image: Image.Image, channels: int) -> Image.Image:
@@ -296,7 +274,7 @@ def _in_colours(image: Image.Image, channels: int) -> Image.Image:
 
 def _scaled(pixels: Pixels, value_range: Range) -> Pixels:
     """A picture of eight bits in a range, float32; a fourth channel is alpha, which has none."""
-    colour = scaled(pixels[..., :3], value_range)
+    colour = arrays.scaled(pixels[..., :3], value_range)
     if pixels.shape[2] < 4:
         return colour
     return np.concatenate([colour, pixels[..., 3:].astype(np.float32) / np.float32(255)], axis=2)

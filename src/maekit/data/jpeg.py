@@ -150,7 +150,7 @@ def _segments(data: bytes, *, headers_only: bool = False) -> Iterator[_Segment]:
             yield _Segment(marker, data[at + 2 : at + length])
             at += length
             continue
-        header = length if _is_scan(data, at, length) else 0
+        header = length if length >= 6 and length == 6 + 2 * data[at + 2] else 0
         if headers_only:  # the data are not looked through unless more is asked for: most files have one scan
             yield _Segment(marker, data[at : at + length], header, at)
         following = _END_OF_DATA.search(data, at + length)
@@ -160,28 +160,20 @@ def _segments(data: bytes, *, headers_only: bool = False) -> Iterator[_Segment]:
         at = end
 
 
-def _is_scan(data: bytes, at: int, length: int) -> bool:
-    return length >= 6 and length == 6 + 2 * data[at + 2]
-
-
 def _joined(segments: list[_Segment]) -> bytes:
     """The same picture with nothing in it that only describes it, and an end marker."""
     parts = [b"\xff\xd8"]
     sequential = not any(segment.marker in _PROGRESSIVE for segment in segments)
     for segment in segments:
-        if segment.marker == _START_OF_SCAN:
-            content = segment.content
+        marker, content = segment.marker, segment.content
+        known_adobe = marker == _ADOBE and content.startswith(b"Adobe") and len(content) >= 12 and content[11] <= 2
+        if marker == _START_OF_SCAN:
             if sequential and segment.header:  # these three bytes mean nothing here, but are complained of
                 content = content[: segment.header - 3] + b"\0\x3f\0" + content[segment.header :]
             parts.append(b"\xff\xda" + content)
-        elif segment.marker in _TABLES | _FRAMES or (segment.marker == _ADOBE and _known_adobe(segment.content)):
-            length = (len(segment.content) + 2).to_bytes(2)
-            parts.append(bytes((0xFF, segment.marker)) + length + segment.content)
+        elif known_adobe or marker in _TABLES | _FRAMES:
+            parts.append(bytes((0xFF, marker)) + (len(content) + 2).to_bytes(2) + content)
     return b"".join([*parts, b"\xff\xd9"])
-
-
-def _known_adobe(content: bytes) -> bool:
-    return content.startswith(b"Adobe") and len(content) >= 12 and content[11] <= 2
 
 
 def _without_padding(segments: list[_Segment], count: int) -> bool:

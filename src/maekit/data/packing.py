@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, Protocol
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -110,12 +110,6 @@ def name_of(index: int, total: int, path: str, suffix: str) -> str:
     return (f"{number}_{plain}" if plain and not plain.isdigit() else number) + suffix
 
 
-class Writer(Protocol):
-    """Takes the images of a file one by one."""
-
-    def add(self, entry: Entry) -> None: ...
-
-
 class Hashed:
     """A file that is written from its beginning to its end, and the SHA-256 of what is written."""
 
@@ -146,7 +140,7 @@ class Hashed:
 
 
 @contextmanager
-def writing(form: Form, path: Path, classes: Sequence[str] | None) -> Iterator[tuple[Writer, Hashed]]:
+def writing(form: Form, path: Path, classes: Sequence[str] | None) -> Iterator[tuple["_Tar | _Parquet", Hashed]]:
     """A file of images that `data.sources` reads, with the classes' names where there are any."""
     with path.open("wb") as file:
         sink = Hashed(file)

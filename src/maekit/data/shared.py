@@ -74,16 +74,12 @@ def _memory_of(array: NDArray[Any]) -> Memory | None:
     return base
 
 
-def _array_of(within: Memory, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> SharedArray:
-    return SharedArray(shape, dtype, within, offset)
-
-
 def _handed_array(array: SharedArray) -> Any:
     within = _memory_of(array)
     if within is None or not array.flags.c_contiguous or context.get_spawning_popen() is None:
         return np.array(array).__reduce__()
     offset = array.ctypes.data - np.frombuffer(within, np.uint8).ctypes.data
-    return _array_of, (within, array.shape, array.dtype, offset)
+    return SharedArray, (array.shape, array.dtype, within, offset)
 
 
 def _memory_behind(descriptor: Any, size: int) -> Memory:

@@ -13,7 +13,6 @@ from maekit.data.decode import Range, decode
 from maekit.data.ranges import known_range
 from maekit.data.sources import Source
 from maekit.data.sources.elsewhere import some_of
-from maekit.data.sources.source import evenly_spread
 from maekit.data.workers import map_in_order, worker_count
 from maekit.errors import DataError, ImageError
 
@@ -22,8 +21,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 MEASURED_IMAGES = 10_000
 """Images that are measured at most, evenly spread over the source."""
 _LEAST_STD = 1 / 255  # a channel of one value still has to be divided by something
-
-__all__ = ["evenly_spread", "mean_and_std", "moments", "standardisation", "statistics"]
 
 Channels = tuple[float, ...]
 

@@ -87,8 +87,7 @@ def mode(data: bytes) -> str:
     """How the first page is kept, in short: `TIFF uint16 x12`."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
-        bands = _bands(file.series[0])
-        return f"TIFF {page.dtype} x{max(bands, page.samplesperpixel)}"
+        return f"TIFF {page.dtype} x{max(_bands(file.series[0]), page.samplesperpixel)}"
 
 
 def _bands(series: Any) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2 import ColorJitter, functional
 
 from maekit import parts
 from maekit.config import AugmentConfig
@@ -39,10 +39,11 @@ class TrainTransform:
     def __init__(self, augment: AugmentConfig, image_hw: tuple[int, int]) -> None:
         self.augment, self.image_hw = augment, image_hw
         self._randaugment: Any = _randaugment(augment, image_hw) if augment.randaugment else None
-        jitters = augment.color_jitter and augment.color_jitter_prob
-        self._jitter: Any = _color_jitter(augment.color_jitter) if jitters else None
+        self._jitter: Any = None
         self._erase: Any = None
         self._own: Any = None
+        if (strengths := augment.color_jitter) and augment.color_jitter_prob:
+            self._jitter = ColorJitter(*(strengths * 3 if len(strengths) == 1 else strengths))
         if augment.own:
             parts.say(augment.own)
             self._own = parts.find("augment", augment.own).bound()
@@ -153,8 +154,7 @@ def _cover_and_centre(image: Tensor, cover: tuple[int, int], centre: tuple[int, 
         image = functional.center_crop(image, [min(height, most[0]), min(width, most[1])])
         height, width = image.shape[-2:]
     size = (max(cover[0], int(height * scale)), max(cover[1], int(width * scale)))
-    centred: Tensor = functional.center_crop(resize(image, size, interpolation), list(centre))
-    return centred
+    return functional.center_crop(resize(image, size, interpolation), list(centre))
 
 
 def resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
@@ -182,12 +182,6 @@ def _random_box(
     columns = min(width, max(1, round(height * ratio[1])))
     rows = min(height, max(1, round(width / ratio[0])))
     return (height - rows) // 2, (width - columns) // 2, rows, columns
-
-
-def _color_jitter(strengths: tuple[float, ...]) -> Any:
-    from torchvision.transforms.v2 import ColorJitter
-
-    return ColorJitter(*(strengths * 3 if len(strengths) == 1 else strengths))
 
 
 def _randaugment(augment: AugmentConfig, image_hw: tuple[int, int]) -> Any:

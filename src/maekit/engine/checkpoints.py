@@ -44,7 +44,7 @@ class Checkpoints:
         self._folder, self._config, self._world = folder, config, world
         root = world.tell(None if folder is None else folder.checkpoints)
         self._keeps, self._root = root is not None, root if divided else None
-        self._group = world.another_group() if divided else None
+        self._group: Any = dist.new_group(backend="gloo", timeout=world.timeout) if divided else None
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._under_way: tuple[threading.Thread, Future[None]] | None = None
 

@@ -56,8 +56,7 @@ class World:
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over the processes, in float64 so that the number of processes leaves no trace in float32."""
-        total = self.sum(value.detach().double())
-        return total / self.size
+        return self.sum(value.detach().double()) / self.size
 
     def sum(self, value: Tensor) -> Tensor:
         """Sum over the processes; a tensor of its own."""
@@ -126,11 +125,6 @@ class World:
             if failed:
                 break
         return result.result()
-
-    def another_group(self) -> dist.ProcessGroup | None:
-        """A group over CPU tensors of its own, for a thread beside this one. All processes ask together."""
-        group: Any = dist.new_group(backend="gloo", timeout=self.timeout) if self.size > 1 else None
-        return group
 
     def wait(self) -> None:
         """Until every process is here."""

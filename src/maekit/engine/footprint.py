@@ -115,8 +115,7 @@ def divided(
                 parameter.register_post_accumulate_grad_hook(keep_part)
         before = live.peak = live.now
         _pass(task, prepared, precision)
-        beside = live.peak - before - (0 if held else share)
-        return Footprint(weights, share, moments, beside, gathered)
+        return Footprint(weights, share, moments, live.peak - before - (0 if held else share), gathered)
 
 
 @contextmanager

@@ -25,7 +25,8 @@ def explained(plan: Plan, config: RunConfig, image_hw: tuple[int, int], device: 
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        ran_out = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not ran_out and not any(words in str(error) for words in _WORDS):
             raise
         height, width = image_hw
         raise TrainingError(
@@ -33,12 +34,6 @@ def explained(plan: Plan, config: RunConfig, image_hw: tuple[int, int], device: 
             f"{peak(device)}; try {_settings(plan, config)}; the checkpoints are intact: "
             "go on with --resume --allow-drift"
         ) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in _WORDS)
 
 
 def _settings(plan: Plan, config: RunConfig) -> str:

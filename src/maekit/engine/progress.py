@@ -4,10 +4,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from maekit.engine.schedule import Plan
 
+T = TypeVar("T")
 log = logging.getLogger("maekit")
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -114,6 +115,16 @@ def counter(total: int, things: str) -> Iterator[Callable[[int], None]]:
             log.info("%d/%d %s  %.0f %s/s  %s", done, total, things, rate(done), things, left)
 
     yield line
+
+
+def with_count(lists: Iterable[list[T]], total: int) -> Iterator[list[T]]:
+    """What was made of so many images, list by list, with such a count."""
+    done = 0
+    with counter(total, "images") as count:
+        for several in lists:
+            yield several
+            done += len(several)
+            count(done)
 
 
 def _left(seconds: float) -> str:

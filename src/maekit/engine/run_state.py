@@ -64,33 +64,23 @@ class RunFolder:
 
     def newest_sound(self) -> tuple[Path, dict[str, Any]] | None:
         """The newest checkpoint that is complete and unaltered, with its facts; broken ones are set aside and named."""
-        for leftover in self.checkpoints.glob("*") if self.checkpoints.is_dir() else ():
-            if storage.is_temporary(leftover):
-                storage.remove(leftover)
+        for leftover in self.checkpoints.glob(f"*{storage.TEMPORARY}"):
+            storage.remove(leftover)
         for _, folder in self._steps():
             try:
                 return folder, storage.read_facts(folder)
             except StorageError as error:
-                aside = _free_name(folder.with_name(f"broken-{folder.name}"))
+                broken = folder.with_name(f"broken-{folder.name}")
+                names = [broken, *(broken.with_name(f"{broken.name}-{number}") for number in range(2, 1000))]
+                aside = next(name for name in names if not name.exists())
                 folder.rename(aside)
                 log.warning("%s; set aside as %s, the checkpoint before it is used", error, aside.name)
         return None
 
     def _steps(self) -> list[tuple[int, Path]]:
         """Checkpoints, newest first."""
-        if not self.checkpoints.is_dir():
-            return []
-        found = []
-        for folder in self.checkpoints.iterdir():
-            number = folder.name.removeprefix("step-")
-            if folder.is_dir() and folder.name.startswith("step-") and number.isdigit():
-                found.append((int(number), folder))
-        return sorted(found, reverse=True)
-
-
-def _free_name(path: Path) -> Path:
-    names = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 1000))]
-    return next(name for name in names if not name.exists())
+        numbers = ((folder.name.removeprefix("step-"), folder) for folder in self.checkpoints.glob("step-*"))
+        return sorted(((int(n), folder) for n, folder in numbers if n.isdigit() and folder.is_dir()), reverse=True)
 
 
 @contextmanager

@@ -64,8 +64,7 @@ def as_divided(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, the same in each process, divided as `like` is; itself where that is whole."""
     if not isinstance(like, DTensor) or isinstance(value, DTensor):
         return value
-    on_device = value.to(like.device)
-    return distribute_tensor(on_device, like.device_mesh, like.placements, src_data_rank=None)
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def copied(tensors: Mapping[str, Tensor], world: World, kept: dict[str, Tensor]) -> dict[str, Tensor]:

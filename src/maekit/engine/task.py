@@ -4,34 +4,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from maekit.engine.metrics import Record
 
 
-class Batch(Protocol):
-    """Images of one pass."""
-
-    @property
-    def indices(self) -> Tensor:
-        """Numbers of the images in their source."""
-
-    def __len__(self) -> int: ...
-
-    def to(self, device: torch.device) -> "Batch": ...
-
-
 class Task(Protocol):
-    """What is trained, and what makes it better."""
+    """What is trained, and what makes it better; a task that derives from it says what differs."""
 
-    @property
-    def model(self) -> nn.Module:
-        """The module whose weights are trained and saved."""
-
-    @property
-    def averaged(self) -> str:
-        """What the names of those parameters begin with of which a running average is kept; empty: of all."""
+    model: nn.Module
+    """The module whose weights are trained and saved."""
+    averaged: str = ""
+    """What the names of those parameters begin with of which a running average is kept; empty: of all."""
 
     def prepare(self, batch: Any) -> Any:
         """What `loss` takes: a batch on the model's device with all that is drawn for it. Never compiled."""
@@ -44,15 +28,19 @@ class Task(Protocol):
 
     def evaluate_average(self) -> dict[str, float]:
         """The same while averaged weights stand in the model."""
+        return self.evaluate()
 
     def rate_factors(self) -> dict[str, float]:
         """Factors on the learning rate by parameter name (layer-wise decay); empty: none."""
+        return {}
 
     def metadata(self) -> dict[str, str]:
         """What stands in the header of the weights' file, enough to build the model anew."""
+        return {}
 
     def average_metadata(self) -> dict[str, str]:
         """The same of the average's file."""
+        return self.metadata()
 
 
 Batches = Callable[[int], Iterator[Any]]

@@ -63,14 +63,11 @@ class Timing:
         self._intervals += 1
         if self._intervals > 1:  # the first has the start of workers in it
             self._judged = self._judged[0] + seconds, self._judged[1] + waited
-            self._advise(*self._judged)
+            seconds, waited = self._judged
+            if self._advice and seconds >= _ENOUGH and waited > LONG_WAIT * seconds:  # for too long to be an accident
+                log.warning("waiting for images %.0f%% of the time: %s", 100 * waited / seconds, self._advice)
+                self._advice = ""
         return said
-
-    def _advise(self, seconds: float, waited: float) -> None:
-        """Say once what to do, where it has gone on for long enough to be no accident."""
-        if self._advice and seconds >= _ENOUGH and waited > LONG_WAIT * seconds:
-            log.warning("waiting for images %.0f%% of the time: %s", 100 * waited / seconds, self._advice)
-            self._advice = ""
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype | None) -> float | None:

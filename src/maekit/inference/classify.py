@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from maekit.config.verbs import ClassifyOptions
 from maekit.data.sources import Source, Space, open_images, open_source
 from maekit.data.sources.joined import JoinedSource
 from maekit.engine.distributed import choose_device
 from maekit.inference.one_pass import any_unreadable, is_image_file, one_pass, printable, require_finite, skipped
+from maekit.models.classifier import Classifier
 from maekit.results import Classified
 from maekit.sections import Table
 from maekit.weights.load import classifier
@@ -25,22 +27,26 @@ def classify(options: ClassifyOptions) -> Classified:
     source = _all_of(options.images, options)
     model = classifier(options.weights, options).to(choose_device(options.device))
     bad = any_unreadable(source)
-    count = min(options.top, len(model.classes))
     images: list[dict[str, Any]] = []
     for batch in one_pass(source, model, options, bad):
-        with torch.no_grad():
-            logits = model(model.standardise(batch.images.to(model.device)))
-        require_finite(logits, options.weights)
-        probabilities, numbers = logits.float().softmax(dim=1).topk(count, dim=1)
-        for index, values, labels in zip(batch.indices.tolist(), probabilities.tolist(), numbers.tolist(), strict=True):
-            guesses = zip(labels, values, strict=True)
-            top = [{"label": model.classes[label], "probability": value} for label, value in guesses]
-            images.append({"path": source.path(index), "top": top})
+        tops = most_probable(model, batch.images, options.top, options.weights)
+        numbers = batch.indices.tolist()
+        images += [{"path": source.path(number), "top": top} for number, top in zip(numbers, tops, strict=True)]
     rows = [
         (printable(image["path"]), "  ".join(map("{label} {probability:.1%}".format_map, image["top"])))
         for image in images
     ]
     return Classified(images=images, skipped=skipped(bad), sections=[Table(["image", "class"], rows, align="<")])
+
+
+@torch.no_grad()
+def most_probable(model: Classifier, images: Tensor, most: int, weights: str) -> list[list[dict[str, Any]]]:
+    """{label, probability} of so many classes of each image [N, C, H, W], the likeliest first. weights: for errors."""
+    logits = model(model.standardise(images.to(model.device)))
+    require_finite(logits, weights)
+    values, labels = logits.float().softmax(dim=1).topk(min(most, len(model.classes)), dim=1)
+    rows = (zip(*row, strict=True) for row in zip(labels.tolist(), values.tolist(), strict=True))
+    return [[{"label": model.classes[label], "probability": value} for label, value in row] for row in rows]
 
 
 def _all_of(words: Sequence[str], options: ClassifyOptions) -> Source:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from maekit.data.sources.subset import labels_of
 from maekit.data.statistics import mean_and_std, moments
 from maekit.data.transforms import TrainTransform
 from maekit.data.workers import map_in_order, worker_count
-from maekit.engine.progress import counter
+from maekit.engine.progress import with_count
 from maekit.errors import DataError, ImageError, UsageError
 from maekit.inference.alike import Entry, Look, Seen, alike, look
 from maekit.inference.one_pass import printable
@@ -101,17 +100,15 @@ def examine(options: DataOptions, source: Source | None = None, page: Page | Non
     picture = Path(options.picture) if options.picture else None
     if picture is not None:
         check_writable(picture)
+    space = Space.within(options.cache_limit)
     if source is None:
-        source = find_source(options.source, options.image_column, Space.within(options.cache_limit))
-    space, held_out = Space.within(options.cache_limit), None
-    if options.val:
-        held_out = find_source(options.val, options.image_column, space)
+        source = find_source(options.source, options.image_column, space)
+    held_out = find_source(options.val, options.image_column, space) if options.val else None
     indices = some_of(source, options.images)
     value_range = resolved(options.range, source, options.channels, workers=options.workers)
-    findings = list(_findings(source, indices, options, value_range))
-    others = []
+    findings, others = list(_findings(source, indices, options, value_range)), list[_Finding]()
     if held_out is not None:
-        others = list(_findings(held_out, some_of(held_out, options.images), options, value_range))
+        others += _findings(held_out, some_of(held_out, options.images), options, value_range)
     answer = _answer(source, findings, options.rate) | {"range": value_range}
     said = _told(answer, options, source.passed_over)
     if options.out or options.val:
@@ -135,21 +132,12 @@ def _findings(
     looks = bool(options.out or options.val)
     work = partial(_examined, source, options.channels, transform, value_range, looks)
     chunks = [indices[start : start + _CHUNK].tolist() for start in range(0, len(indices), _CHUNK)]
-    done = 0
-    with counter(len(indices), "images") as count:
-        for found in map_in_order(work, chunks, worker_count(options.workers)):
-            yield from found
-            done += len(found)
-            count(done)
+    for found in with_count(map_in_order(work, chunks, worker_count(options.workers)), len(indices)):
+        yield from found
 
 
 def _examined(
-    source: Source,
-    channels: int,
-    transform: TrainTransform,
-    value_range: Range | None,
-    looks: bool,
-    indices: list[int],
+    source: Source, channels: int, transform: TrainTransform, value_range: Range | None, looks: bool, indices: list[int]
 ) -> list[_Finding]:
     findings = []
     for index in indices:
@@ -233,9 +221,10 @@ def _sizes(sound: list[_Finding]) -> dict[str, Any] | None:
 
 def _duplicates(source: Source, sound: list[_Finding]) -> list[list[str]]:
     """Paths of images with equal bytes, in the source's order, groups by their first."""
-    ordered = sorted(sound, key=lambda finding: (finding.digest, finding.index))
-    groups = [[finding.index for finding in group] for _, group in groupby(ordered, lambda finding: finding.digest)]
-    return [[printable(source.path(index)) for index in group] for group in sorted(groups) if len(group) > 1]
+    by_bytes: dict[bytes, list[int]] = {}
+    for finding in sound:
+        by_bytes.setdefault(finding.digest, []).append(finding.index)
+    return [[printable(source.path(index)) for index in group] for group in by_bytes.values() if len(group) > 1]
 
 
 def _told(answer: dict[str, Any], options: DataOptions, passed_over: PassedOver) -> list[Section]:

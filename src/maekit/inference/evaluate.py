@@ -3,7 +3,6 @@
 Legend: N images, Y classes, K = min(5, Y) guesses.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +26,6 @@ from maekit.models.classifier import Classifier
 from maekit.results import Evaluated
 from maekit.sections import Section, Table, Text
 from maekit.weights.load import classifier
-
-log = logging.getLogger("maekit")
 
 DRAWN_CLASSES = 30
 """Classes at most whose confusion is drawn and whose table is printed whole."""
@@ -218,8 +215,10 @@ def _told(
     rows = shown_classes(classes)
     if len(rows) < len(classes):
         said.append(Text(f"the worst {len(rows)} of {len(classes)} classes; --json has all:"))
-    return [*said, Table(["class", "top-1", "images"], [(printable(name), *_cells(values)) for name, values in rows])]
+    cells = [(printable(name), share(values["top1"]), str(values["images"])) for name, values in rows]
+    return [*said, Table(["class", "top-1", "images"], cells)]
 
 
-def _cells(values: dict[str, Any]) -> tuple[str, str]:
-    return "-" if values["top1"] is None else f"{values['top1']:.2%}", str(values["images"])
+def share(value: float | None) -> str:
+    """A class's top-1 as it is read; a dash where it has no image."""
+    return "-" if value is None else f"{value:.2%}"

@@ -57,12 +57,14 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
     target_unknown = any(remark.startswith("target") for remark in blueprint.assumed)
     pixels = blueprint.target.kind if blueprint.target else None
     cannot = _CANNOT[blueprint.kind] | _in_want_of_parts(blueprint)
+    embeddings = ("patch_embed.proj.weight", "patch_embeddings.projection.weight")
+    patches = [shape[2:] for name, shape in source.shapes.items() if name.endswith(embeddings)]
     return {
         "file": str(source.path),
         "layout": layout.name,
         "model": _model(blueprint),
         "image_size": list(config.image_hw),
-        "patch_size": _patch_size(source),
+        "patch_size": list(patches[0]) if patches else None,
         "channels": config.channels,
         "positions": config.positions,
         "decoder": _decoder(blueprint),
@@ -115,11 +117,6 @@ def _decoder(blueprint: Blueprint) -> str | None:
         return "linear"
     heads = "" if NEEDS_DECODER_HEADS in blueprint.needed else f", heads {decoder.heads}"
     return f"{decoder.kind}, width {decoder.width}, depth {decoder.depth}{heads}"
-
-
-def _patch_size(source: Stored) -> list[int] | None:
-    embeddings = ("patch_embed.proj.weight", "patch_embeddings.projection.weight")
-    return next((list(shape[2:]) for name, shape in source.shapes.items() if name.endswith(embeddings)), None)
 
 
 def _mismatches(source: Stored, layout: Layout, blueprint: Blueprint, options: InspectOptions) -> list[str]:

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from maekit.data.sources.tar_samples import samples_of
 from maekit.data.transforms import TrainTransform
 from maekit.data.windows import fetched_ahead
 from maekit.data.workers import map_in_order, worker_count
-from maekit.engine.progress import counter
+from maekit.engine.progress import with_count
 from maekit.engine.run_state import lock
 from maekit.errors import DataError, ImageError, StorageError, UsageError
 from maekit.inference.one_pass import printable
@@ -162,8 +162,7 @@ def _record_of(work: Path, plan: _Plan, number: int) -> Path:
 
 def _record(work: Path, plan: _Plan, number: int) -> dict[str, Any]:
     """What was written down of a shard."""
-    record: dict[str, Any] = json.loads(_record_of(work, plan, number).read_text(encoding="utf-8"))
-    return record
+    return json.loads(_record_of(work, plan, number).read_text(encoding="utf-8"))
 
 
 def _write_missing(source: Source, work: Path, plan: _Plan, workers: int | None) -> None:
@@ -181,18 +180,9 @@ def _write_missing(source: Source, work: Path, plan: _Plan, workers: int | None)
         fetched_ahead(source, indices, chunks),
         0 if few else worker_count(workers),
     )
-    with contextlib.closing(made), counter(left, "images") as count:  # type: ignore[type-var]
-        counting = _counting(made, count)
+    with contextlib.closing(made), contextlib.closing(with_count(made, left)) as counting:  # type: ignore[type-var]
         for number in missing:
             _write_shard(source, work, plan, number, counting)
-
-
-def _counting(made: Iterator[list[_Made]], count: Callable[[int], None]) -> Iterator[list[_Made]]:
-    done = 0
-    for several in made:
-        yield several
-        done += len(several)
-        count(done)
 
 
 def _write_shard(source: Source, work: Path, plan: _Plan, number: int, made: Iterator[list[_Made]]) -> None:

@@ -25,13 +25,7 @@ _FLYEGLE_EPS = 1e-12  # of the norm over predicted values, whatever the blocks h
 
 
 def build(
-    config: DecoderConfig,
-    *,
-    encoder_width: int,
-    encoder_depth: int,
-    prefix: int,
-    geometry: Geometry,
-    predicts: int,
+    config: DecoderConfig, *, encoder_width: int, encoder_depth: int, prefix: int, geometry: Geometry, predicts: int
 ) -> nn.Module:
     """A decoder of the configured kind, initialised as the paper's.
 

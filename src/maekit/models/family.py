@@ -198,8 +198,7 @@ def family_of(encoder: str | nn.Module) -> Family:
     own, _, architecture = encoder.rpartition(":")
     if own:
         part = parts.find("encoder", own)
-        found: Family = part.make() if isinstance(part.value, type) else part.value
-        return found
+        return part.make() if isinstance(part.value, type) else part.value
     architecture = architecture.partition(".")[0]
     for name, (_, modules, _) in _FAMILIES.items():
         if timm.models.is_model_in_modules(architecture, modules):
@@ -212,8 +211,7 @@ def family_of(encoder: str | nn.Module) -> Family:
 
 
 def _family(name: str) -> Family:
-    family: Family = getattr(import_module(f"maekit.models.{name}"), _FAMILIES[name][0])
-    return family
+    return getattr(import_module(f"maekit.models.{name}"), _FAMILIES[name][0])
 
 
 def run_block(block: Any, recompute: bool, *inputs: Any) -> Tensor:
@@ -240,8 +238,7 @@ def call(module: nn.Module, forward: Callable[..., Tensor], *inputs: Any) -> Ten
     own = module.__dict__.pop("forward", None)
     module.__dict__["forward"] = partial(forward, module)
     try:
-        output: Tensor = module(*inputs)
-        return output
+        return module(*inputs)
     finally:
         del module.__dict__["forward"]
         if own is not None:

@@ -8,7 +8,7 @@ leaving units out changes nothing there; attention of the last stages is global.
   the while. With `pool_units` it pools as it always does, and one token stands for a whole unit.
 - *Multi-scale fusion* (section 3.2 and its released code): the output of each stage before a pooling, brought to the
   last one's tokens and width by a linear layer of its own, is summed with that, then normed. The adapter has them.
-- timm's mask means True = keep; `_keep` is the only place that turns ours.
+- timm's mask means True = keep; `encode_visible` is the only place that turns ours.
 
 Legend: N images, L mask units, V visible, M first-stage tokens of a unit, R patches of a unit, D width.
 """
@@ -71,23 +71,20 @@ class _Hiera(Family):
         initialise(encoder)
         return encoder
 
-    def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:
-        assert isinstance(encoder, Hiera)
+    def adapter(self, encoder: Hiera, config: ModelConfig) -> nn.Module:
         return FusionAdapter(encoder, self.parts(config))
 
-    def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
-        assert isinstance(encoder, Hiera)
+    def unit(self, encoder: Hiera, config: ModelConfig) -> tuple[int, int]:
         height, width = (a * b for a, b in zip(encoder.patch_stride, encoder.mask_unit_size, strict=True))
         return int(height), int(width)
 
     def parts(self, config: ModelConfig) -> int:
         return 1 if config.pool_units else 2
 
-    def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
-        assert isinstance(encoder, Hiera)
+    def encode_visible(self, encoder: Hiera, adapter: nn.Module, shown: Shown) -> Latents:
         assert isinstance(adapter, FusionAdapter)
         # The patch embedding's kernel is wider than its stride: hidden pixels are zeros to visible neighbours.
-        keep, visible = _keep(shown.masked), shown.visible
+        keep, visible = ~shown.masked, shown.visible
         embedded = encoder.patch_embed(shown.images, mask=keep.view(-1, 1, *encoder.mask_spatial_shape))
         tokens = _take_units(encoder.unroll(encoder._pos_embed(embedded)), visible, keep.shape[1])
         stages = []
@@ -101,9 +98,8 @@ class _Hiera(Family):
         fused = encoder.head.norm(adapter(stages))
         return Latents(fused.flatten(1, 2), index=_patches_of(visible, int(encoder.mask_spatial_shape[1]), parts))
 
-    def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
+    def encode(self, encoder: Hiera, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`. Blocks of one width are those of the last stage."""
-        assert isinstance(encoder, Hiera)
         norm = encoder.head.norm
         if blocks == 1:
             return Latents(norm(encoder.forward_features(images)))
@@ -115,19 +111,12 @@ class _Hiera(Family):
         )
         return Latents(torch.stack([norm(output.flatten(1, 2)) for output in outputs]).mean(dim=0))
 
-    def take_norm(self, encoder: nn.Module) -> nn.Module:
-        assert isinstance(encoder, Hiera)
-        norm: nn.Module = encoder.head.norm
-        encoder.head.norm = nn.Identity()
+    def take_norm(self, encoder: Hiera) -> nn.Module:
+        norm, encoder.head.norm = encoder.head.norm, nn.Identity()
         return norm
 
 
 HIERA = _Hiera()
-
-
-def _keep(masked: Tensor) -> Tensor:
-    """timm's polarity: True = keep."""
-    return ~masked
 
 
 def _unpooled(block: HieraBlock, tokens: Tensor) -> Tensor:
@@ -138,8 +127,7 @@ def _unpooled(block: HieraBlock, tokens: Tensor) -> Tensor:
     query, key, value = attention.qkv(normed).unflatten(2, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4)
     attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     tokens = tokens + block.drop_path1(block.ls1(attention.proj(attended)))
-    mixed: Tensor = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
-    return mixed
+    return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
 
 
 def _patches_of(visible: Tensor, columns: int, parts: int) -> Tensor:

@@ -18,19 +18,14 @@ def norm_linear(norm: nn.LayerNorm, linear: nn.Linear, tokens: Tensor) -> Tensor
     """`linear(norm(tokens))`. tokens: [..., D]."""
     if _plainly(tokens):
         return linear(norm(tokens))
-    assert norm.bias is not None
-    assert linear.bias is not None
-    said: Tensor = _NormLinear.apply(tokens, norm.weight, norm.bias, linear.weight, linear.bias, norm.eps)
-    return said
+    return _NormLinear.apply(tokens, norm.weight, norm.bias, linear.weight, linear.bias, norm.eps)
 
 
 def gelu_linear(linear: nn.Linear, hidden: Tensor) -> Tensor:
     """`linear(gelu(hidden))`. hidden: [..., D]."""
     if _plainly(hidden):
         return linear(F.gelu(hidden))
-    assert linear.bias is not None
-    said: Tensor = _GeluLinear.apply(hidden, linear.weight, linear.bias)
-    return said
+    return _GeluLinear.apply(hidden, linear.weight, linear.bias)
 
 
 def norm_mlp(norm: nn.LayerNorm, mlp: Mlp, tokens: Tensor) -> Tensor:

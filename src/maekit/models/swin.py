@@ -69,8 +69,7 @@ class UniformAdapter(nn.Module):
 
     def units(self, tokens: Tensor) -> Tensor:
         """tokens [N, h, w, D] → [N, V, D / 2], the 2h x 2w visible units in raster order of their blocks."""
-        halves = self.expand(tokens).unflatten(3, (2, 2, -1))
-        return halves.transpose(2, 3).flatten(1, 4)
+        return self.expand(tokens).unflatten(3, (2, 2, -1)).transpose(2, 3).flatten(1, 4)
 
 
 class _Swin(Family):
@@ -95,12 +94,10 @@ class _Swin(Family):
         _check_image(encoder, config, packed=masked and not self.dense(config))
         return encoder
 
-    def adapter(self, encoder: nn.Module, config: ModelConfig) -> nn.Module:
-        assert isinstance(encoder, Swin)
+    def adapter(self, encoder: Swin, config: ModelConfig) -> nn.Module:
         return DenseAdapter(encoder) if self.dense(config) else UniformAdapter(encoder, config.secondary_ratio)
 
-    def unit(self, encoder: nn.Module, config: ModelConfig) -> tuple[int, int]:
-        assert isinstance(encoder, Swin)
+    def unit(self, encoder: Swin, config: ModelConfig) -> tuple[int, int]:
         return _unit(encoder, dense=self.dense(config))
 
     def latent_width(self, encoder: nn.Module, config: ModelConfig) -> int:
@@ -110,9 +107,8 @@ class _Swin(Family):
     def dense(self, config: ModelConfig) -> bool:
         return config.swin_method == "dense"
 
-    def untrained(self, encoder: nn.Module, config: ModelConfig) -> str | None:
+    def untrained(self, encoder: Swin, config: ModelConfig) -> str | None:
         """See `Family.untrained`. A token that is alone in its window has nobody to weigh, and gives no gradient."""
-        assert isinstance(encoder, Swin)
         window = encoder.layers[-1].blocks[0].window_size
         if self.dense(config) or min(window) // 2 > 1:
             return None
@@ -132,9 +128,8 @@ class _Swin(Family):
             f"and stay as they began; take {change}"
         )
 
-    def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
+    def encode_visible(self, encoder: Swin, adapter: nn.Module, shown: Shown) -> Latents:
         """See `Family.encode_visible`. uniform: of masks with one visible unit in every 2x2 block only."""
-        assert isinstance(encoder, Swin)
         if isinstance(adapter, UniformAdapter):
             return _encode_uniform(encoder, adapter, shown)
         assert isinstance(adapter, DenseAdapter)
@@ -148,9 +143,8 @@ class _Swin(Family):
             return adapter.replaced(keys, visible.shape[1])
         return None
 
-    def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
+    def encode(self, encoder: Swin, images: Tensor, *, blocks: int = 1) -> Latents:
         """See `Family.encode`. Blocks of one width are those of the last stage."""
-        assert isinstance(encoder, Swin)
         if blocks == 1:
             return Latents(encoder.forward_features(images).flatten(1, 2))
         *earlier, last = encoder.layers

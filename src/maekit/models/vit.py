@@ -40,8 +40,7 @@ class ChannelEmbed(PatchEmbed):  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> Tensor:
         """images [N, C, H, W] → tokens [N, L, D], channel by channel."""
-        tokens: Tensor = super().forward(self.stacked(images))
-        return tokens
+        return super().forward(self.stacked(images))
 
 
 class _ViT(Family):
@@ -91,15 +90,13 @@ class _ViT(Family):
         height, width = encoder.patch_embed.patch_size  # type: ignore[union-attr, misc]
         return int(height), int(width)
 
-    def encode_visible(self, encoder: nn.Module, adapter: nn.Module, shown: Shown) -> Latents:
-        assert isinstance(encoder, VisionTransformer | Eva)
+    def encode_visible(self, encoder: VisionTransformer | Eva, adapter: nn.Module, shown: Shown) -> Latents:
         tokens = _with_prefix(encoder, _embed(encoder, shown.images, shown.visible), shown.visible)
         outputs, tokens = _blocks(encoder, tokens, shown)
         maps = tuple(encoder.norm(output) for output in outputs)
         return Latents(encoder.norm(tokens), prefix=encoder.num_prefix_tokens, index=shown.visible, maps=maps)
 
-    def encode(self, encoder: nn.Module, images: Tensor, *, blocks: int = 1) -> Latents:
-        assert isinstance(encoder, VisionTransformer | Eva)
+    def encode(self, encoder: VisionTransformer | Eva, images: Tensor, *, blocks: int = 1) -> Latents:
         depth, prefix = len(encoder.blocks), encoder.num_prefix_tokens
         if blocks == 1:
             return Latents(encoder.forward_features(images), prefix=prefix)

@@ -22,6 +22,7 @@ from maekit.data.sources.labelled import labelled_pair
 from maekit.data.sources.subset import few_per_class
 from maekit.data.statistics import standardisation
 from maekit.engine.distributed import World
+from maekit.engine.task import Task
 from maekit.errors import UsageError
 from maekit.inference.evaluate import Evaluation, judge
 from maekit.inference.one_pass import seen_by
@@ -42,15 +43,13 @@ log = logging.getLogger("maekit")
 _STEPS_BETWEEN = 10  # two validations, at least, where the config does not say: an epoch of few images is a step or two
 
 
-class ClassifyTask:
+class ClassifyTask(Task):
     """Cross-entropy against labels, which Mixup and CutMix may blend."""
 
+    model: Classifier
+
     def __init__(
-        self,
-        model: Classifier,
-        mix: MixConfig,
-        layer_decay: float | None,
-        evaluate: Callable[[Classifier], Evaluation],
+        self, model: Classifier, mix: MixConfig, layer_decay: float | None, evaluate: Callable[[Classifier], Evaluation]
     ) -> None:
         """evaluate: judges the model by held-out images, the same on every rank."""
         self.model, self._layer_decay, self._judge = model, layer_decay, evaluate
@@ -101,8 +100,6 @@ class ClassifyTask:
 
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
-
-    averaged, evaluate_average, average_metadata = "", evaluate, metadata
 
 
 class Classification(Training[ClassifyConfig, Classifier]):

@@ -51,10 +51,7 @@ def run(options: DemoOptions) -> Demo:
     left = duration(2 * options.seeds * expected)
     log.info("part 2 of 3: judging frozen features of the encoder, untrained and pretrained; about %s left", left)
     untrained = mae.build(config.model, config.target, config.mask, means, stds, seed=config.run.seed)
-    judged = {
-        "untrained": _judge(untrained, train, test),
-        "pretrained": _judge(model, train, test),
-    }
+    judged = {"untrained": _judge(untrained, train, test), "pretrained": _judge(model, train, test)}
     few = _few_labels(options, expected)
     _report(config, options, model, judged, few)
     if warning := collapse(answer["val_rankme"], len(test)):

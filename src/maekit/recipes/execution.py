@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from maekit.config import RunConfig, ScheduleConfig
-from maekit.data.loader import BadImages
 from maekit.data.sources import Source
 from maekit.engine.distributed import World, join
 from maekit.engine.run_state import RunFolder, open_run
@@ -147,14 +146,6 @@ def restarted(run: RunConfig, world: World) -> RunConfig:
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and not run.out:
         raise UsageError("--out is missing: where a run goes on that torchrun starts again (--max-restarts)")
     return run
-
-
-def count_unreadable(bad: BadImages, world: World) -> int:
-    """How many images any process could not read; all processes ask together. Since the start, or the resuming."""
-    bad.share(world.gather)
-    if bad:
-        log.warning("%d images of %s could not be read; log.txt names them", len(bad), bad.source.text)
-    return len(bad)
 
 
 def _hardware(world: World) -> dict[str, Any]:

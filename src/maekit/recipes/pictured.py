@@ -53,10 +53,13 @@ class Shown:
     source: Source
     bad: BadImages
 
-    def first(self, model: ImageEncoder, count: int) -> Batch | None:
-        """So many, evenly spread, whole as the model sees them; None where none can be read."""
-        batches = self.batches(model, some_of(self.source, count), count, 1.0)
-        return next(batches, None)
+    def masked(self, model: MaskedAutoencoder, count: int, seed: int) -> tuple[Tensor, Tensor] | None:
+        """So many, evenly spread, whole as the model sees them, and their masks; None where none can be read."""
+        batch = next(self.batches(model, some_of(self.source, count), count, 1.0), None)
+        if batch is None:
+            return None
+        images = batch.to(model.device).images
+        return images, masking.draw_on(model.device, model.objective.mask, keys_tensor(seed, batch.indices))[0]
 
     def batches(
         self, model: ImageEncoder, indices: NDArray[np.int64], size: int, crop_share: float | None = None
@@ -80,24 +83,16 @@ class Moments:
         if self._fails:
             return
         try:
-            images, masked = self._images(model)
-            rows = reconstruct.rows(model, images, masked)
+            self._shown = self._shown or self._about.masked(model, moments.SHOWN, self._seed)
+            if self._shown is None:
+                raise DataError("none of the images can be read")
+            rows = reconstruct.rows(model, *self._shown)
             strips = {moments.at_step(step): [row.reconstruction for row in rows]}
             if not (run / "pictures" / "moments" / f"{moments.LAST}.jpg").exists():
                 strips |= {moments.FIRST: [row.masked for row in rows], moments.LAST: [row.original for row in rows]}
             moments.write(run, strips)
         except Exception:
             self._fails = True
-
-    def _images(self, model: MaskedAutoencoder) -> tuple[Tensor, Tensor]:
-        if self._shown is None:
-            batch = self._about.first(model, moments.SHOWN)
-            if batch is None:
-                raise DataError("none of the images can be read")
-            batch = batch.to(model.device)
-            mask = model.objective.mask
-            self._shown = batch.images, masking.draw_on(model.device, mask, keys_tensor(self._seed, batch.indices))[0]
-        return self._shown
 
 
 def write_untrained(run: Path, said: Mapping[str, float], images: int) -> None:

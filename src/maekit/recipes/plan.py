@@ -124,7 +124,9 @@ def run(config: PlanConfig) -> Planned:
     ]
     asked, whole = next(way for way in ways if way.asked), ways[0].footprint
     memory = [_as_plain(way, config.memory) for way in ways]
-    rate = suggest.timed_passes(_short(config), plan.micro_batch, _PASSES)[0] if config.measure else config.rate
+    rate = config.rate
+    if config.measure:  # the run without its looks at held-out images
+        rate = suggest.timed_passes(replace(config, validation=ValidationConfig()), plan.micro_batch, _PASSES)[0]
     hours = None if rate is None else plan.steps * plan.batch_size / (rate * config.gpus) / 3600
     said = Planned(
         preset=config.name, estimate=_basis(config), images=images, steps=plan.steps, epochs=plan.epoch(plan.steps),
@@ -208,11 +210,6 @@ def _advice(plan: Plan, ways: Sequence[_Way], memory: Sequence[Mapping[str, Any]
 
 
 _COSTS = {"parallel fsdp": "weights are sent block by block", _RECOMPUTE: "about a third more time"}
-
-
-def _short(config: PlanConfig) -> PlanConfig:
-    """What is measured: the run without its looks at held-out images."""
-    return replace(config, validation=ValidationConfig())
 
 
 def _basis(config: PlanConfig) -> dict[str, str]:

@@ -17,6 +17,7 @@ from maekit.data.sources import Source
 from maekit.data.statistics import standardisation
 from maekit.engine.evaluate import collapse, rankme, tells_alpha
 from maekit.engine.patience import Patience
+from maekit.engine.task import Task
 from maekit.errors import MaekitError, UsageError
 from maekit.inference import picture, reconstruct
 from maekit.inference.features import Features
@@ -49,9 +50,10 @@ class MaskedBatch:
     draws: Draws
 
 
-class PretrainTask:
+class PretrainTask(Task):
     """Paint what is hidden (arXiv 2111.06377), or whatever else the model's objective is."""
 
+    model: MaskedAutoencoder
     averaged = "encoder."
 
     def __init__(self, model: MaskedAutoencoder, *, seed: int, validation: Validation | None = None) -> None:
@@ -77,9 +79,6 @@ class PretrainTask:
 
     def evaluate_average(self) -> dict[str, float]:
         return {} if self._validation is None else self._validation.judge_features(self.model)
-
-    def rate_factors(self) -> dict[str, float]:
-        return {}
 
     def metadata(self) -> dict[str, str]:
         return native.metadata(self.model)
@@ -134,7 +133,7 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         patience = Patience.of(asked.stop_after, asked.stop_by, self.config.run.branch)
         if patience is None or self._validation is None:
             return None
-        if asked.stop_by == "knn" and not self._validation.has_labels:
+        if asked.stop_by == "knn" and not self._validation.classes:
             raise UsageError(
                 "validation.stop_by: kNN needs labels of the same classes in --data and --val; take rankme"
             )
@@ -190,8 +189,7 @@ class Pretraining(Training[PretrainConfig, MaskedAutoencoder]):
         with pictured.left_out("its features"):
             sections += pictured.feature_sections(self.model, self._shown, found)
         with pictured.left_out("its images"):
-            data = self.config.data
-            sections += pictured.data_sections(self.source, data.source, self.config.model.channels)
+            sections += pictured.data_sections(self.source, self.config.data.source, self.config.model.channels)
         page.write(folder / "report.html", f"maekit pretrain {self.config.name}", run_sections(folder, sections))
 
     def _features(self) -> Features:
@@ -216,15 +214,12 @@ def reconstruction_picture(model: MaskedAutoencoder, shown: Shown, seed: int) ->
 
     None where no image can be read, and, which is said, where what the model predicts cannot be painted.
     """
-    first = shown.first(model, _SHOWN)
-    if first is None:
+    some = shown.masked(model, _SHOWN, seed)
+    if some is None:
         return None
-    batch = first.to(model.device)
-    masked, _ = masking.draw_on(model.device, model.objective.mask, keys_tensor(seed, batch.indices))
     model.eval()
-    caption = reconstruct.caption(model, "visible", batch.images)
     try:
-        return picture.grid(reconstruct.rows(model, batch.images, masked), caption=caption)
+        return picture.grid(reconstruct.rows(model, *some), caption=reconstruct.caption(model, "visible", some[0]))
     except MaekitError as error:
         log.info("no picture of reconstructions: %s", error)
         return None

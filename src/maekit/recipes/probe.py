@@ -5,7 +5,6 @@ Legend: N images, D feature width.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -55,12 +54,10 @@ def run(options: ProbeOptions) -> Probed:
         answer = judge(model, train, val, options, world)
         if world.is_first and "rankme" in answer and (warning := collapse(answer["rankme"], answer["val_images"])):
             log.warning("%s", warning)
-        known = {one.name for one in fields(Probed)}
-        by_kind = {kind: row for kind, row in answer.items() if kind not in known}
-        rest = {name: value for name, value in answer.items() if name in known}
         if world.is_first:
             _keep(options, answer)
-        return Probed(probes=by_kind, **rest, sections=[table(answer["rows"])])
+        by_kind = {kind: answer.pop(kind) for kind in dict.fromkeys(row["kind"] for row in answer["rows"])}
+        return Probed(probes=by_kind, **answer, sections=[table(answer["rows"])])
 
 
 def _keep(options: ProbeOptions, answer: Mapping[str, Any]) -> None:

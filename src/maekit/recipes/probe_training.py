@@ -22,7 +22,7 @@ from maekit.engine import loop
 from maekit.engine.distributed import World
 from maekit.engine.precision import Precision
 from maekit.engine.schedule import Plan
-from maekit.engine.task import Batches
+from maekit.engine.task import Batches, Task
 from maekit.errors import DataError
 from maekit.inference.features import Features, extract
 from maekit.inference.one_pass import seen_by
@@ -90,13 +90,13 @@ class Trial:
         )
 
 
-class ProbeTask:
+class ProbeTask(Task):
     """Cross-entropy of heads on frozen features. Heads share nothing, so several are trained by their summed loss."""
 
     def __init__(self, heads: Mapping[str, tuple[Head, Choice]], trial: Trial) -> None:
         """heads: by name, with the features that each reads."""
         self._choices, self._trial = {name: choice for name, (_, choice) in heads.items()}, trial
-        self.model = nn.ModuleDict()
+        self.model: nn.ModuleDict = nn.ModuleDict()
         for name, (head, choice) in heads.items():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(key(_HEAD, trial.config.seed, choice.blocks) >> 1)
@@ -132,14 +132,6 @@ class ProbeTask:
             raise DataError(f"{trial.val.text}: no validation image can be read")
         counts = trial.world.sum(right).tolist()
         return {f"val_{name}": count / total for name, count in zip(self.model, counts, strict=True)}
-
-    def rate_factors(self) -> dict[str, float]:
-        return {}
-
-    def metadata(self) -> dict[str, str]:
-        return {}
-
-    averaged, evaluate_average, average_metadata = "", evaluate, metadata
 
     def _logits(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: head(inputs[name]) for name, head in self.model.items()}

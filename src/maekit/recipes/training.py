@@ -146,7 +146,9 @@ class Training(ABC, Generic[Recipe, Model]):
                 gflop=None if gflop is None else 3 * gflop,
                 advice=self._faster_images(),
             )
-            unreadable = execution.count_unreadable(self.bad, world)
+            self.bad.share(world.gather)
+            if unreadable := len(self.bad):
+                log.warning("%d images of %s could not be read; log.txt names them", unreadable, source.text)
             early = execution.early_end(outcome, plan, None if folder is None else folder.path)
             if early and world.is_first:
                 log.info("%s", early)
@@ -167,7 +169,7 @@ class Training(ABC, Generic[Recipe, Model]):
         """Take the trained weights from the run folder: those in memory are divided between the processes."""
         path = self.world.tell("" if folder is None else str(folder.path))  # told once they are written
         model: Any = self.world.patiently(lambda: load(path))
-        self.model = self.task.model = model.to(self.world.device)  # type: ignore[misc]
+        self.model = self.task.model = model.to(self.world.device)
 
     def steps_of(self, epochs: float) -> int:
         """The steps nearest to so many epochs, at least one."""

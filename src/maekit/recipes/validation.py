@@ -48,13 +48,14 @@ class Validation:
         self._config, self._train, self._held_out, self._world, self._bad = config, train, held_out, world, bad
         self._most = config.validation.images or MOST
         self.bad_held_out = BadImages(held_out, config.data.bad_share)
-        self._classes = 0
+        self.classes = 0
+        """That training and held-out images have in common; without any there is no kNN."""
         if train.classes and held_out.classes:
             used = used_labels(held_out)
             numbers = matching_classes(held_out.classes, train.classes, used)
             if numbers is not None:
                 say_matching(held_out.text, held_out.classes, train.text, train.classes, used)
-                self._classes = len(train.classes)
+                self.classes = len(train.classes)
                 self._held_out = RelabelledSource(held_out, train.classes, numbers)
 
     @property
@@ -71,9 +72,9 @@ class Validation:
         if self._config.validation.images is not None:
             return self._most
         forward, features = forward_gflop(model), features_gflop(model)
-        one = forward + features * (2 if self._classes else 1)  # of each kind, where kNN wants training images too
+        one = forward + features * (2 if self.classes else 1)  # of each kind, where kNN wants training images too
         self._most = max(FEWEST, min(MOST, int(SHARE * 3 * forward * trained / (times * one))))
-        kinds = [("held-out", self._held_out), *([("training", self._train)] if self._classes else [])]
+        kinds = [("held-out", self._held_out), *([("training", self._train)] if self.classes else [])]
         if any(self._most < min(MOST, len(source)) for _, source in kinds):
             looked = " and ".join(f"{min(self._most, len(s)):,} of {len(s):,} {kind}" for kind, s in kinds)
             log.info(
@@ -86,12 +87,7 @@ class Validation:
     def passes(self, most: int | None = None) -> int:
         """Images that pass the encoder in a validation, each as often as it does; `most` of a kind, or as usual."""
         most = most or self._most
-        return 2 * min(most, len(self._held_out)) + (min(most, len(self._train)) if self._classes else 0)
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether training and held-out images have the same classes, so that there is a kNN."""
-        return self._classes > 0
+        return 2 * min(most, len(self._held_out)) + (min(most, len(self._train)) if self.classes else 0)
 
     def judge(self, model: MaskedAutoencoder) -> dict[str, float]:
         """val_loss, val_rankme, val_alpha; val_lidar by option; val_knn where both have the same classes.
@@ -116,11 +112,11 @@ class Validation:
         said, alpha = {"val_rankme": rankme(held_out.vectors)}, alpha_req(held_out.vectors)
         if not math.isnan(alpha):
             said["val_alpha"] = alpha
-        if self._classes:
+        if self.classes:
             known, held_out = self.features(model, self._train).labelled(), held_out.labelled()
             if len(known.labels) and len(held_out.labels):
                 predicted = knn_predict(
-                    known.vectors, known.labels, held_out.vectors, k=_NEIGHBOURS, classes=self._classes
+                    known.vectors, known.labels, held_out.vectors, k=_NEIGHBOURS, classes=self.classes
                 )
                 said["val_knn"] = float((predicted == held_out.labels).double().mean())
         return said

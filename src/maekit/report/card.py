@@ -3,14 +3,13 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from maekit import presets
 from maekit.config import files
 from maekit.config.verbs import CardOptions
 from maekit.errors import RunError, UsageError
+from maekit.presets.verbs import VERBS
 from maekit.report.history import History
 from maekit.report.probes import kept, reported
 from maekit.report.run import costs, facts, measure, words
@@ -18,6 +17,7 @@ from maekit.report.verdict import verdict
 from maekit.results import Described
 from maekit.sections import Text
 from maekit.storage import check_writable, write_text
+from maekit.weights import stored
 
 UNKNOWN = "unknown"  # which the hub knows as a licence too
 _NOT_RECIPE = ("name", "weights", "data.source", "data.workers", "validation.source", "run.out", "run.resume",
@@ -58,8 +58,8 @@ def _front(history: History, licence: str, probes: Sequence[Probe]) -> str:
     tags = ["maekit", "image-classification" if classifies else "masked-autoencoder", "vision"]
     found = [
         EvalResult(
-            task_type="image-classification", dataset_type=_slug(where), dataset_name=where, metric_type="accuracy",
-            metric_name=name, metric_value=round(value, 6),
+            task_type="image-classification", metric_type="accuracy", metric_name=name, metric_value=round(value, 6),
+            dataset_type=re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-") or "images", dataset_name=where,
         )
         for name, where, value in _accuracies(history, probes)
     ]  # fmt: skip
@@ -96,7 +96,7 @@ def _what(history: History) -> Iterator[str]:
     said = {name: value for name, value in facts(history).items() if name in _SHOWN}
     if started := history.option("weights"):
         said["started from"] = _public(started)
-    yield _table({**said, "parameters": f"{_parameters(history.folder):,}"})
+    yield _table({**said, "parameters": f"{stored.read(history.folder / 'model.safetensors').count():,}"})
 
 
 def _licence(licence: str) -> Iterator[str]:
@@ -108,15 +108,13 @@ def _licence(licence: str) -> Iterator[str]:
 
 
 def _data(history: History) -> Iterator[str]:
-    data = history.ran.get("data")
-    data = data if isinstance(data, dict) else {}
-    normalise, channels = history.option("data.normalise"), history.option("model.channels")
+    data = history.said("data")
     said = {
         "training images": f"{data.get('images', 0):,} of {_public(history.option('data.source'))}",
         "classes": data.get("classes") or "none: unlabelled",
         "size as it is seen": words(history.option("model.image_size")),
-        "channels": words(channels),
-        "standardised by": words(normalise),
+        "channels": words(history.option("model.channels")),
+        "standardised by": words(history.option("data.normalise")),
         "held-out images": _held_out(history),
     }
     left = data.get("passed_over", {}).get("images") if isinstance(data.get("passed_over"), dict) else None
@@ -127,13 +125,11 @@ def _data(history: History) -> Iterator[str]:
 
 
 def _recipe(history: History) -> Iterator[str]:
-    name, verb = str(history.option("name")), _verb(history)
+    name, verb = str(history.option("name")), "pretrain"
+    if _classifies(history):
+        verb = "finetune" if history.option("weights") else "scratch"
     yield "## Recipe"
-    tables: dict[str, Mapping[str, Any]] = {
-        "pretrain": presets.PRETRAIN, "finetune": presets.FINETUNE, "scratch": presets.SCRATCH,
-    }  # fmt: skip
-    table = tables[verb]
-    ran = files.by_path(history.ran["config"])
+    table, ran = VERBS[verb][1] or {}, files.by_path(history.ran["config"])
     if name in table:
         usual = files.by_path(files.to_dict(table[name]()))
         other = [path for path in ran if path not in _NOT_RECIPE and path in usual and ran[path] != usual[path]]
@@ -149,15 +145,11 @@ def _recipe(history: History) -> Iterator[str]:
 def _cost(history: History) -> Iterator[str]:
     if not history.steps:
         return
-    versions = history.ran.get("versions")
-    said = costs(history)
-    if on := facts(history).get("hardware"):
-        said["hardware"] = on
-    if isinstance(versions, dict):
-        named = (f"{name} {versions[name]}" for name in ("maekit", "torch", "timm") if name in versions)
-        said["versions"] = ", ".join(named)
+    versions = history.said("versions")
+    named = [f"{name} {versions[name]}" for name in ("maekit", "torch", "timm") if name in versions]
     yield "## Cost"
-    yield _table(said)
+    on = {"hardware": facts(history).get("hardware", ""), "versions": ", ".join(named)}
+    yield _table(costs(history) | on)
 
 
 def _numbers(history: History, probes: Sequence[Probe]) -> Iterator[str]:
@@ -180,8 +172,7 @@ def _numbers(history: History, probes: Sequence[Probe]) -> Iterator[str]:
 
 
 def _limits(history: History, probes: Sequence[Probe]) -> Iterator[str]:
-    data, planned = history.ran.get("data"), history.computed("steps")
-    images = data.get("images") if isinstance(data, dict) else None
+    images, planned = history.said("data").get("images"), history.computed("steps")
     said = ["It has been tried on the images named above, and on no others that this card knows of."]
     if not history.measures and not probes:
         said.append("It was judged by no held-out images: nothing here tells how good its features are.")
@@ -235,26 +226,12 @@ def _probe(path: Path) -> Mapping[str, Any]:
     )
 
 
-def _parameters(folder: Path) -> int:
-    """How many numbers model.safetensors holds."""
-    from safetensors import safe_open
-
-    with safe_open(folder / "model.safetensors", framework="numpy") as file:
-        return sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - it is no mapping
-
-
 def _name(history: History) -> str:
     return history.folder.resolve().name
 
 
 def _classifies(history: History) -> bool:
     return "classifier" in history.ran["config"]
-
-
-def _verb(history: History) -> str:
-    if not _classifies(history):
-        return "pretrain"
-    return "finetune" if history.option("weights") else "scratch"
 
 
 def _public(source: Any) -> str:
@@ -273,10 +250,6 @@ def _repositories(source: Any) -> list[str] | None:
     """The hub's repository that a SOURCE or W names, if it does."""
     found = re.match(r"hf:(?://datasets/)?([\w.-]+/[\w.-]+)", str(source or ""))
     return [found[1]] if found else None
-
-
-def _slug(words: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") or "images"
 
 
 def _table(rows: Mapping[str, str]) -> str:

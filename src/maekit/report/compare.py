@@ -35,8 +35,7 @@ def compare(options: CompareOptions) -> Compared:
     check_writable(out)
     runs = _named([History.of(Path(folder)) for folder in options.runs])
     differ, ends = _differences(runs), {name: _end(history) for name, history in runs.items()}
-    parts = sections(runs, differ, ends)
-    page.write(out, f"{len(runs)} runs: {', '.join(runs)}", parts)
+    page.write(out, f"{len(runs)} runs: {', '.join(runs)}", sections(runs, differ, ends))
     said: list[Section] = [Text(f"{out}: {len(runs)} runs, of whose options {len(differ)} differ"), _end_table(ends)]
     return Compared(out=str(out), differences=differ, runs=ends, sections=said)
 
@@ -84,12 +83,11 @@ def _differences(runs: Runs) -> dict[str, dict[str, Any]]:
 
 
 def _flat(history: History) -> dict[str, Any]:
-    ran = history.ran
-    data = ran.get("data")
-    also = {"versions": ran.get("versions"), "hardware": ran.get("hardware"), "git": ran.get("git")}
-    if isinstance(also["hardware"], dict):
-        also["hardware"] = {key: value for key, value in also["hardware"].items() if key != "launchers"}
-    if isinstance(data, dict):
+    ran, data = history.ran, history.said("data")
+    also = {name: ran.get(name) for name in ("versions", "hardware", "git")}
+    if hardware := history.said("hardware"):
+        also["hardware"] = {key: value for key, value in hardware.items() if key != "launchers"}
+    if data:
         also["data"] = {key: data.get(key) for key in ("images", "classes", "fingerprint")}
     return {**by_path(ran["config"]), **by_path(also)}
 
@@ -125,9 +123,7 @@ def _curves(runs: Runs) -> list[Section]:
         if lines:
             window = max(1, max(len(steps) for steps, _ in lines.values()) // 50) if key == "loss" else 1
             falls = key.endswith("loss")
-            drawn = figures.curve(
-                lines, xlabel="step", ylabel=label, smooth=window, cut_start=falls, log=falls, until=until
-            )
+            drawn = figures.curve(lines, ylabel=label, smooth=window, cut_start=falls, log=falls, until=until)
             strong = f" Strong lines: moving means of {window} logged steps." if window > 1 else ""
             caption = label.capitalize() if label.split()[0].islower() else label  # kNN is written so
             said.append(Figure(drawn, f"{caption}.{strong}"))

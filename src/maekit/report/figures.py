@@ -60,8 +60,8 @@ Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 def curve(
     series: Series,
     *,
-    xlabel: str,
     ylabel: str,
+    xlabel: str = "step",
     smooth: int = 1,
     cut_start: bool = False,
     log: bool = False,
@@ -93,7 +93,9 @@ def curve(
             axes.set_xlim(-0.02 * until, 1.02 * until)
         lines = [np.asarray(y, float) for _, y in series.values()]
         if not (cut_start and _cut_start(axes, lines)) and log and _spans_wide(lines):
-            _logarithmic(axes)
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.yaxis.set_minor_locator(AutoMinorLocator(2))
         if len(series) > 1:
@@ -136,8 +138,10 @@ def heat(matrix: ArrayLike, labels: Sequence[str]) -> str:
     with mpl.rc_context(_SETTINGS):
         figure, axes = _axes(height=6.2)
         mesh = axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
-        if len(labels) <= 30:
-            _write_counts(axes, counts, share, count_size)
+        for row, column in zip(*np.nonzero(counts), strict=True) if len(labels) <= 30 else ():
+            ink, place = "white" if share[row, column] > 0.5 else _INK, (column + 0.5, row + 0.5)
+            text = f"{counts[row, column]:g}"
+            axes.annotate(text, place, ha="center", va="center", color=ink, size=count_size)
         turned = max(map(len, labels), default=0) > 3
         axes.set_xticks(middles, labels, rotation=90 if turned else 0, size=label_size)
         axes.set_yticks(middles, labels, size=label_size)
@@ -165,12 +169,6 @@ def _spans_wide(lines: Sequence[NDArray[np.float64]]) -> bool:
     values = np.concatenate([*lines, np.empty(0)])
     values = values[np.isfinite(values)]
     return bool(len(values) and values.min() > 0 and values.max() >= _WIDE_RANGE * values.min())
-
-
-def _logarithmic(axes: Axes) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _readings(figure: Figure, axes: Axes, series: Series, xlabel: str) -> str:
@@ -249,13 +247,6 @@ def _bar(axes: Axes, place: float, width: float, runs: NDArray[np.float64], colo
         axes.plot(spots, runs, "o", markersize=3.5, color="white", markeredgecolor=_INK, markeredgewidth=0.8)
     top = max(mean + spread, runs.max())
     axes.annotate(f"{mean:.3g}", (place, top), (0, 5), textcoords="offset points", ha="center", size=9)
-
-
-def _write_counts(axes: Axes, counts: NDArray[Any], share: NDArray[np.float64], size: float) -> None:
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        ink = "white" if share[row, column] > 0.5 else _INK
-        place = (column + 0.5, row + 0.5)
-        axes.annotate(f"{counts[row, column]:g}", place, ha="center", va="center", color=ink, size=size)
 
 
 def _moving_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:

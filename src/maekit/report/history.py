@@ -34,6 +34,11 @@ class History:
         """A value of the config by its dotted path; None where there is none."""
         return _at(self.ran["config"], path)
 
+    def said(self, name: str) -> Mapping[str, Any]:
+        """What config.json holds beside the options: data, hardware, versions; empty where there is nothing."""
+        found = self.ran.get(name)
+        return found if isinstance(found, dict) else {}
+
     def computed(self, name: str) -> Any:
         """What followed from the config: steps, lr, gflop and the like; None where the run has not written it."""
         return _at(self.ran, f"computed.{name}")

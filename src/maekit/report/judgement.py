@@ -1,6 +1,6 @@
 """What a report says of a classifier that was judged by held-out images."""
 
-from maekit.inference.evaluate import DRAWN_CLASSES, Evaluation, shown_classes
+from maekit.inference.evaluate import DRAWN_CLASSES, Evaluation, share, shown_classes
 from maekit.inference.one_pass import printable
 from maekit.report import figures
 from maekit.sections import Figure, Heading, Section, Table, Text
@@ -12,7 +12,7 @@ def sections(said: Evaluation | None) -> list[Section]:
         return []
     classes, (images, _) = said.table(), said.per_class()
     shown = shown_classes(classes)
-    rows = [[printable(name), _share(values["top1"]), f"{values['images']:,}"] for name, values in shown]
+    rows = [[printable(name), share(values["top1"]), f"{values['images']:,}"] for name, values in shown]
     note = "" if len(shown) == len(classes) else f"The worst {len(shown)} of {len(classes)} classes."
     parts: list[Section] = [
         Heading("How often it is right"),
@@ -28,7 +28,3 @@ def sections(said: Evaluation | None) -> list[Section]:
             Figure(drawn, "Which class is taken for which: counts, coloured by their share of the true class.")
         )
     return parts
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"

@@ -33,7 +33,9 @@ def write(run: Path, strips: Mapping[str, Sequence[Pixels]]) -> None:
     folder = run / "pictures" / "moments"
     folder.mkdir(parents=True, exist_ok=True)
     for name, images in strips.items():
-        panels = [_small(image) for image in images]
+        panels = [picture.panel(np.asarray(image), _SIDE) for image in images]
+        for panel in panels:
+            panel.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         width = sum(panel.width + _GAP for panel in panels) - _GAP
         strip = Image.new("RGB", (width, max(panel.height for panel in panels)), "white")
         left = 0
@@ -68,9 +70,3 @@ def sections(run: Path, until: int) -> list[Section]:
         "image's own; step 0 is before training."
     )
     return [Heading("Painted during training"), Strips([*strips.items()], caption)]
-
-
-def _small(pixels: Pixels) -> Image.Image:
-    panel = picture.panel(np.asarray(pixels), _SIDE)
-    panel.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    return panel

@@ -28,11 +28,11 @@ def keep(weights: Path, said: Mapping[str, Any]) -> None:
     said: {rows, data, val, per_class, train_images, val_images}. Nothing is done where the file is no run's; what
     cannot be written costs a line in the log, and no judgement.
     """
-    run = _run_of(weights)
+    around = (folder for folder in [*weights.parents][:3] if (folder / "config.json").is_file())  # or its checkpoints
+    run = next((folder for folder in around if (folder / "metrics.jsonl").is_file()), None)
     if run is None:
         return
-    steps = History.of(run).steps
-    record = {"weights": str(weights.relative_to(run)), "steps": steps, **said}
+    record = {"weights": str(weights.relative_to(run)), "steps": History.of(run).steps, **said}
     try:
         with (run / PROBES).open("a", encoding="utf-8") as file:
             file.write(strict_json.dumps(record) + "\n")
@@ -69,12 +69,6 @@ def part(run: Path) -> Part:
     cells = [[*_cells(record, row), *([record["weights"]] if files else [])] for record, row in shown]
     sections: list[Section] = [Heading("Judged by probes"), Table(headers, cells, note)]
     return Part("probes", sections)
-
-
-def _run_of(file: Path) -> Path | None:
-    """The run folder that a weights file lies in, or in whose checkpoints."""
-    return next((folder for folder in list(file.parents)[:3] if (folder / "config.json").is_file()
-                 and (folder / "metrics.jsonl").is_file()), None)  # fmt: skip
 
 
 def reported(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

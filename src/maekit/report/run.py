@@ -65,10 +65,8 @@ def run_sections(run: Path, more: Sequence[Section] = ()) -> list[Section]:
     sections += _curves(history)
     sections += [probes.part(run), *moments.sections(run, history.steps)]
     sections += more
-    versions = history.ran.get("versions")
-    if isinstance(versions, dict) and versions:
-        named = [(name, str(version)) for name, version in versions.items()]
-        sections += [Heading("Versions"), Facts(named)]
+    if versions := history.said("versions"):
+        sections += [Heading("Versions"), Facts([(name, str(version)) for name, version in versions.items()])]
     return sections
 
 
@@ -76,11 +74,11 @@ def facts(history: History) -> dict[str, str]:
     """What ran, on what."""
     values = {name: history.option(path) for name, path in _RAN.items()}
     said = {name: words(value) for name, value in values.items() if value not in (None, "")}
-    data, on = history.ran.get("data"), history.ran.get("hardware")
-    if isinstance(data, dict) and isinstance(data.get("images"), int):
+    data = history.said("data")
+    if isinstance(data.get("images"), int):
         classes = f", {data['classes']:,} classes" if isinstance(data.get("classes"), int) else ""
         said["number of images"] = f"{data['images']:,}{classes}"
-    if isinstance(on, dict):
+    if on := history.said("hardware"):
         devices = f"{on.get('processes', 1)} × " if on.get("processes", 1) != 1 else ""
         said["hardware"] = f"{devices}{on.get('device')}, {on.get('name')}, {on.get('cores')} CPU cores"
     return said
@@ -118,17 +116,17 @@ def _curves(history: History) -> list[Section]:
     window = max(1, max(len(steps) for steps, _ in losses.values()) // 50)
     strong = f" Strong line: moving mean of {window} logged steps." if window > 1 else ""
     until = history.steps
-    loss = figures.curve(losses, xlabel="step", ylabel="loss", smooth=window, cut_start=True, log=True, until=until)
+    loss = figures.curve(losses, ylabel="loss", smooth=window, cut_start=True, log=True, until=until)
     sections: list[Section] = [Heading("Curves"), Figure(loss, f"Loss, {' and '.join(losses)}.{strong}")]
     sections += _validation(history)
     rate = history.points("lr")
     if rate[0]:
-        drawn = figures.curve({"learning rate": rate}, xlabel="step", ylabel="learning rate", until=until)
+        drawn = figures.curve({"learning rate": rate}, ylabel="learning rate", until=until)
         sections.append(Figure(drawn, "Learning rate at each logged step."))
     for key, (label, caption) in _SPEED.items():
         points = history.points(key)
         if any(points[1]):
-            drawn = figures.curve({label: points}, xlabel="step", ylabel=label, smooth=window, until=until)
+            drawn = figures.curve({label: points}, ylabel=label, smooth=window, until=until)
             sections.append(Figure(drawn, caption + strong))
     return sections
 
@@ -141,12 +139,12 @@ def _validation(history: History) -> list[Section]:
     sections: list[Section] = []
     begun = " At step 0: before training." if history.untrained else ""
     if accuracies:
-        drawn = figures.curve(accuracies, xlabel="step", ylabel="accuracy", until=until)
+        drawn = figures.curve(accuracies, ylabel="accuracy", until=until)
         weights = " Either encoder is taken by --weights: RUN, and RUN/model_ema.safetensors of the average."
         weights = weights if "val_knn_ema" in history.measures else ""
         sections.append(Figure(drawn, f"Accuracy on held-out images: {', '.join(accuracies)}.{begun}{weights}"))
     for key, points in curves.items():
-        drawn = figures.curve({measure(key): points}, xlabel="step", ylabel=measure(key), until=until)
+        drawn = figures.curve({measure(key): points}, ylabel=measure(key), until=until)
         sections.append(Figure(drawn, f"On held-out images: {measure(key)}.{begun}"))
     return sections
 

@@ -92,18 +92,14 @@ def loaded(text: str, origin: str) -> Blueprint:
         facts = json.loads(text)
         if facts["layout"] > _LAYOUT:
             raise WeightsError(f"{origin}: was written by a newer maekit (layout {facts['layout']}); update maekit")
-        return _parse(facts, f"{origin}: header")
+        kind, model = facts["kind"], facts["model"]
+        if kind == "masked_autoencoder" and model["encoder"].startswith("hiera"):
+            model = {"pool_units": True, **model}  # files from before there was a choice
+        needed = {name: facts[name] for name in ("kind", "mean", "std", *_OF_KIND[kind])} | {"model": model}
+        if None in needed.values():
+            raise ValueError
+        seen = {"crop_share": share_of(facts.get("crop_share")), "value_range": range_of(facts.get("value_range"))}
+        return files.from_dict(Blueprint, needed | seen, f"{origin}: header")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         reason = f" ({error})" if isinstance(error, UsageError) else ""
         raise WeightsError(f"{origin}: its header is damaged{reason}") from None
-
-
-def _parse(facts: dict[str, Any], origin: str) -> Blueprint:
-    kind, model = facts["kind"], facts["model"]
-    if kind == "masked_autoencoder" and model["encoder"].startswith("hiera"):
-        model = {"pool_units": True, **model}  # files from before there was a choice
-    needed = {name: facts[name] for name in ("kind", "mean", "std", *_OF_KIND[kind])} | {"model": model}
-    if None in needed.values():
-        raise ValueError
-    seen = {"crop_share": share_of(facts.get("crop_share")), "value_range": range_of(facts.get("value_range"))}
-    return files.from_dict(Blueprint, needed | seen, origin)

@@ -71,8 +71,7 @@ class _Facebook:
         from maekit import storage
         from maekit.weights import native
 
-        tensors = papers_tensors(model, self.name)
-        named = {to_theirs(name, _NAMES): tensor for name, tensor in tensors.items()}
+        named = {to_theirs(name, _NAMES): tensor for name, tensor in papers_tensors(model, self.name).items()}
         with storage.replacing(path) as temporary:
             torch.save({"model": named, **native.metadata(model)}, temporary)
 

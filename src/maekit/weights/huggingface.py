@@ -17,7 +17,7 @@ from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights import vit_sizes
 from maekit.weights.blueprint import Blueprint, mask_of, standardisation
-from maekit.weights.layout import Prefixes, papers_tensors, to_ours, to_theirs
+from maekit.weights.layout import Prefixes, papers_tensors, renamed, to_ours, to_theirs
 from maekit.weights.stored import Stored
 from maekit.weights.vit_sizes import Told
 
@@ -64,15 +64,18 @@ class _HuggingFace:
 
     def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
         config = stored.config
-        _check(config, stored)
+        for option, wanted in (("hidden_act", "gelu"), ("qkv_bias", True)):
+            if config.get(option, wanted) != wanted:
+                reads = f"maekit reads ViTs with {option} {wanted}"
+                raise WeightsError(f"{stored.path}: {option} is {config[option]}; {reads}")
         ignored = tuple(name for name in stored.shapes if name.startswith(("pooler.", "vit.pooler.")))
-        shapes = _ours({name: shape for name, shape in stored.shapes.items() if name not in ignored}, _joined_shape)
+        shapes = _ours(renamed(stored.shapes, (), ignored=ignored), _joined_shape)
         encoder = {name.removeprefix("encoder."): shape for name, shape in shapes.items()}
-        masked = "decoder.embed.weight" in shapes
+        masked, size = "decoder.embed.weight" in shapes, config.get("image_size")
         told = Told(
             heads=config.get("num_attention_heads"),
             decoder_heads=config.get("decoder_num_attention_heads"),
-            image_size=_size(config.get("image_size")),
+            image_size=tuple(size) if isinstance(size, list) else size,
             norm_eps=config.get("layer_norm_eps"),
             positions="sincos" if config.get("model_type", "vit_mae") == "vit_mae" else "learned",
             decoder=vit_sizes.decoder_of(shapes, "decoder.embed.weight", "decoder.blocks.") if masked else None,
@@ -86,16 +89,15 @@ class _HuggingFace:
             target, mask = TargetConfig(kind=pixels), mask_of(config.get("mask_ratio"))
             return replace(plain, kind="masked_autoencoder", target=target, mask=mask)
         if "head.weight" in shapes:
-            classes = _classes(config, shapes["head.weight"][0])
+            labels = config.get("id2label") or {}
+            classes = tuple(str(labels.get(str(n), n)) for n in range(shapes["head.weight"][0]))
             return replace(plain, kind="classifier", pooling="class", classes=classes)
         return plain
 
     def tensors(self, stored: Stored, blueprint: Blueprint) -> "dict[str, Tensor]":
         import torch  # not needed to describe
 
-        left_out = set(blueprint.ignored)
-        kept = {name: tensor for name, tensor in stored.tensors().items() if name not in left_out}
-        return _ours(kept, torch.cat)
+        return _ours(renamed(stored.tensors(), (), ignored=blueprint.ignored), torch.cat)
 
     def write(self, model: "Model", folder: Path) -> None:
         """A folder that `from_pretrained` opens: ViTMAEForPreTraining, ViTForImageClassification, or ViTModel.
@@ -236,19 +238,3 @@ def _kind_of(model: "Model", encoder: dict[str, Any]) -> dict[str, Any]:
 
 def _joined_shape(parts: list[tuple[int, ...]]) -> tuple[int, ...]:
     return (sum(part[0] for part in parts), *parts[0][1:])
-
-
-def _check(config: dict[str, Any], stored: Stored) -> None:
-    """Raises WeightsError for what the config asks and maekit's ViT has not."""
-    for option, wanted in (("hidden_act", "gelu"), ("qkv_bias", True)):
-        if config.get(option, wanted) != wanted:
-            raise WeightsError(f"{stored.path}: {option} is {config[option]}; maekit reads ViTs with {option} {wanted}")
-
-
-def _size(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _classes(config: dict[str, Any], count: int) -> tuple[str, ...]:
-    labels = config.get("id2label") or {}
-    return tuple(str(labels.get(str(number), number)) for number in range(count))

@@ -163,45 +163,40 @@ def _describe_vit(stored: Stored, options: WeightsOptions, card: _Card) -> Bluep
 
 def _describe_swin(stored: Stored, options: WeightsOptions, card: _Card) -> Blueprint:
     shapes = stored.shapes
-    width, channels, *_ = shapes["patch_embed.proj.weight"]
     stages = vit_sizes.blocks(shapes, "layers.")
     depths = tuple(vit_sizes.blocks(shapes, f"layers.{stage}.blocks.") for stage in range(stages))
     table = shapes.get("layers.0.blocks.0.attn.relative_position_bias_table")
     second = "layers.0.blocks.0.attn.logit_scale" in shapes
-    fields: dict[str, Any] = {"channels": channels, "swin_method": "dense", **card.overrides()}
-    sizes, name = _SWINS.get(depths, {}), card.architecture
-    if not name and sizes:
-        size = sizes.get(width) or next(iter(sizes.values()))
-        name = f"swinv2_{size}_window8_256" if second else f"swin_{size}_patch4_window7_224"
-        if table is not None and table[0] != 169:  # (2 * 7 - 1) ** 2
-            fields["window"] = (isqrt(table[0]) + 1) // 2
-    if width not in sizes:
-        fields["width"] = width
-    found = _described(name, fields, card.image_size() or options.image_size or (256 if second else 224))
+    fields: dict[str, Any] = {"swin_method": "dense", **card.overrides()}
+    fields["image_size"] = card.image_size() or options.image_size or (256 if second else 224)
+    if not card.architecture and depths in _SWINS and table is not None and table[0] != 169:  # (2 * 7 - 1) ** 2
+        fields["window"] = (isqrt(table[0]) + 1) // 2
+    named = "swinv2_{}_window8_256" if second else "swin_{}_patch4_window7_224"
+    found = _described(shapes, card, _SWINS.get(depths, {}), named, fields)
     if second and not card.architecture and not found.needed:
-        needed = f"--encoder (the tensors of a Swin V2 do not tell its window: a timm name, such as {name})"
+        such = f"such as {found.model.encoder}"
+        needed = f"--encoder (the tensors of a Swin V2 do not tell its window: a timm name, {such})"
         return replace(found, needed=(needed,))
     return found
 
 
 def _describe_hiera(stored: Stored, options: WeightsOptions, card: _Card) -> Blueprint:
     shapes = stored.shapes
-    width, channels, *_ = shapes["patch_embed.proj.weight"]
     sizes = _HIERAS.get(vit_sizes.blocks(shapes, "blocks."), {})
-    fields: dict[str, Any] = {"channels": channels, **card.overrides()}
-    fields["layer_scale"] = vit_sizes.layer_scale(shapes)
-    name = card.architecture
-    if not name and sizes:
-        name = f"hiera_{sizes.get(width) or next(iter(sizes.values()))}_224"
-    if width not in sizes:
-        fields["width"] = width
     image_size = vit_sizes.own_image_size(shapes, _HIERA_STRIDE, options, Told(image_size=card.image_size()))
-    return _described(name, fields, image_size or 224)
+    fields = card.overrides() | {"layer_scale": vit_sizes.layer_scale(shapes), "image_size": image_size or 224}
+    return _described(shapes, card, sizes, "hiera_{}_224", fields)
 
 
-def _described(name: str, fields: dict[str, Any], image_size: Any) -> Blueprint:
+def _described(
+    shapes: vit_sizes.Shapes, card: _Card, sizes: dict[int, str], named: str, fields: dict[str, Any]
+) -> Blueprint:
+    """sizes: those that have such depths, by width. named: as timm names a size. fields: the config's, told so far."""
+    width, channels, *_ = shapes["patch_embed.proj.weight"]
+    own = {"channels": channels, **fields} | ({} if width in sizes else {"width": width})
+    name = card.architecture or (named.format(sizes.get(width) or next(iter(sizes.values()))) if sizes else "")
     needed = () if name else ("--encoder (no published size has these depths: name the timm model)",)
-    model = ModelConfig(encoder=name, decoder=NO_DECODER, **{**fields, "image_size": image_size})
+    model = ModelConfig(encoder=name, decoder=NO_DECODER, **own)
     return Blueprint("encoder", model, *standardisation(model.channels), needed=needed)
 
 

@@ -44,7 +44,8 @@ def rewindow(
         before = _windows(own)
     resampled = {}
     for name, new in after.items():
-        old = before.get(name) or _square(tensors[name])
+        side = (isqrt(len(tensors[name])) + 1) // 2  # of a window that is taken to be square
+        old = before.get(name, (side, side))
         entries = (2 * old[0] - 1) * (2 * old[1] - 1)
         if old == new or len(tensors[name]) != entries:  # what fits no window is told with all that does not fit
             continue
@@ -82,12 +83,6 @@ def _windows(config: ModelConfig) -> dict[str, Window]:
         for name, module in encoder.named_modules()
         if isinstance(getattr(module, _TABLE, None), nn.Parameter)
     }
-
-
-def _square(table: Tensor) -> Window:
-    """The window of a table that is taken to be square."""
-    side = (isqrt(len(table)) + 1) // 2
-    return side, side
 
 
 def _resample(table: Tensor, old: Window, new: Window) -> Tensor:

@@ -14,7 +14,7 @@ from maekit.data.sources.folder import open_folder
 from maekit.data.sources.given import of_object
 from maekit.data.sources.hub import HubSource
 from maekit.data.sources.kinds import IMAGES, Kind, kinds_of, refuse_several_kinds
-from maekit.data.sources.list_file import ListSource, open_images, open_list
+from maekit.data.sources.list_file import open_images, open_list
 from maekit.data.sources.parquet import ParquetSource
 from maekit.data.sources.passed_over import PassedOver, say
 from maekit.data.sources.patterns import matching
@@ -109,8 +109,7 @@ def _own(text: str) -> Source | None:
         raise DataError(f"{text}: a source has to have {', '.join(lacks)}, as maekit.data.sources.Source describes")
     made.text, made.passed_over = text, getattr(made, "passed_over", PassedOver())
     made.size = getattr(made, "size", _unknown)
-    own: Source = made
-    return own
+    return made
 
 
 def _unknown(_: int) -> int:
@@ -198,7 +197,7 @@ def _file(text: str, named: str, path: Path, split: str | None, image_column: st
 def _of_pattern(text: str, named: str, files: list[Path], split: str | None, image_column: str | None) -> Source | None:
     path = Path(named)
     if all(is_image_name(file.name) for file in files) and split is None:
-        return ListSource(text, Path(), [str(file) for file in files], [-1] * len(files))
+        return open_images(files, text)
     if path.suffix not in _OF_FILES:
         return None
     names: list[Parts] = [(file.name,) for file in files]

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maekit.data.sources.passed_over import BESIDE_NAMES, PassedOver, is_beside, suffix_of
+from maekit.data.sources.passed_over import BESIDE_NAMES, PassedOver, is_beside, suffix
 from maekit.data.sources.run_folders import is_run_folder
 from maekit.data.sources.source import is_image_name
 from maekit.errors import DataError
@@ -80,7 +80,8 @@ def survey(root: Path) -> Contents:
             continue
         status = folder.stat()
         if (status.st_dev, status.st_ino) in seen:
-            if not _is_above(folder):
+            above_it = folder.parent.resolve()
+            if folder.resolve() not in (above_it, *above_it.parents):  # else a link leads back to a folder it is in
                 found.notes.append(f"{'/'.join(above)} is left out, as a link leads to the same folder, read already")
             folders.clear()
             continue
@@ -95,12 +96,6 @@ def survey(root: Path) -> Contents:
     return found
 
 
-def _is_above(link: Path) -> bool:
-    """Whether a link leads back to a folder that it is in."""
-    above = link.parent.resolve()
-    return link.resolve() in (above, *above.parents)
-
-
 def _is_entered(found: Contents, name: str) -> bool:
     if name.lower() in _LITTER:
         found.beside[f"{name} folder"] += 1
@@ -112,7 +107,7 @@ def _is_entered(found: Contents, name: str) -> bool:
 
 
 def _sort_files(found: Contents, above: Parts, files: list[str]) -> None:
-    others = []
+    top = above[0] if above else ""
     for name in files:
         small = name.lower()
         if name.startswith("."):
@@ -126,13 +121,7 @@ def _sort_files(found: Contents, above: Parts, files: list[str]) -> None:
         elif small in _SYSTEM_FILES:
             found.beside[name] += 1
         elif not small.endswith(_OUR_INDEX):
-            others.append(name)
-    top = above[0] if above else ""
-    for name in [name for name in others if name.lower() in BESIDE_NAMES]:
-        found.others[top, name] += 1
-        others.remove(name)
-    for what, count in suffix_of(others).items():
-        found.others[top, what] += count
+            found.others[top, name if small in BESIDE_NAMES else suffix(name)] += 1
 
 
 def _place_metadata(found: Contents) -> None:

@@ -37,8 +37,7 @@ class DigitsSource(LabelledImages):
         return f"digits:{self._numbers[index]}"
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = self._images[index]
-        return image
+        return self._images[index]
 
     def size(self, index: int) -> int:
         return int(self.read(index).nbytes)

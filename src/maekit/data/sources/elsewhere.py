@@ -49,12 +49,6 @@ class Files:
     window: int
     """Bytes of the files among which images are shuffled."""
 
-    @property
-    def in_one_window(self) -> bool:
-        """Whether all can be at hand at once."""
-        used = np.flatnonzero(np.diff(self.starts))
-        return sum(self.files[file].size for file in used.tolist()) <= self.window
-
     def of(self, indices: NDArray[np.int64]) -> "Files":
         """Where those images alone lie, at increasing indices."""
         return Files(self.files, np.searchsorted(indices, self.starts), self.window)
@@ -69,9 +63,11 @@ def files_of(source: Source) -> Files | None:
 def some_of(source: Source, wanted: int | None) -> NDArray[np.int64]:
     """At most `wanted` of a source's images, evenly spread; in a few of its files where they do not fit a window."""
     files = files_of(source)
-    if files is None or wanted is None or wanted >= len(source) or files.in_one_window:
+    if files is None or wanted is None or wanted >= len(source):
         return evenly_spread(len(source), wanted)
     used = np.flatnonzero(np.diff(files.starts))
+    if sum(files.files[file].size for file in used.tolist()) <= files.window:  # all can be at hand at once
+        return evenly_spread(len(source), wanted)
     looked = used[evenly_spread(len(used), min(wanted, _LOOKED_INTO))]
     inside = [np.arange(files.starts[file], files.starts[file + 1]) for file in looked]
     among = np.concatenate(inside)

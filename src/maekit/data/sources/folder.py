@@ -3,11 +3,9 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from maekit.data.shared import shared
 from maekit.data.sources.contents import Contents, Parts
-from maekit.data.sources.labels import Classes, LabelledImages, Labels, composed, no_labels
+from maekit.data.sources.labels import Classes, LabelledImages, Labels, no_labels, string_labels
 from maekit.data.sources.metadata import read_metadata
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Names, evenly_spread, file_size, fingerprint, read_file
@@ -93,12 +91,8 @@ def _without_splits(images: Sequence[Parts], level: int | None) -> list[Parts]:
 
 
 def _of_tops(images: Sequence[Parts]) -> tuple[Labels, Classes]:
-    tops = {top: composed(top) for top in {parts[0] for parts in images if len(parts) > 1}}
-    classes = sorted(set(tops.values()))
-    if len(classes) < 2 or any(len(parts) == 1 for parts in images):
-        return no_labels(len(images))
-    number = {name: label for label, name in enumerate(classes)}
-    return np.array([number[tops[parts[0]]] for parts in images], dtype=np.int64), tuple(classes)
+    labels, classes = string_labels([parts[0] if len(parts) > 1 else None for parts in images])
+    return (labels, classes) if classes and len(classes) > 1 and (labels >= 0).all() else no_labels(len(images))
 
 
 def _on_tops(text: str, images: Sequence[Parts], classes: Classes) -> Iterator[str]:

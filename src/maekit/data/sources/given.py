@@ -4,7 +4,6 @@ import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from maekit.config.objects import MapStyle
 from maekit.data.arrays import Pixels
 from maekit.data.sources.hub import HubSource
 from maekit.data.sources.labels import LabelledImages, found_labels
-from maekit.data.sources.list_file import ListSource
+from maekit.data.sources.list_file import open_images
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.source import Source, fingerprint, home_path, read_file, sampled
 from maekit.errors import DataError, ImageError
@@ -37,8 +36,8 @@ def of_object(text: str, value: Any, image_column: str | None) -> Source:
     if isinstance(value, Sequence):
         pairs = [item if isinstance(item, tuple) and len(item) == 2 else (item, -1) for item in value]
         if all(isinstance(path, str | os.PathLike) for path, _ in pairs):
-            names = [str(home_path(os.fspath(path))) for path, _ in pairs]
-            return ListSource(text, Path(), names, [_plain(label) for _, label in pairs])
+            paths = [home_path(os.fspath(path)) for path, _ in pairs]
+            return open_images(paths, text, [_plain(label) for _, label in pairs])
     return MapStyleSource(text, value)
 
 

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from maekit.data.sources.elsewhere import files_of
 from maekit.data.sources.folder import FilesSource
-from maekit.data.sources.source import Source, digests
+from maekit.data.sources.source import Source, digests, evenly_spread
 from maekit.data.sources.subset import SubsetSource, labels_of
-from maekit.data.statistics import evenly_spread
 from maekit.errors import DataError
 from maekit.randomness import numpy_generator
 
@@ -33,8 +32,7 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[SubsetSource, Sub
     drawn: list[NDArray[np.int64]] = []
     order = np.argsort(labels, kind="stable")
     numbers, starts = np.unique(labels[order], return_index=True)
-    by_class = np.split(order, starts[1:])
-    for number, members in zip(numbers, by_class, strict=True):
+    for number, members in zip(numbers, np.split(order, starts[1:]), strict=True):
         count = min(max(1, round(share * len(members))), len(members) - 1)
         drawn.append(numpy_generator(_HELD_OUT, seed, int(number) + 1).permutation(members)[:count])
     held = np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
@@ -67,7 +65,9 @@ def say_shared(train: Source, val: Source) -> int:
     how = "the same files" if shared else "the same bytes"
     rest = [index for index in looked.tolist() if index not in shared]
     if rest and files_of(train) is None:  # else it would all be fetched for it
-        twins = _with_equal_bytes(train, val, rest)
+        among = _candidates(train, {val.size(index) for index in rest})
+        known = {digest for _, digest in digests(train, among)}
+        twins = {index for index, digest in digests(val, rest) if digest in known} if known else set()
         how = "the same files or bytes" if shared and twins else how
         shared |= twins
     if shared:
@@ -86,12 +86,6 @@ def _places(source: Source, paths: Collection[str]) -> list[int]:
     if isinstance(source, SubsetSource):
         return np.flatnonzero(np.isin(source.indices, _places(source.source, paths))).tolist()
     return [index for index in range(len(source)) if source.path(index) in paths]
-
-
-def _with_equal_bytes(train: Source, val: Source, indices: list[int]) -> set[int]:
-    """Those validation images whose bytes a training image has."""
-    known = {digest for _, digest in digests(train, _candidates(train, {val.size(index) for index in indices}))}
-    return {index for index, digest in digests(val, indices) if digest in known} if known else set()
 
 
 def _candidates(train: Source, sizes: set[int]) -> list[int]:

@@ -14,6 +14,9 @@ MOST_CLASSES = 1_000_000  # a larger number is no class; and each class below it
 
 Labels = NDArray[np.int64]
 Classes = tuple[str, ...] | None
+Codes = NDArray[np.integer[Any]] | slice
+EACH = slice(None)
+"""Where each image has a value of its own."""
 
 
 def no_labels(count: int) -> tuple[Labels, Classes]:
@@ -46,48 +49,36 @@ class LabelledImages:
         return -1  # to know it, it would have to be read
 
 
-def found_labels(text: str, values: Sequence[Any], names: Sequence[str] | None = None) -> tuple[Labels, Classes]:
-    """Whatever a source has for labels, None for none: words as soon as one of them is a word, else numbers."""
-    if any(isinstance(value, str) for value in values):
-        return string_labels([None if value is None else str(value) for value in values])
-    return integer_labels(text, [-1 if value is None else value for value in values], names)
-
-
-def labels_of_codes(
-    text: str,
-    values: Sequence[int | str | None],
-    codes: NDArray[np.integer[Any]],
-    names: Sequence[str] | None = None,
+def found_labels(
+    text: str, values: Sequence[Any], names: Sequence[str] | None = None, codes: Codes = EACH
 ) -> tuple[Labels, Classes]:
-    """The same of `values[code]` for each code, where many images have few different labels. Words have no names."""
+    """Whatever a source has for labels, None for none: words as soon as one of them is a word, else numbers.
+
+    codes: the place of each image's label among the values, where many images have few different ones. Words have no
+    names.
+    """
     if any(isinstance(value, str) for value in values):
         labels, classes = string_labels([None if value is None else str(value) for value in values])
         return shared(labels[codes]), classes
-    numbers = [value if isinstance(value, int) else -1 for value in values]
-    labels = shared(np.maximum(_integers(text, numbers), -1)[codes])
-    return labels, _numbered(text, labels, names)
+    return integer_labels(text, [-1 if value is None else value for value in values], names, codes)
 
 
 def integer_labels(
-    text: str, numbers: Sequence[int] | Labels, names: Sequence[str] | None = None
+    text: str, numbers: Sequence[int] | Labels, names: Sequence[str] | None = None, codes: Codes = EACH
 ) -> tuple[Labels, Classes]:
     """Numbers that are labels already, negative ones being none; without names, the classes go by number.
 
-    Raises DataError, naming the source by its text, for what is no integer, and for a label beyond the names, or
-    beyond reason.
+    codes: as of `found_labels`. Raises DataError, naming the source by its text, for what is no integer, and for a
+    label beyond the names, or beyond reason.
     """
-    labels = shared(np.maximum(_integers(text, numbers), -1))
-    return labels, _numbered(text, labels, names)
-
-
-def _numbered(text: str, labels: Labels, names: Sequence[str] | None = None) -> Classes:
+    labels = shared(np.maximum(_integers(text, numbers), -1)[codes])
     largest = int(labels.max(initial=-1))
     if largest >= (MOST_CLASSES if names is None else len(names)):
         known = f"{len(names)} classes are named" if names is not None else f"{MOST_CLASSES - 1:,} is the largest"
         raise DataError(f"{text}: image {int(labels.argmax())} has label {largest}, but {known}")
     if largest < 0:
-        return None
-    return tuple(map(composed, names if names is not None else map(str, range(largest + 1))))
+        return labels, None
+    return labels, tuple(map(composed, names if names is not None else map(str, range(largest + 1))))
 
 
 def _integers(text: str, numbers: Sequence[int] | Labels) -> Labels:

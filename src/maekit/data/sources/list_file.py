@@ -6,12 +6,13 @@ import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from maekit.data.shared import Memory, memory
 from maekit.data.sources.folder import FilesSource
-from maekit.data.sources.labels import Classes, Labels, found_labels, labels_of_codes, no_labels
+from maekit.data.sources.labels import Classes, Labels, found_labels, no_labels
 from maekit.data.sources.list_columns import Columns, Words, read_columns
 from maekit.data.sources.list_lines import NUMBER, RULE
 from maekit.data.sources.passed_over import PassedOver
@@ -30,25 +31,6 @@ _ADDRESS = re.compile(r"\w{2,}://")
 log = logging.getLogger("maekit")
 
 
-class ListSource(FilesSource):
-    """Images by path, relative ones counting from `folder`; whether a file is there shows when it is read.
-
-    Labels are numbers from 0, -1 for none, and the classes are named by them; or words, which become classes in sorted
-    order.
-    """
-
-    def __init__(
-        self,
-        text: str,
-        folder: Path,
-        names: Sequence[str],
-        labels: Sequence[int] | Sequence[str | None],
-        passed_over: PassedOver | None = None,
-    ) -> None:
-        kept, classes = found_labels(text, [None if label == -1 else label for label in labels])
-        super().__init__(text, folder, names, kept, classes, passed_over or PassedOver())
-
-
 def open_list(text: str, file: Path, split: str | None = None) -> FilesSource:
     """The images that a list file names, in its order, by the rule of `list_lines`.
 
@@ -64,9 +46,14 @@ def open_list(text: str, file: Path, split: str | None = None) -> FilesSource:
     return FilesSource(text, file.parent, names, *_labels(text, columns), PassedOver(notes=notes))
 
 
-def open_images(paths: Sequence[Path]) -> ListSource:
-    """Unlabelled image files, named one by one."""
-    return ListSource(", ".join(map(str, paths)), Path(), [str(path) for path in paths], [-1] * len(paths))
+def open_images(paths: Sequence[Path], text: str = "", labels: Sequence[Any] = ()) -> FilesSource:
+    """Image files, named one by one; whether a file is there shows when it is read.
+
+    text: what they are called together. labels: of each, a number from 0 or a word, -1 or None for none; empty: they
+    are unlabelled.
+    """
+    found, classes = found_labels(text, [None if label == -1 else label for label in labels or [-1] * len(paths)])
+    return FilesSource(text or ", ".join(map(str, paths)), Path(), map(str, paths), found, classes, PassedOver())
 
 
 def _content(text: str, file: Path) -> tuple[Memory, int]:
@@ -119,7 +106,7 @@ def _paths(text: str, folder: Path, columns: Columns) -> Names:
     names = columns.names
     starts = np.append(0, names.ends[:-1])
     if (names.data[starts[starts < len(names.data)]] == ord("~")).any():
-        names = Names.of(_home(folder, name) for name in names)
+        names = Names.of(str(home_path(n)) if n.startswith("~") and not (folder / n).exists() else n for n in names)
     sample = list(dict.fromkeys(names[index] for index in range(min(_SAMPLED, len(names)))))
     slashed = {name: name.replace("\\", "/") for name in sample if "\\" in name}
     if any(not (folder / name).exists() and (folder / other).exists() for name, other in slashed.items()):
@@ -133,10 +120,6 @@ def _paths(text: str, folder: Path, columns: Columns) -> Names:
             what = f"is not there (looked for {folder / names[0]}), nor is any of the next"
         raise DataError(f"{text}: line {columns.lines[0]}: {columns.names[0]!r} {what}; {RULE}")
     return names
-
-
-def _home(folder: Path, path: str) -> str:
-    return path if not path.startswith("~") or (folder / path).exists() else str(home_path(path))
 
 
 def _labels(text: str, columns: Columns) -> tuple[Labels, Classes]:
@@ -162,4 +145,4 @@ def _labels(text: str, columns: Columns) -> tuple[Labels, Classes]:
         values[code] = int(match[1]) if (match := matches[word]) else word
     if min((value for value in values if isinstance(value, int) and value >= 0), default=0) == 1:
         log.warning("%s: labels begin at 1, so that class 0 has no image; maekit counts classes from 0", text)
-    return labels_of_codes(text, values, codes)
+    return found_labels(text, values, codes=codes)

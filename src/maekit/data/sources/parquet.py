@@ -42,8 +42,7 @@ class ParquetSource(LabelledImages):
         self._group_starts = np.cumsum([0, *rows], dtype=np.int64)
         starts = zip(groups, self._group_starts.tolist(), strict=False)
         self._file_starts = {file: start for (file, group), start in starts if group == 0}
-        label = label_column(schema)
-        self._labels, self.classes = self._read_labels(label, features)
+        self._labels, self.classes = self._read_labels(label_column(schema), features)
         if len(self._labels) != len(self):
             raise DataError(f"{text}: is damaged: {len(self):,} rows are announced, there are {len(self._labels):,}")
         self.passed_over = PassedOver(notes=(said,) if said else ())

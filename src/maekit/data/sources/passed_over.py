@@ -3,7 +3,6 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -87,11 +86,6 @@ def suffix(name: str) -> str:
     """
     found = _SUFFIX.search(name)
     return "without suffix" if found is None else found[0].lower()
-
-
-def suffix_of(names: Iterable[str]) -> Counter[str]:
-    """How many of these file names have which suffix."""
-    return Counter(map(suffix, names))
 
 
 def _listed(counts: Counter[str]) -> str:

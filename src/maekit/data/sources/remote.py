@@ -149,8 +149,7 @@ def asked(url: str, copies: Copies) -> RemoteFile:
     def info() -> dict[str, Any]:
         system, path = system_of(url)
         system.invalidate_cache()
-        said: dict[str, Any] = system.info(path)
-        return said
+        return system.info(path)
 
     return described(url, insist(url, info), copies)
 
@@ -231,8 +230,7 @@ def system_of(url: str) -> tuple[Any, str]:
             raise DataError(f"{shown(url)}: {error}: pip install 'maekit[remote]'") from None
         except ValueError as error:
             raise DataError(f"{shown(url)}: cannot be opened ({error})") from None
-    path: str = _systems[of]._strip_protocol(url)
-    return _systems[of], path
+    return _systems[of], _systems[of]._strip_protocol(url)
 
 
 def _options(scheme: str) -> dict[str, Any]:

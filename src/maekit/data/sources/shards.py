@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from maekit.data.shared import shared
 from maekit.data.sources.elsewhere import Files
-from maekit.data.sources.labels import LabelledImages, labels_of_codes
+from maekit.data.sources.labels import LabelledImages, found_labels
 from maekit.data.sources.passed_over import PassedOver
 from maekit.data.sources.remote import RemoteFile, fetched_before
 from maekit.data.sources.source import Names, fingerprint
@@ -53,7 +53,7 @@ class ShardsSource(LabelledImages):
         starts = np.cumsum([0, *(len(index.labels) for index in indices)])
         codes = [index.codes + start for index, start in zip(indices, starts, strict=False)]
         values = [label for index in indices for label in index.labels]
-        self._labels, self.classes = labels_of_codes(text, values, np.concatenate(codes), _names(shards, indices))
+        self._labels, self.classes = found_labels(text, values, _names(shards, indices), np.concatenate(codes))
 
     def path(self, index: int) -> str:
         return f"{self._shards[self._shard[index]]}:{self._names[index]}"

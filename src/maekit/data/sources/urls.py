@@ -8,7 +8,7 @@ from maekit.data.copies import Copies, room
 from maekit.data.sources.contents import PACKED, Parts
 from maekit.data.sources.elsewhere import Space
 from maekit.data.sources.kinds import Kind, refuse_several_kinds
-from maekit.data.sources.passed_over import PassedOver, is_beside, suffix_of
+from maekit.data.sources.passed_over import PassedOver, is_beside, suffix
 from maekit.data.sources.patterns import expand
 from maekit.data.sources.remote import RemoteFile, all_asked, described, insist, shown, system_of
 from maekit.data.sources.remote_parquet import RemoteParquet
@@ -93,7 +93,7 @@ def _found(url: str, copies: Copies) -> _Found | None:
     root = len(path.rpartition("/")[0] if wild else path.rstrip("/")) + 1
     parts = {name: tuple(name[root:].split("/")) for name in sorted(infos)}
     packed = [name for name, of in parts.items() if of[-1].lower().endswith(PACKED) and not of[-1].startswith(".")]
-    others = Counter(suffix_of(of[-1] for name, of in parts.items() if name not in packed))
+    others = Counter(suffix(of[-1]) for name, of in parts.items() if name not in packed)
     beside = Counter({what: count for what, count in others.items() if is_beside(what)})
     files = [described(system.unstrip_protocol(name), infos[name], copies) for name in packed]
     return _Found(files, [parts[name] for name in packed], False, PassedOver(others - beside, beside))
