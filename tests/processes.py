@@ -42,12 +42,12 @@ class Said(NamedTuple):
     err: str
 
 
-def in_two_processes(work: Callable[..., Any], *arguments: Any, patience: float = 60) -> list[Said]:
+def in_two_processes(work: Callable[..., Any], *arguments: Any, patience: float = 240) -> list[Said]:
     """What `work(*arguments)` came to in each of two processes, by rank."""
     return in_processes(2, work, *arguments, patience=patience)
 
 
-def in_processes(count: int, work: Callable[..., Any], *arguments: Any, patience: float = 60) -> list[Said]:
+def in_processes(count: int, work: Callable[..., Any], *arguments: Any, patience: float = 240) -> list[Said]:
     """What `work(*arguments)` came to in each process, by rank."""
     forking = _forking()
     with socket.socket() as found:
