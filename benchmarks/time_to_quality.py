@@ -47,6 +47,7 @@ OFF = {
     "50% hidden": "--mask-ratio 0.5",
     "patches half as large": "--model.patch-size {patch/2}",
     "patches twice as large": "--model.patch-size {patch*2}",
+    "encoder of six blocks": "--model.depth 6",
     "decoder of four blocks": "--model.decoder.depth 4",
     "pixels as they are": "--target raw",
     "crops of all": "--augment.scale 1 1",

@@ -145,9 +145,12 @@ def vit_tiny_fast() -> PretrainConfig:
     """ViT-Ti/16 at 224 px, sooner good enough: less work an image, and a rate for short runs.
 
     Source: ours; CrossMAE's decoder (arXiv 2401.14391) of two blocks on a quarter of the hidden patches, 90% hidden.
-    At 64 px with 8-px patches a CPU core trains on 1.9 times as many images as with 80% hidden and half of it
-    predicted, and after the same 200 CPU seconds on Tiny ImageNet's 50 classes kNN was .084 against .077 (one run each,
-    held-out training images, standard error .005; docs/log.md). Measured beside others: docs/results.md.
+    What each choice brought after the same 200 CPU seconds on Tiny ImageNet's 50 classes at 64 px, kNN and linear probe
+    on held-out training images, one run each, standard errors .006 and .008 (docs/recipes.md has all): as it is .089,
+    .183; 80% hidden .077, .178; half of the hidden predicted .074, .167; all .079, .171; a plain decoder of four
+    blocks, 75% hidden .079, .151; half the size at first .076, .158; a decoder of one block .092, .191; half the rate
+    .096, .177, twice .087, .180. The shallower encoder of `vit-tiny-small-data` had .117, .202. Beside others:
+    docs/results.md.
     """
     fast = _fast("vit-tiny-fast", "vit_tiny_patch16_224", 128, _shallow(192, 6), ratio=0.9)
     return replace(
