@@ -49,12 +49,24 @@ def test_a_few_slow_images_are_no_reason_for_advice(caplog):
 
 
 def test_mfu_is_of_the_rate_of_a_matrix_product_and_shared_out_among_processes(monkeypatch):
-    monkeypatch.setattr("maekit.engine.timing.matrix_rate", lambda *_: 100.0)
+    monkeypatch.setattr("maekit.engine.timing.matrix_rate", lambda *_: 1000.0)
     timing = Timing(CPU, None, 2.0)
     time.sleep(0.01)
     said = timing.record(1, 8, 2)
-    assert said["mfu"] == pytest.approx(said["images_per_second"] / 2 * 2.0 / 100.0, rel=1e-3)
+    assert said["mfu"] == pytest.approx(said["images_per_second"] / 2 * 2.0 / 1000.0, abs=1e-4)
     assert "mfu" not in Timing(CPU, None, None).record(1, 8, 1)
+
+
+def test_mfu_is_never_more_than_all_though_the_device_was_busy_when_it_was_measured(monkeypatch):
+    measured = iter([1e-3, 1e9, 1e9])
+    monkeypatch.setattr("maekit.engine.timing.matrix_rate", lambda *_: next(measured))
+    timing = Timing(CPU, None, 2.0)
+    time.sleep(0.01)
+    assert timing.record(1, 8, 1)["mfu"] < 1e-3  # of what is measured again
+    assert timing.record(2, 8, 1)["mfu"] < 1e-3
+    assert len(list(measured)) == 1  # once was enough
+    measured = iter([1e-3, 1e-3])
+    assert Timing(CPU, None, 2.0).record(1, 8, 1)["mfu"] == 1  # busy still: it can do what it did
 
 
 def test_the_matrix_rate_leaves_the_draws_of_a_run_alone():

@@ -30,6 +30,7 @@ class Timing:
         """dtype: of products; None: float32. gflop: an image's in training; None: MFU is not told. advice: what to do
         where images are waited for."""
         self._gflop, self._advice = gflop, advice
+        self._device = device, dtype
         self._peak = matrix_rate(device, dtype) if gflop else None
         self.waited = 0.0  # seconds, in all
         self._judged = 0.0, 0.0  # seconds, and those of them spent waiting, of all lines but the first
@@ -59,7 +60,10 @@ class Timing:
         waited = min(seconds, self.waited - self._waited)
         said = {"images_per_second": round(rate, 2), "waiting": round(waited / seconds, 4)}
         if self._gflop and self._peak:
-            said["mfu"] = round(rate / processes * self._gflop / self._peak, 4)
+            used = rate / processes * self._gflop
+            if used > self._peak:  # others kept the device busy when it was measured, or still do
+                self._peak = max(used, matrix_rate(*self._device) or 0.0)
+            said["mfu"] = round(used / self._peak, 4)
         self._intervals += 1
         if self._intervals > 1:  # the first has the start of workers in it
             self._judged = self._judged[0] + seconds, self._judged[1] + waited
