@@ -149,8 +149,7 @@ def vit_tiny_fast() -> PretrainConfig:
     on held-out training images, one run each, standard errors .006 and .008 (docs/recipes.md has all): as it is .089,
     .183; 80% hidden .077, .178; half of the hidden predicted .074, .167; all .079, .171; a plain decoder of four
     blocks, 75% hidden .079, .151; half the size at first .076, .158; a decoder of one block .092, .191; half the rate
-    .096, .177, twice .087, .180. The shallower encoder of `vit-tiny-small-data` had .117, .202. Beside others:
-    docs/results.md.
+    .096, .177, twice .087, .180. Six blocks (`--model.depth 6`) had .122, .202. Beside others: docs/results.md.
     """
     fast = _fast("vit-tiny-fast", "vit_tiny_patch16_224", 128, _shallow(192, 6), ratio=0.9)
     return replace(
