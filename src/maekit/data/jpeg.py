@@ -150,6 +150,7 @@ def _segments(data: bytes, *, headers_only: bool = False) -> Iterator[_Segment]:
             yield _Segment(marker, data[at + 2 : at + length])
             at += length
             continue
+        # a scan's header is as long as its number of components says
         header = length if length >= 6 and length == 6 + 2 * data[at + 2] else 0
         if headers_only:  # the data are not looked through unless more is asked for: most files have one scan
             yield _Segment(marker, data[at : at + length], header, at)

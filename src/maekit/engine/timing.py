@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,8 +31,8 @@ class Timing:
         """dtype: of products; None: float32. gflop: an image's in training; None: MFU is not told. advice: what to do
         where images are waited for."""
         self._gflop, self._advice = gflop, advice
-        self._device = device, dtype
-        self._peak = matrix_rate(device, dtype) if gflop else None
+        self._measure = partial(matrix_rate, device, dtype)
+        self._peak = self._measure() if gflop else None
         self.waited = 0.0  # seconds, in all
         self._judged = 0.0, 0.0  # seconds, and those of them spent waiting, of all lines but the first
         self._intervals = 0
@@ -62,7 +63,7 @@ class Timing:
         if self._gflop and self._peak:
             used = rate / processes * self._gflop
             if used > self._peak:  # others kept the device busy when it was measured, or still do
-                self._peak = max(used, matrix_rate(*self._device) or 0.0)
+                self._peak = max(used, self._measure() or 0.0)
             said["mfu"] = round(used / self._peak, 4)
         self._intervals += 1
         if self._intervals > 1:  # the first has the start of workers in it
