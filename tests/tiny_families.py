@@ -50,6 +50,10 @@ KINDS = {
     "vit, rotary, registers alone, layer scale, oblong": tiny_model(
         VIT, positions="rotary", class_token=False, register_tokens=2, layer_scale=1e-5, image_size=(32, 48)
     ),
+    "vit, convolutional stem": tiny_model(VIT, stem="conv"),
+    "vit, convolutional stem, oblong, 5 channels, registers, 4 px": tiny_model(
+        VIT, stem="conv", image_size=(16, 24), patch_size=4, channels=5, register_tokens=2
+    ),
     "vit, channel tokens": tiny_model(VIT, channel_tokens=True, image_size=(16, 24)),
     "vit, channel tokens, 5 channels, registers, cross decoder": tiny_model(
         VIT,

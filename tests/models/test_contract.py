@@ -15,6 +15,7 @@ from maekit.errors import ModelError, WeightsError
 from maekit.models import classifier
 from maekit.models.family import Shown, family_of, features, layer_ids
 from maekit.models.mae import MaskedAutoencoder
+from maekit.models.stem import ConvStem
 from maekit.patches import patchify, refine, split, take
 from maekit.randomness import keys_tensor
 from maekit.weights import export, native
@@ -94,7 +95,7 @@ def test_a_patch_of_one_value_cannot_be_normalised():
 
 def test_presets_at_imagenet_size_are_all_known():
     assert presets.PRETRAIN.keys() - PUBLISHED.keys() == {
-        "cifar", "digits", "vit-tiny-fast", "vit-base-fast", "vit-large-fast", "vit-tiny-small-data",
+        "cifar", "cifar-laptop", "digits", "vit-tiny-fast", "vit-base-fast", "vit-large-fast", "vit-tiny-small-data",
     }  # fmt: skip
 
 
@@ -231,6 +232,8 @@ def test_the_encoder_is_timms_own(config):
         }  # fmt: skip
     elif config.register_tokens:
         arguments["reg_tokens"] = config.register_tokens
+    if config.stem == "conv":
+        arguments["embed_layer"] = ConvStem
     if config.channel_tokens:
         arguments |= {"in_chans": 1, "img_size": (config.channels * config.image_hw[0], config.image_hw[1])}
     native = timm.create_model(name, **arguments).eval()

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import tiny
 from maekit import storage
+from maekit.models.stem import ConvStem
 
 STEPS = (
     "--steps", "2", "--batch-size", "4", "--lr", "1e-3", "--workers", "0", "--device", "cpu", "--precision", "fp32",
@@ -21,9 +22,10 @@ OPTIONS = {
     "registers and layer scale": ("--model.register-tokens", "2", "--model.layer-scale", "0.1"),
     "rotary positions": ("--model.positions", "rotary"),
     "channel tokens": ("--model.channel-tokens",),
+    "convolutional stem": ("--model.stem", "conv"),
 }
 REFUSALS = {"registers and layer scale": "has no place", "rotary positions": "a table of positions",
-            "channel tokens": "into one patch"}  # fmt: skip
+            "channel tokens": "into one patch", "convolutional stem": "has no place"}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=OPTIONS)
@@ -46,8 +48,9 @@ def test_weights_say_what_they_are(pretrained, maekit_here):
     if options == "rotary positions":
         assert said["positions"] == "rotary"
     else:
-        own = {"channel tokens": "channel tokens True"}.get(options, "register tokens 2, layer scale 0.1")
-        assert said["model"].endswith(own)
+        own = {"channel tokens": "channel tokens True", "convolutional stem": "stem conv"}
+        assert said["model"].endswith(own.get(options, "register tokens 2, layer scale 0.1"))
+    assert said["patch_size"] == [8, 8]
 
 
 def test_it_paints_and_its_features_are_judged_and_kept(pretrained, maekit_here, photos, tmp_path):
@@ -99,12 +102,13 @@ def test_pretraining_goes_on_with_the_same_options_alone(pretrained, maekit_here
 
 
 def test_timm_takes_it_and_gives_it_back(pretrained, maekit_here, tmp_path):
-    _, folder = pretrained
+    options, folder = pretrained
     there, back = tmp_path / "timm.safetensors", tmp_path / "back.safetensors"
     assert maekit_here("convert", folder, "--to", "timm", "--out", there).returncode == 0
     with safe_open(there, framework="pt") as file:
         card = file.metadata()
-    native = timm.create_model(card["architecture"], num_classes=0, **json.loads(card["model_args"]))
+    stem = {"embed_layer": ConvStem} if options == "convolutional stem" else {}
+    native = timm.create_model(card["architecture"], num_classes=0, **json.loads(card["model_args"]), **stem)
     native.load_state_dict(load_file(there), strict=True)
     assert maekit_here("convert", there, "--to", "maekit", "--out", back).returncode == 0
     own, returned = storage.read_tensors(folder / "model.safetensors"), storage.read_tensors(back)

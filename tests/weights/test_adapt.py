@@ -77,8 +77,9 @@ def test_resampling_swin_and_hiera(tmp_path):
             assert model.features(torch.rand(1, 3, 128, 128)).isfinite().all()
 
 
-def test_one_channel_sees_grey_as_three_saw_it_repeated(model_of, tmp_path):
-    model = model_of("encoder")
+@pytest.mark.parametrize("stem", ["patch", "conv"])
+def test_one_channel_sees_grey_as_three_saw_it_repeated(model_of, tmp_path, stem):
+    model = model_of("encoder", stem=stem)
     native.save(model, tmp_path / "model.safetensors")
     grey = load(tmp_path, WeightsOptions(channels=1))
     images = torch.randn(2, 1, *model.config.image_hw)

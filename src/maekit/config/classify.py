@@ -21,6 +21,9 @@ class ClassifierConfig:
     """Standard deviation of the head's initial weights."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest stochastic depth rate, growing linearly from the first block to the last."""
+    patch_drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a ViT's patches that each image is trained without, drawn anew at each step, for cheaper steps
+    (PatchDropout, arXiv 2208.07220). Images are judged whole."""
     freeze_blocks: Annotated[int, arg(aliases=("--freeze-blocks",)), Field(ge=0)] = 0
     """First blocks (and what lies below them) that stay as they are: partial fine-tuning."""
     train_positions: bool = True

@@ -95,7 +95,8 @@ def of_presets(verb: str, description: str, presets: dict[str, str], options: li
     width = _width()
     lines = [f"usage: maekit {verb} PRESET [SOURCE] [options]", "", description, ""]
     lines += [*example(verb, next(iter(presets))), "", "PRESET, the path of a saved config or one of these:"]
-    lines += [_cut(f"  {name:<20}{what}", width) for name, what in presets.items()]
+    column = 1 + max(map(len, presets))
+    lines += [_cut(f"  {name:<{column}}{what}", width) for name, what in presets.items()]
     lines += ["", *common(verb, options, 1)]
     lines += ["", f"maekit {verb} PRESET --help: a preset and its values; --help-all: all {len(options)} options"]
     return "\n".join(lines)

@@ -78,6 +78,9 @@ class ModelConfig:
     channel_tokens: bool = False
     """A ViT cuts each channel into tokens of its own by one projection, so that a mask hides other patches in each, and
     tells channels by their positions (ChannelViT, arXiv 2309.16088; CA-MAE, 2404.10242). C times as many tokens."""
+    stem: Literal["patch", "conv"] = "patch"
+    """How a ViT makes tokens of pixels. patch: one projection of each patch. conv: 4x4 convolutions of stride 2 down to
+    the patch's size (after arXiv 2106.14881), which see hidden pixels as the mean."""
     norm_eps: Annotated[float | None, Field(gt=0)] = None
     """Added to the variance in a ViT's LayerNorm. None: as the timm name says (1e-6 but for few)."""
     window: Annotated[int | None, Field(ge=1)] = None

@@ -69,6 +69,7 @@ OTHER_NAMES: dict[str, Other] = {
     **_all("mask-type mask-kind mask-strategy masking masking-strategy", "--mask.kind"),
     **_all("norm-pix-loss norm-pix", "--target.kind normalised"),
     **_all("drop-path drop-path-rate", "--classifier.drop-path"),
+    **_all("patch-drop patch-drop-rate patch-dropout", "--classifier.patch-drop"),
     **_all("global-pool", "--classifier.pooling mean"),
     **_all("layerscale init-values layer-scale-init ls-init", "--model.layer-scale", otherwise=_OWN_MODEL),
     **_all("registers reg-tokens num-reg-tokens num-registers num-register-tokens n-registers",

@@ -75,6 +75,8 @@ def _say_what_is_lost(model: Model, layout: str) -> None:
     if model.config.channel_tokens and layout == "timm":
         shape = "x".join(map(str, model.config.seen))
         log.warning("channel_tokens: timm's model takes images of %s, images.flatten(1, 2)[:, None]", shape)
+    if model.config.stem == "conv" and layout == "timm":
+        log.warning("stem conv: timm.create_model builds it with embed_layer=maekit.models.stem.ConvStem")
     eps = model.config.norm_eps
     if layout in ("timm", "facebook") and eps not in (None, _PAPER_EPS):
         log.warning("norm_eps: this model adds %g, %s's code %g; outputs will differ a little", eps, layout, _PAPER_EPS)

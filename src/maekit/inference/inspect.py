@@ -13,7 +13,7 @@ from maekit.weights.find import read
 from maekit.weights.layout import Layout
 from maekit.weights.layouts import identify
 from maekit.weights.stored import Stored
-from maekit.weights.vit_sizes import NEEDS_DECODER_HEADS
+from maekit.weights.vit_sizes import NEEDS_DECODER_HEADS, patch_of_stem
 
 _NO_DECODER = "there is no decoder; it is thrown away after pretraining, and many files are published without"
 _NO_HEAD = "there is no classification head; finetune makes one"
@@ -59,6 +59,8 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
     cannot = _CANNOT[blueprint.kind] | _in_want_of_parts(blueprint)
     embeddings = ("patch_embed.proj.weight", "patch_embeddings.projection.weight")
     patches = [shape[2:] for name, shape in source.shapes.items() if name.endswith(embeddings)]
+    if config.stem == "conv":
+        patches = [patch_of_stem(source.shapes)]
     return {
         "file": str(source.path),
         "layout": layout.name,
@@ -104,7 +106,7 @@ def _in_want_of_parts(blueprint: Blueprint) -> dict[str, str]:
 def _model(blueprint: Blueprint) -> str:
     """The timm name, and the sizes that differ from it."""
     config = blueprint.model
-    sizes = ("width", "depth", "heads", "window", "register_tokens", "layer_scale", "channel_tokens")
+    sizes = ("width", "depth", "heads", "window", "register_tokens", "layer_scale", "channel_tokens", "stem")
     own = ", ".join(f"{name.replace('_', ' ')} {getattr(config, name)}" for name in config.changed(*sizes))
     return f"{config.encoder} with {own}" if own else config.encoder
 

@@ -6,6 +6,8 @@ Legend: N images, C channels, H W pixels, D width, Y classes.
 from collections.abc import Callable
 
 import torch
+from timm.layers import PatchDropout
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from maekit.config import ClassifierConfig, ModelConfig
@@ -20,7 +22,8 @@ class Classifier(ImageEncoder):
     pooling mean: average of the patch tokens and a norm, in the family's native order (ViT, Hiera: a norm of its own
     after the average, none before; Swin: the encoder's norm before it). pooling class: the class token after the
     encoder's norm. Attributes beside those of `ImageEncoder`: `classes` (in label order), `pooling`, `norm`, `head`.
-    Raises ModelError where a class token is asked of an encoder without one, or there are fewer than two classes.
+    Raises ModelError where a class token is asked of an encoder without one, patches are to be dropped of another than
+    a ViT with a table of positions, or there are fewer than two classes.
     """
 
     __call__: Callable[..., Tensor]  # typed, which torch's is not
@@ -39,6 +42,10 @@ class Classifier(ImageEncoder):
             raise ModelError(f"a classifier needs two classes or more; there is {', '.join(classes) or 'none'}")
         if classifier.pooling == "class" and not has_class_token(self.encoder):
             raise ModelError(f"classifier.pooling class: {config.encoder} has no class token; take mean")
+        if classifier.patch_drop:
+            if not isinstance(self.encoder, VisionTransformer):
+                raise ModelError(f"classifier.patch_drop: {config.encoder} takes whole images; leave it out")
+            self.encoder.patch_drop = PatchDropout(classifier.patch_drop, self.encoder.num_prefix_tokens)
         self.classes, self.pooling = classes, classifier.pooling
         self.norm: nn.Module = nn.Identity()
         if self.pooling == "mean" and not self.family.norm_before_mean:

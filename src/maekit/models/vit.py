@@ -20,6 +20,7 @@ from maekit.config import ModelConfig
 from maekit.errors import ModelError
 from maekit.models import positions
 from maekit.models.family import Family, Latents, Shown, run_block
+from maekit.models.stem import ConvStem
 from maekit.patches import check_divides, take, take_patches
 
 _ROTARY: dict[str, Any] = {
@@ -48,17 +49,21 @@ class _ViT(Family):
     options = frozenset(
         {
             "patch_size", "width", "depth", "heads", "class_token", "register_tokens", "positions", "norm_eps",
-            "layer_scale", "channel_tokens",
+            "layer_scale", "channel_tokens", "stem",
         }
     )  # fmt: skip
 
     def build(self, config: ModelConfig, *, drop_path: float = 0.0, masked: bool = False) -> VisionTransformer | Eva:
         """See `Family.build`. Initialised as arXiv 2111.06377's released code does: see `initialise`."""
         more: dict[str, Any] = {"embed_layer": ChannelEmbed} if config.channel_tokens else {}
+        if config.stem == "conv":
+            more["embed_layer"] = ConvStem
         if config.norm_eps is not None:
             more["norm_layer"] = partial(LayerNorm, eps=config.norm_eps)
         if config.channel_tokens and config.positions == "rotary":
             raise ModelError("model.positions rotary: does not tell the channels of model.channel_tokens apart")
+        if config.stem == "conv" and (config.channel_tokens or config.positions == "rotary"):
+            raise ModelError("model.stem conv: has neither model.channel_tokens nor model.positions rotary")
         encoder: VisionTransformer | Eva = self.create(config, drop_path_rate=drop_path, **more)
         _check(encoder, config)
         initialise(encoder)
@@ -91,7 +96,7 @@ class _ViT(Family):
         return int(height), int(width)
 
     def encode_visible(self, encoder: VisionTransformer | Eva, adapter: nn.Module, shown: Shown) -> Latents:
-        tokens = _with_prefix(encoder, _embed(encoder, shown.images, shown.visible), shown.visible)
+        tokens = _with_prefix(encoder, _embed(encoder, shown), shown.visible)
         outputs, tokens = _blocks(encoder, tokens, shown)
         maps = tuple(encoder.norm(output) for output in outputs)
         return Latents(encoder.norm(tokens), prefix=encoder.num_prefix_tokens, index=shown.visible, maps=maps)
@@ -121,7 +126,8 @@ VIT = _ViT()
 def initialise(module: nn.Module) -> None:
     """Xavier-uniform for every Linear, zeros for biases, ones and zeros for LayerNorm, N(0, .02) for tokens.
 
-    The patch projection is treated as a Linear. This is the released code's choice (arXiv 2111.06377); timm's differs.
+    The patch projection, or each convolution of a stem, is treated as a Linear.
+    This is the released code's choice (arXiv 2111.06377); timm's differs.
     """
     for name, child in module.named_modules():
         if isinstance(child, nn.Linear):
@@ -131,7 +137,7 @@ def initialise(module: nn.Module) -> None:
         elif isinstance(child, nn.LayerNorm) and child.elementwise_affine:
             nn.init.ones_(child.weight)
             nn.init.zeros_(child.bias)
-        elif isinstance(child, nn.Conv2d) and name.endswith("patch_embed.proj"):
+        elif isinstance(child, nn.Conv2d) and "patch_embed.proj" in name:
             nn.init.xavier_uniform_(child.weight.view(child.weight.shape[0], -1))
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
@@ -190,11 +196,13 @@ def _place(encoder: VisionTransformer | Eva, config: ModelConfig) -> None:
     encoder.pos_embed = nn.Parameter(table[None], requires_grad=config.positions == "learned")
 
 
-def _embed(encoder: VisionTransformer | Eva, images: Tensor, index: Tensor) -> Tensor:
-    """The patch embedding of the patches in `index` alone: [N, V, D], equal to the convolution at those places."""
+def _embed(encoder: VisionTransformer | Eva, shown: Shown) -> Tensor:
+    """The patch embedding of the visible patches alone: [N, V, D], equal to the convolution at those places."""
     embed, projection = encoder.patch_embed, encoder.patch_embed.proj
-    images = embed.stacked(images) if isinstance(embed, ChannelEmbed) else images
-    patches = take_patches(images, embed.patch_size, index)
+    if isinstance(embed, ConvStem):
+        return take(embed.of_visible(shown.images, shown.masked), shown.visible)
+    images = embed.stacked(shown.images) if isinstance(embed, ChannelEmbed) else shown.images
+    patches = take_patches(images, embed.patch_size, shown.visible)
     weight = projection.weight.permute(0, 2, 3, 1).flatten(1)
     return embed.norm(nn.functional.linear(patches, weight, projection.bias))
 

@@ -14,10 +14,10 @@ from maekit.config.schema import size
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights.blueprint import Blueprint
-from maekit.weights.vit_sizes import as_size
+from maekit.weights.vit_sizes import STEM, as_size, patch_of_stem
 from maekit.weights.windows import px, rewindow
 
-_EMBEDDING = "encoder.patch_embed.proj.weight"
+_EMBEDDING, _STEM = "encoder.patch_embed.proj.weight", f"encoder.{STEM}"
 _TABLES = ("encoder.pos_embed", "decoder.positions")
 
 Adapted = tuple[Blueprint, dict[str, Tensor]]
@@ -47,7 +47,10 @@ def _resize(
         raise WeightsError(
             f"{what}: has positions for images of {px(own)}, not {px(wanted)}; --resample-positions resamples them"
         )
-    patch = (tensors[_EMBEDDING].shape[2], tensors[_EMBEDDING].shape[3])
+    if _STEM in tensors:
+        patch = patch_of_stem({name: tensor.shape for name, tensor in tensors.items()})
+    else:
+        patch = (tensors[_EMBEDDING].shape[2], tensors[_EMBEDDING].shape[3])
     planes = blueprint.model.planes
     resampled = {name: _resample(tensors[name], own, wanted, patch, planes) for name in tables}
     model = replace(blueprint.model, image_size=as_size(wanted))
@@ -82,9 +85,10 @@ def _change_channels(blueprint: Blueprint, tensors: dict[str, Tensor], channels:
         raise WeightsError(f"{what}: --channels cannot change what a {model.decoder.head} head predicts; leave it out")
     if blueprint.target is not None and blueprint.target.kind not in ("raw", "normalised"):
         raise WeightsError(f"{what}: --channels cannot change what predicts {blueprint.target.kind}; --part encoder")
-    if _EMBEDDING not in tensors:
+    embedding = _STEM if _STEM in tensors else _EMBEDDING
+    if embedding not in tensors:
         raise WeightsError(f"{what}: {model.encoder} has no patch embedding whose channels could be changed")
-    adapted = {**tensors, _EMBEDDING: _input_channels(tensors[_EMBEDDING], channels)}
+    adapted = {**tensors, embedding: _input_channels(tensors[embedding], channels)}
     for name in ("decoder.head.1.weight", "decoder.head.1.bias", "decoder.head.weight", "decoder.head.bias"):
         if name in tensors:
             adapted[name] = _output_channels(tensors[name], own, channels)

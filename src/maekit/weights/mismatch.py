@@ -86,6 +86,8 @@ def _likely_fix(
             "averages the embedding"
         )
     apart = {*missing, *unexpected}
+    if any(name.startswith("encoder.patch_embed.proj.0.") for name in apart):
+        return "give the model the stem that the file has (stem)"
     if _TOKENS & apart:
         return "give the model the class and register tokens that the file has (class_token, register_tokens)"
     if apart and all(name.endswith(_OPTIONAL) for name in apart):

@@ -44,7 +44,8 @@ class _Timm:
 
     def recognises(self, stored: Stored) -> bool:
         first = {"blocks.0.attn.qkv.weight", "layers.0.blocks.0.attn.qkv.weight"}
-        return "patch_embed.proj.weight" in stored.shapes and bool(first & stored.shapes.keys())
+        embedding = {"patch_embed.proj.weight", vit_sizes.STEM}
+        return bool(embedding & stored.shapes.keys()) and bool(first & stored.shapes.keys())
 
     def describe(self, stored: Stored, options: WeightsOptions) -> Blueprint:
         kind, card = _family(stored), _Card(stored, options)

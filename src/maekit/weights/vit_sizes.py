@@ -34,6 +34,9 @@ _ANY_SIZE = "vit_base_patch16_224"  # whose width, depth, heads and patch are ov
 
 _USUAL_SIZE = 224
 
+STEM = "patch_embed.proj.0.weight"
+"""The first tensor of a convolutional stem."""
+
 NEEDS_HEADS = "--heads (attention heads leave no trace in the tensors; only published sizes are known)"
 NEEDS_DECODER_HEADS = "--decoder-heads (attention heads leave no trace in the tensors; only 16 for width 512 is known)"
 NEEDS_SIZE = (
@@ -62,8 +65,8 @@ class Told:
 
 def describe(encoder: Shapes, options: WeightsOptions, told: Told) -> Blueprint:
     """The encoder of a ViT whose tensors are named as in timm, standardised as ImageNet, its decoder in the config."""
-    width, channels, height, breadth = encoder["patch_embed.proj.weight"]
-    depth, patch = blocks(encoder, "blocks."), (height, breadth)
+    width, channels, patch = _embedding(encoder)
+    depth = blocks(encoder, "blocks.")
     heads, known = options.heads or told.heads, _HEADS.get(width)
     _check_heads("--heads", heads, width)
     published = _NAMES.get((width, depth, *patch)) if heads in (None, known) else None
@@ -88,11 +91,27 @@ def describe(encoder: Shapes, options: WeightsOptions, told: Told) -> Blueprint:
         register_tokens=encoder.get("reg_token", (1, 0))[1],
         positions=told.positions if width % 4 == 0 else "learned",
         norm_eps=told.norm_eps,
+        stem="conv" if STEM in encoder else "patch",
         layer_scale=layer_scale(encoder),
         decoder=decoder,
         **sizes,
     )
     return Blueprint("encoder", model, *standardisation(channels), needed=tuple(needed))
+
+
+def _embedding(encoder: Shapes) -> tuple[int, int, tuple[int, int]]:
+    """(width, channels, patch size) of a projection or a stem."""
+    if STEM not in encoder:
+        width, channels, height, breadth = encoder["patch_embed.proj.weight"]
+        return width, channels, (height, breadth)
+    (width,) = encoder["norm.weight" if "norm.weight" in encoder else "fc_norm.weight"]
+    return width, encoder[STEM][1], patch_of_stem(encoder)
+
+
+def patch_of_stem(shapes: Shapes) -> tuple[int, int]:
+    """The patch of a convolutional stem: all its convolutions but the last halve the sides."""
+    convolutions = [name for name, shape in shapes.items() if "patch_embed.proj." in name and len(shape) == 4]
+    return (2 ** (len(convolutions) - 1),) * 2
 
 
 def decoder_of(shapes: Shapes, embedding: str, blocks_prefix: str) -> dict[str, Any]:
