@@ -1,7 +1,8 @@
 """CPU seconds from files on disk to an encoder of some quality: maekit's fast preset, its paper recipe, and a peer's.
 
-Each run is a command of its own with a budget of CPU seconds: what a step and a start cost is measured first, and the
-run's length, and with it its schedule, follows. Every encoder is judged by the same probes (`maekit probe`).
+Each run is a command of its own with a budget of CPU seconds, or on a GPU (`--device cuda`) of seconds: what a step and
+a start cost is measured first, and the run's length, and with it its schedule, follows. Every encoder is judged by the
+same probes (`maekit probe`).
 
     python benchmarks/time_to_quality.py --data TRAIN --val VAL --budgets 150 300 600 1200 --seeds 3
 
@@ -26,10 +27,11 @@ from results import write_result
 
 HERE = Path(__file__).parent
 NAMES = {"knn": "kNN", "linear": "a linear probe"}
+UNITS = {"cpu": "CPU seconds", "wall": "seconds"}
 FAST, OURS = "pretrain vit-tiny-fast", "maekit, vit-tiny-fast"
 SIZES = "--image-size {size} --model.patch-size {patch}"
-SHORT = "--workers 0 --run.no-tensorboard --device cpu"
-PEER = "--image-size {size} --patch-size {patch}"
+SHORT = "--run.no-tensorboard --device {device} --workers {workers}"
+PEER = "--image-size {size} --patch-size {patch} --device {device} --workers {workers}"
 CONTESTANTS = {
     OURS: FAST,
     "maekit, the paper's recipe": "pretrain vit-tiny --batch-size 64 --lr 1e-3",
@@ -37,6 +39,8 @@ CONTESTANTS = {
     "transformers, the paper's decoder": "plain --decoder 512 8 16 --batch-size 64 --lr 1e-3",
     "transformers, a small decoder": "plain --decoder 192 4 3 --batch-size 64 --lr 1e-3",
     "transformers, a small decoder, bf16": "plain --decoder 192 4 3 --batch-size 64 --lr 1e-3 --precision bf16",
+    "maekit, vit-base-fast": "pretrain vit-base-fast",
+    "transformers, ViT-B, bf16": "plain --encoder 768 12 12 --batch-size 1024 --lr 6e-4 --precision bf16",
 }
 OFF = {
     "fast": "",
@@ -83,10 +87,11 @@ def main() -> None:
             for budget in options.budgets if ours else options.other_budgets or options.budgets:
                 said = run(name, budget, seed, places, options, work)
                 found.setdefault(name, {}).setdefault(budget, []).append(said)
-                print(name, budget, seed, {key: round(said[key], 4) for key in ("cpu", *options.kinds)}, flush=True)
+                told = {key: round(said[key], 4) for key in (options.clock, *options.kinds)}
+                print(name, budget, seed, told, flush=True)
     if options.picture:
-        draw(found, options.kinds, dict(zip(options.kinds, options.untrained, strict=False)), options.picture)
-    write_result("time-to-quality", "cpu", table(found, options), options.out)
+        draw(found, options)
+    write_result("time-to-quality", options.device, table(found, options), options.out)
 
 
 def prepare(options: argparse.Namespace, work: Path) -> dict[str, Path]:
@@ -140,9 +145,10 @@ def cost(name: str, places: dict[str, Path], options: argparse.Namespace, work: 
     if name not in known:
         spent = []
         for steps in (10, 40):
-            cpu = cpu_seconds()
+            clock = cpu_seconds if options.clock == "cpu" else time.perf_counter
+            began = clock()
             train(name, steps, 0, work / "cost", places, options)
-            spent.append(cpu_seconds() - cpu)
+            spent.append(clock() - began)
         step = (spent[1] - spent[0]) / 30
         known[name] = (spent[0] - 10 * step, step)
         path.write_text(json.dumps(known))
@@ -153,6 +159,7 @@ def train(name: str, steps: int, seed: int, out: Path, places: dict[str, Path], 
     """One contestant's training, as the command that a person would type."""
     text = CONTESTANTS.get(name, f"{FAST} {options.base}")
     values = {"size": options.image_size, "patch": options.patch_size, "half": options.image_size // 2}
+    values |= {"device": options.device, "workers": options.workers}
     data = ["--data", places["learn"], "--steps", steps, "--seed", seed, "--out", out]
     if text.startswith("plain "):
         words = shlex.split(text.removeprefix("plain ") + " " + PEER.format(**values))
@@ -198,53 +205,58 @@ def table(found: dict[str, dict[float, list[dict]]], options: argparse.Namespace
     """What was found, and how much sooner each is at the best peer's last quality."""
     lines = [f"Judged by {'held-out training images' if options.choose else 'the validation images'}; "
              f"{options.seeds} seeds, mean ± standard deviation. {options.note}".rstrip(), "",
-             " | ".join(["| run", "CPU seconds", "steps", *options.kinds]) + " |",
-             "|---" * (3 + len(options.kinds)) + "|"]  # fmt: skip
+             " | ".join(["| run", "CPU seconds", "seconds by the clock", "steps", *options.kinds]) + " |",
+             "|---" * (4 + len(options.kinds)) + "|"]  # fmt: skip
     for name, budgets in found.items():
         for said in budgets.values():
             numbers = [spread([one[key] for one in said]) for key in options.kinds]
-            cpu, steps = (round(mean(one[key] for one in said)) for key in ("cpu", "steps"))
-            lines.append(f"| {name} | {cpu} | {steps} | {' | '.join(numbers)} |")
-    return lines + sooner(found, options.kinds)
+            spent = [str(round(mean(one[key] for one in said))) for key in ("cpu", "wall", "steps")]
+            lines.append(f"| {name} | {' | '.join([*spent, *numbers])} |")
+    return lines + sooner(found, options)
 
 
-def draw(found: dict[str, dict[float, list[dict]]], kinds: list[str], untrained: dict[str, float], path: str) -> None:
-    """Quality against CPU seconds: a panel for each kind of probe, a line for each run, bars of a deviation."""
+def draw(found: dict[str, dict[float, list[dict]]], options: argparse.Namespace) -> None:
+    """Quality against what was spent: a panel for each kind of probe, a line for each run, bars of a deviation."""
     import matplotlib.pyplot as plt
 
+    kinds, clock, unit = options.kinds, options.clock, UNITS[options.clock]
+    untrained = dict(zip(kinds, options.untrained, strict=False))
     figure, panels = plt.subplots(1, len(kinds), figsize=(4.5 * len(kinds), 3.6), squeeze=False, layout="constrained")
     for panel, kind in zip(panels[0], kinds, strict=True):
         for number, (name, budgets) in enumerate(found.items()):
-            runs = sorted(budgets.values(), key=lambda said: mean(one["cpu"] for one in said))
-            cpu = [mean(one["cpu"] for one in said) for said in runs]
+            runs = sorted(budgets.values(), key=lambda said: mean(one[clock] for one in said))
+            spent = [mean(one[clock] for one in said) for said in runs]
             top1 = [mean(one[kind] for one in said) for said in runs]
             bars = [stdev(one[kind] for one in said) if len(said) > 1 else 0.0 for said in runs]
-            panel.errorbar(cpu, top1, bars, marker="osD^v"[number % 5], capsize=3, label=name)
-        panel.set(xscale="log", xlabel="CPU seconds, from files on disk", ylabel=f"top-1 by {NAMES[kind]}")
+            panel.errorbar(spent, top1, bars, marker="osD^v"[number % 5], capsize=3, label=name)
+        panel.set(xscale="log", xlabel=f"{unit}, from files on disk", ylabel=f"top-1 by {NAMES[kind]}")
         if untrained:
             panel.axhline(untrained[kind], color="gray", linestyle="--", label="untrained")
         panel.set_xticks([50 * 2**power for power in range(12)], labels=[f"{50 * 2**n:,}" for n in range(12)])
         panel.minorticks_off()
-        seen = [one["cpu"] for budgets in found.values() for said in budgets.values() for one in said]
+        seen = [one[clock] for budgets in found.values() for said in budgets.values() for one in said]
         panel.set_xlim(0.8 * min(seen), 1.25 * max(seen))
         panel.grid(alpha=0.3)
     panels[0][0].legend(fontsize="small")
-    figure.savefig(path, dpi=110)
+    figure.savefig(options.picture, dpi=110)
 
 
-def sooner(found: dict[str, dict[float, list[dict]]], kinds: list[str]) -> list[str]:
-    """For each measure: the CPU seconds until the best peer's last quality, between budgets by their logarithm."""
+def sooner(found: dict[str, dict[float, list[dict]]], options: argparse.Namespace) -> list[str]:
+    """For each measure: what is spent until the best peer's last quality, between budgets by their logarithm."""
     import numpy as np
 
+    unit = UNITS[options.clock]
     peers = [name for name in found if name.startswith("transformers")]
-    lines = ["", "| until the best peer's last | it is | its CPU seconds | run | CPU seconds | times sooner |",
+    lines = ["", f"| until the best peer's last | it is | its {unit} | run | {unit} | times sooner |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     if not peers:
         return []
-    for measure in kinds:
+    for measure in options.kinds:
         curves = {}
         for name, budgets in found.items():
-            points = sorted((mean(o["cpu"] for o in said), mean(o[measure] for o in said)) for said in budgets.values())
+            points = sorted(
+                (mean(o[options.clock] for o in said), mean(o[measure] for o in said)) for said in budgets.values()
+            )
             curves[name] = np.array(points).T
         best = max(peers, key=lambda name: curves[name][1].max())
         place = int(curves[best][1].argmax())
@@ -252,12 +264,12 @@ def sooner(found: dict[str, dict[float, list[dict]]], kinds: list[str]) -> list[
         for name in found:
             if name.startswith("transformers"):
                 continue
-            cpu, quality = curves[name]
+            spent, quality = curves[name]
             reached = np.maximum.accumulate(quality)
             if reached[-1] < goal:
-                lines.append(f"| {measure} | {goal:.4f} | {at:.0f} | {name} | not within {cpu[-1]:.0f} | |")
+                lines.append(f"| {measure} | {goal:.4f} | {at:.0f} | {name} | not within {spent[-1]:.0f} | |")
                 continue
-            when = cpu[0] if reached[0] >= goal else float(np.exp(np.interp(goal, reached, np.log(cpu))))
+            when = spent[0] if reached[0] >= goal else float(np.exp(np.interp(goal, reached, np.log(spent))))
             sign = "at most " if reached[0] >= goal else ""
             lines.append(f"| {measure} | {goal:.4f} | {at:.0f} | {name} | {sign}{when:.0f} | {at / when:.1f} |")
     return lines
@@ -276,7 +288,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", help="names of runs")
     parser.add_argument("--base", default="", help="with --choose: options that all have")
     parser.add_argument("--base-lr", type=float, default=4e-3, help="with --choose: the preset's")
-    parser.add_argument("--budgets", nargs="+", type=float, required=True, help="CPU seconds")
+    parser.add_argument("--budgets", nargs="+", type=float, required=True, help="CPU seconds, or seconds")
     parser.add_argument("--other-budgets", nargs="+", type=float, help="of all but the fast preset, where they differ")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--image-size", type=int, default=64)
@@ -287,10 +299,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--untrained", nargs="+", type=float, default=[], help="top-1 of the untrained encoder, by kind"
     )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that decode, of maekit's runs and peers'")
     parser.add_argument("--note", default="", help="what ran beside")
     parser.add_argument("--work", default="runs/time-to-quality")
     parser.add_argument("--out", default="")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.clock = "cpu" if options.device == "cpu" else "wall"
+    return options
 
 
 if __name__ == "__main__":
