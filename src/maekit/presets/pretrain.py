@@ -147,9 +147,11 @@ def vit_tiny_fast() -> PretrainConfig:
     Source: ours; CrossMAE's decoder (arXiv 2401.14391) of two blocks on a quarter of the hidden patches, 90% hidden.
     Measured: what each choice brought after the same 200 CPU seconds on Tiny ImageNet's 50 classes at 64 px, kNN and
     linear probe on held-out training images, one run each, standard errors .006 and .008 (all: docs/recipes.md): as it
-    is .089, .183; 80% hidden .077, .178; half of the hidden predicted .074, .167; all .079, .171; a plain decoder of
-    four blocks, 75% hidden .079, .151; half the size at first .076, .158; a decoder of one block .092, .191; half the
-    rate .096, .177, twice .087, .180. Six blocks (`--model.depth 6`) had .122, .202. Beside others: docs/results.md.
+    is .089, .183 (again .083, .175); 80% hidden .077, .178, 75% .077, .175; half of the hidden predicted .074, .167;
+    all .079, .171; a plain decoder of four blocks, 75% hidden .079, .151; a decoder of one block .092, .191; half the
+    rate .096, .177, twice .087, .180; batches of 256 in place of 64 .062, .136; Muon .095, .176; the encoder's average
+    .080, .179; two views of a decode .084, .185; half the size at first .076, .158; a cooldown .087, .196. Six blocks
+    (`--model.depth 6`) had .122, .202. Beside others: docs/results.md.
     """
     fast = _fast("vit-tiny-fast", "vit_tiny_patch16_224", 128, _shallow(192, 6), ratio=0.9)
     return replace(
