@@ -62,5 +62,5 @@ def test_a_run_writes_down_the_share_it_used(maekit_here, tmp_path, size, share)
 @pytest.mark.parametrize("group", [presets.FINETUNE, presets.SCRATCH])
 def test_presets_of_the_paper_leave_it_to_the_size(group):
     shares = {name: preset().validation.crop_share for name, preset in group.items()}
-    small = {"cifar", "digits", "vit-tiny-small-data"}
+    small = {"cifar", "cifar-laptop", "digits", "vit-tiny-small-data"}
     assert {name for name, share in shares.items() if share is not None} == small & shares.keys()
