@@ -187,7 +187,7 @@ def cifar_laptop() -> ClassifyConfig:
     """What `pretrain cifar-laptop` made, with all labels of CIFAR-10 or few (`--per-class`), on two CPU cores.
 
     Source: ours: half of the patches left out of each image in training (arXiv 2208.07220), milder augmentation than
-    `cifar`'s, 15 epochs. Measured: see docs/results.md.
+    `cifar`'s, 15 epochs. Measured: not yet.
     """
     tuned = cifar()
     return replace(

@@ -224,8 +224,8 @@ def cifar_laptop() -> PretrainConfig:
 
     Source: ours: 1.35 M parameters, 128 wide, six blocks, 4-px patches (without the stem: `--model.stem patch`),
     CrossMAE's decoder (arXiv 2401.14391) of one block on half of the hidden patches, crops, and a constant rate with a
-    cooldown, so that `--branch` ends one run at several lengths. Cost: some 3.5 CPU hours for its 100 epochs of 50,000
-    images. Measured: see docs/results.md.
+    cooldown, so that `--branch` ends one run at several lengths. Cost: some five CPU hours for its 100 epochs of 50,000
+    images, by the time of its step (docs/log.md, 2026-11-29). Measured: not yet.
     """
     return replace(
         cifar(),

@@ -125,7 +125,7 @@ def cifar() -> ClassifyConfig:
 def cifar_laptop() -> ClassifyConfig:
     """The encoder of `pretrain cifar-laptop` from nothing, with the budget and augmentation of fine-tuning.
 
-    Source: ours. Measured: see docs/results.md.
+    Source: ours. Measured: not yet.
     """
     plain = _from_nothing(finetune.cifar_laptop(), pretrain.cifar_laptop().model)
     return replace(plain, data=replace(plain.data, normalise="half"))
