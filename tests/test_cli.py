@@ -27,6 +27,17 @@ def test_help_lists_every_verb(capsys):
     assert all(f"  {verb} " in out for verb in cli.VERBS)
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ids=["none", "count", "policy"],
+)
+def test_threads_spin_for_a_short_time_unless_the_user_says_how_long(capsys, monkeypatch, own, expected):
+    monkeypatch.setattr(cli.os, "environ", {"PATH": "", **own})
+    run(capsys, "--version")
+    assert cli.os.environ.get("GOMP_SPINCOUNT") == expected
+
+
 def test_help_imports_no_torch():
     script = "import sys; from maekit import cli; cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0

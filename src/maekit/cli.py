@@ -28,6 +28,7 @@ def main(words: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     as_json = _take(words, "--json")
     debug = _take(words, "--debug")
+    _spin_less()
     logging.getLogger("maekit").propagate = False  # a command's lines go to its terminal alone
     try:
         if words[:1] in (["-h"], ["--help"], ["help"]) and words[1:2] and words[1] in VERBS:
@@ -63,6 +64,12 @@ def main(words: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+
+
+def _spin_less() -> None:
+    """torch's threads spin long before they sleep; on a busy machine that is most of the time of a small product."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 def _resuming(words: list[str], run: str) -> str:
