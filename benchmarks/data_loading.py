@@ -111,6 +111,10 @@ def _ways(paths: list[str], packed: Source, size: int) -> dict[str, Callable[[in
     def file(index: int) -> bytes:
         return Path(paths[index]).read_bytes()
 
+    def decoded(read: Read, _: int) -> None:
+        for index in range(len(paths)):
+            decode(read(index), 3)
+
     def full(read: Read, turn: int) -> None:
         for index in range(len(paths)):
             transform(decode(read(index), 3), 0, turn, index, 0)
@@ -127,6 +131,7 @@ def _ways(paths: list[str], packed: Source, size: int) -> dict[str, Callable[[in
 
     return {
         PEER: torchvision,
+        "maekit, all pixels decoded and nothing more": partial(decoded, file),
         "maekit, full": partial(full, file),
         "maekit, reduced (default)": partial(reduced, file, len),
         "the same, standardised": partial(reduced, file, standardise),
