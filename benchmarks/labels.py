@@ -7,13 +7,13 @@
 VAL is not read: recipes are chosen so. Pretraining is once a family; seeds are those of labels, heads and order.
 
 Each part is a command a person would type. What one answered is kept under `--work`, so the same line goes on where it
-was cut off, and the same line in a second process takes the parts that are not begun.
+was cut off, and the same line in a second process takes the parts that are not begun; it ends where all that is left is
+begun, or waits for a pretraining.
 """
 
 import argparse
 import json
 import os
-import resource
 import shlex
 import subprocess
 import sys
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from cifar import spread
 from results import write_result
+from time_to_quality import cpu_seconds
 
 FAMILIES = {
     "cifar-laptop": ("cifar-laptop", "cifar-laptop", ""),
@@ -34,7 +35,6 @@ FAMILIES = {
 }
 """Presets of pretraining and of supervised training, and what fits the network to small images."""
 SHORT = "--workers 0 --run.no-tensorboard --device cpu"
-Parts = Iterator[tuple[str, list[str]]]
 
 
 def main() -> None:
@@ -43,7 +43,9 @@ def main() -> None:
     data, val, images = sources(options, work)
     found: dict[str, dict] = {}
     for name, words in parts(options, work, data, val):
-        said = answer(work / name, words)
+        weights = Path(words[words.index("--weights") + 1]) if "--weights" in words else None
+        waits = weights is not None and not weights.with_suffix(".json").exists()
+        said = None if waits else answer(work / name, words)
         if said is not None:
             found[name] = said
             print(name, {key: said.get(key) for key in ("steps", "val_top1", "cpu_minutes")}, flush=True)
@@ -71,7 +73,7 @@ def sources(options: argparse.Namespace, work: Path) -> tuple[str, str, int]:
     return str(learn), str(held), pq.read_metadata(learn).num_rows
 
 
-def parts(options: argparse.Namespace, work: Path, data: str, val: str) -> Parts:
+def parts(options: argparse.Namespace, work: Path, data: str, val: str) -> Iterator[tuple[str, list[str]]]:
     """Each command by its name: the pretrainings and probes, then supervised training, seed by seed."""
     common = shlex.split(SHORT)
     for family in options.families:
@@ -121,23 +123,22 @@ def answer(path: Path, words: list[str]) -> dict | None:
     if kept.exists():
         return json.loads(kept.read_text())
     path.parent.mkdir(parents=True, exist_ok=True)
-    if lock.exists() and Path("/proc", lock.read_text() or "0").exists():
+    if lock.exists() and not Path("/proc", lock.read_text() or "0").exists():
+        lock.unlink()  # of a process that was cut off
+    try:
+        with lock.open("x") as own:
+            own.write(str(os.getpid()))
+    except FileExistsError:
         return None
-    lock.write_text(str(os.getpid()))
     print(shlex.join(["maekit", *words]), flush=True)
-    before = _cpu_seconds()
+    before = cpu_seconds()
     done = subprocess.run([sys.executable, "-m", "maekit", *words, "--json"], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
-    said = {**json.loads(done.stdout.splitlines()[-1]), "cpu_minutes": (_cpu_seconds() - before) / 60}
+    said = {**json.loads(done.stdout.splitlines()[-1]), "cpu_minutes": (cpu_seconds() - before) / 60}
     kept.write_text(json.dumps(said))
     lock.unlink()
     return said
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def frozen(options: argparse.Namespace, found: dict[str, dict]) -> list[str]:

@@ -9,7 +9,7 @@ from PIL import Image
 import tiny
 from maekit import cli
 from maekit.config.help import COMMON, EXAMPLES
-from maekit.presets.verbs import options_by_verb
+from maekit.presets.verbs import VERBS, options_by_verb
 
 OF_PRESETS = ("plan", "pretrain", "finetune", "scratch")
 EVERY = options_by_verb()
@@ -43,7 +43,7 @@ def test_help_is_a_screenful_with_an_example(capsys, verb, flag):
 @pytest.mark.parametrize("words", ["{} --help", "{} --data photos --help", "help {}", "--help {}"])
 def test_help_without_a_preset_shows_presets_options_and_an_example(capsys, verb, words):
     text = printed(capsys, words.format(verb))
-    assert all(f"  {name} " in text for name in ("vit-tiny", "digits", *COMMON[verb].split()))
+    assert all(f"  {name} " in text for name in (*VERBS[verb][1], *COMMON[verb].split()))
     assert EXAMPLES[verb].partition("{preset}")[0] in text
     assert len(text.splitlines()) <= 48
 

@@ -41,14 +41,16 @@ SMALL_HIERA = {**SMALL_SWIN, "encoder": HIERA, "window": None}
 CROSS = tiny.decoder_config(kind="cross", depth=1, predicted_share=0.5, feature_maps=2)
 PRETRAINED = {
     "vit one_in_2x2, cross decoder": ({**SMALL_VIT, "decoder": CROSS}, "one_in_2x2"),
+    "vit, convolutional stem": ({**SMALL_VIT, "depth": 1, "stem": "conv"}, "random"),
     "swin uniform": ({**SMALL_SWIN, "swin_method": "uniform"}, "one_in_2x2"),
     "swin dense": ({**SMALL_SWIN, "swin_method": "dense", "decoder": tiny.decoder_config(kind="linear")}, "random"),
     "hiera": (SMALL_HIERA, "random"),
 }
 CLASSIFIED = {
-    "vit mixed": (SMALL_VIT, MixConfig(mixup=0.8, cutmix=1.0)),
-    "swin": (SMALL_SWIN, MixConfig()),
-    "hiera": (SMALL_HIERA, MixConfig()),
+    "vit mixed": (SMALL_VIT, MixConfig(mixup=0.8, cutmix=1.0), 0.0),
+    "vit, half of the patches": ({**SMALL_VIT, "depth": 1}, MixConfig(), 0.5),
+    "swin": (SMALL_SWIN, MixConfig(), 0.0),
+    "hiera": (SMALL_HIERA, MixConfig(), 0.0),
 }
 STATISTICS = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 
@@ -79,9 +81,9 @@ def pretraining(changes, kind):
     return PretrainTask(built, seed=config.run.seed)
 
 
-def classification(changes, mix):
+def classification(changes, mix, patch_drop):
     model = tiny.model_config(**changes)
-    head = ClassifierConfig(pooling="mean", drop_path=0.2)
+    head = ClassifierConfig(pooling="mean", drop_path=0.2, patch_drop=patch_drop)
     built = classifier.build(model, head, tuple("abcd"), **STATISTICS, seed=0)
     return ClassifyTask(built, mix, presets.SCRATCH["digits"]().optimizer.layer_decay, None)
 

@@ -83,6 +83,8 @@ def test_it_is_fine_tuned_with_layer_decay_at_another_size(pretrained, maekit_he
         photos,
     )
     resample = () if options == "rotary positions" else ("--classifier.resample-positions",)
+    if options == "convolutional stem":
+        words += ("--classifier.patch-drop", "0.5")
     trained = answer(
         maekit_here(*words, *resample, "--optimizer.layer-decay", "0.5", "--out", tmp_path / "run", "--json")
     )

@@ -13,7 +13,7 @@ from maekit.weights.find import read
 from maekit.weights.layout import Layout
 from maekit.weights.layouts import identify
 from maekit.weights.stored import Stored
-from maekit.weights.vit_sizes import NEEDS_DECODER_HEADS, patch_of_stem
+from maekit.weights.vit_sizes import NEEDS_DECODER_HEADS, patch_of
 
 _NO_DECODER = "there is no decoder; it is thrown away after pretraining, and many files are published without"
 _NO_HEAD = "there is no classification head; finetune makes one"
@@ -60,7 +60,7 @@ def _answer(source: Stored, layout: Layout, blueprint: Blueprint) -> dict[str, A
     embeddings = ("patch_embed.proj.weight", "patch_embeddings.projection.weight")
     patches = [shape[2:] for name, shape in source.shapes.items() if name.endswith(embeddings)]
     if config.stem == "conv":
-        patches = [patch_of_stem(source.shapes)]
+        patches = [patch_of(source.shapes)]
     return {
         "file": str(source.path),
         "layout": layout.name,

@@ -14,7 +14,7 @@ from maekit.config.schema import size
 from maekit.config.verbs import WeightsOptions
 from maekit.errors import WeightsError
 from maekit.weights.blueprint import Blueprint
-from maekit.weights.vit_sizes import STEM, as_size, patch_of_stem
+from maekit.weights.vit_sizes import STEM, as_size, patch_of
 from maekit.weights.windows import px, rewindow
 
 _EMBEDDING, _STEM = "encoder.patch_embed.proj.weight", f"encoder.{STEM}"
@@ -47,10 +47,7 @@ def _resize(
         raise WeightsError(
             f"{what}: has positions for images of {px(own)}, not {px(wanted)}; --resample-positions resamples them"
         )
-    if _STEM in tensors:
-        patch = patch_of_stem({name: tensor.shape for name, tensor in tensors.items()})
-    else:
-        patch = (tensors[_EMBEDDING].shape[2], tensors[_EMBEDDING].shape[3])
+    patch = patch_of({name: tensor.shape for name, tensor in tensors.items()})
     planes = blueprint.model.planes
     resampled = {name: _resample(tensors[name], own, wanted, patch, planes) for name in tables}
     model = replace(blueprint.model, image_size=as_size(wanted))

@@ -65,8 +65,10 @@ class Told:
 
 def describe(encoder: Shapes, options: WeightsOptions, told: Told) -> Blueprint:
     """The encoder of a ViT whose tensors are named as in timm, standardised as ImageNet, its decoder in the config."""
-    width, channels, patch = _embedding(encoder)
-    depth = blocks(encoder, "blocks.")
+    stem = STEM in encoder
+    channels = encoder[STEM if stem else "patch_embed.proj.weight"][1]
+    width = encoder["pos_embed"][2] if stem else encoder["patch_embed.proj.weight"][0]
+    depth, patch = blocks(encoder, "blocks."), patch_of(encoder)
     heads, known = options.heads or told.heads, _HEADS.get(width)
     _check_heads("--heads", heads, width)
     published = _NAMES.get((width, depth, *patch)) if heads in (None, known) else None
@@ -91,7 +93,7 @@ def describe(encoder: Shapes, options: WeightsOptions, told: Told) -> Blueprint:
         register_tokens=encoder.get("reg_token", (1, 0))[1],
         positions=told.positions if width % 4 == 0 else "learned",
         norm_eps=told.norm_eps,
-        stem="conv" if STEM in encoder else "patch",
+        stem="conv" if stem else "patch",
         layer_scale=layer_scale(encoder),
         decoder=decoder,
         **sizes,
@@ -99,19 +101,11 @@ def describe(encoder: Shapes, options: WeightsOptions, told: Told) -> Blueprint:
     return Blueprint("encoder", model, *standardisation(channels), needed=tuple(needed))
 
 
-def _embedding(encoder: Shapes) -> tuple[int, int, tuple[int, int]]:
-    """(width, channels, patch size) of a projection or a stem."""
-    if STEM not in encoder:
-        width, channels, height, breadth = encoder["patch_embed.proj.weight"]
-        return width, channels, (height, breadth)
-    (width,) = encoder["norm.weight" if "norm.weight" in encoder else "fc_norm.weight"]
-    return width, encoder[STEM][1], patch_of_stem(encoder)
-
-
-def patch_of_stem(shapes: Shapes) -> tuple[int, int]:
-    """The patch of a convolutional stem: all its convolutions but the last halve the sides."""
-    convolutions = [name for name, shape in shapes.items() if "patch_embed.proj." in name and len(shape) == 4]
-    return (2 ** (len(convolutions) - 1),) * 2
+def patch_of(shapes: Shapes) -> tuple[int, int]:
+    """(height, width) of a patch: what the projection covers, or a stem, whose convolutions but the last halve."""
+    kernels = [shape[2:] for name, shape in shapes.items() if "patch_embed.proj." in name and len(shape) == 4]
+    height, width = kernels[0] if len(kernels) == 1 else (2 ** (len(kernels) - 1),) * 2
+    return height, width
 
 
 def decoder_of(shapes: Shapes, embedding: str, blocks_prefix: str) -> dict[str, Any]:
